@@ -1,0 +1,77 @@
+// One-shot all-reduce: one exchange. Everybody sends its whole message to everybody and reduces all
+// of them itself.
+//
+//   1. For every packet of the block's tiles and every peer: load the packet, send it to the peer.
+//   2. Block barrier: all of the block's input is read, so output may be written (in place).
+//   3. For every packet of the block's tiles: wait for it from all peers, reduce in rank order with
+//      our own, write the output.
+//
+// A tile is 1 << tile_log2 consecutive packets; block b takes tiles b, b + grid, ... In step 1 a lane
+// serves one (packet, peer), in step 3 one packet; the lanes at distance 0 have nothing to send and
+// go on to wait.
+//
+// Who writes, who reads: slot [sender][packet] of an inbox is written by the thread of `sender` that
+// has (packet, us), once an epoch, and read and cleaned by our thread that has `packet`. Input and
+// output are touched by this rank alone; a packet of them is loaded by several threads of one
+// block before the barrier and stored by one thread after it.
+//
+// Order: see device/packet.h for the packets and device/epoch.h for the epoch.
+#ifndef DIME_KERNELS_ALLREDUCE_ONE_SHOT_H
+#define DIME_KERNELS_ALLREDUCE_ONE_SHOT_H
+
+#include "../device/exchange.h"
+#include "../device/message.h"
+#include "../device/reduce.h"
+
+namespace dime {
+
+template <class Packet, class Reduction, int RANKS>
+DIME_DEVICE void one_shot(const dime_args &args) {
+  begin_launch();
+  const uint32_t ranks = RankCount<RANKS>::of(args);
+  const uint32_t rank = args.rank;
+  const uint64_t own_inbox = args.inbox[rank];
+  const uint32_t epoch = read_epoch(own_inbox);
+  clear_stale_slice(own_inbox, epoch);
+
+  typedef typename Packet::Data Data;
+  const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
+  const Slots<Packet> slots(args, epoch, 0, args.packets);
+  const uint32_t tile = 1u << args.tile_log2;
+  const uint32_t first = block_index() << args.tile_log2;
+  const uint32_t step = grid_blocks() << args.tile_log2;
+  Patience patience(args.abort_word);
+
+  for (uint32_t base = first; base < args.packets; base += step) {
+    for (uint32_t lane = thread_index(); lane < tile * ranks; lane += block_threads()) {
+      const uint32_t packet = base + (lane & (tile - 1u));
+      const uint32_t distance = lane >> args.tile_log2;
+      if (packet >= args.packets || distance == 0) continue;
+      const uint32_t peer = peer_at(rank, distance, ranks);
+      Packet::send(slots.at(args.inbox[peer], peer, rank, packet), input.load(packet), epoch);
+    }
+  }
+
+  // Own input is loaded before the wait, so that it is at hand when the last packet comes.
+  const uint32_t own_packet = first + thread_index();
+  const bool owns = thread_index() < tile && own_packet < args.packets;
+  Data own = {};
+  if (owns) own = input.load(own_packet);
+  block_barrier();
+
+  for (uint32_t base = first; base < args.packets; base += step) {
+    for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
+      const uint32_t packet = base + lane;
+      if (packet >= args.packets) continue;
+      if (packet != own_packet) own = input.load(packet);
+      Data contribution[RankCount<RANKS>::ARRAY];
+      gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
+      output.store(packet, reduce<Reduction>(contribution, ranks, args.type, args.op));
+    }
+  }
+  advance_epoch(own_inbox, epoch);
+}
+
+}  // namespace dime
+
+#endif

@@ -1,0 +1,94 @@
+// Two-shot all-reduce: two exchanges, 2 / n of the bytes of one-shot. The message is cut into n chunks
+// of chunk_packets packets; rank r owns chunk r (the last chunks may be short or empty).
+//
+//   1. For every packet of every peer's chunk: load it from the input, send it to the owner.
+//   2. For every packet of our own chunk: wait for it from all peers, reduce in rank order with our
+//      own, write the output, send the result to all peers.
+//   3. For every packet of every peer's chunk: wait for the owner's result, write the output.
+//
+// Nothing in step 1 waits, so the wire is busy from the start, and a packet of step 2 or 3 waits only
+// for its own. A tile is 1 << tile_log2 packets of every chunk; block b takes tiles b, b + grid, ...
+//
+// Who writes, who reads: slot [0][sender][packet] of an inbox is written by the thread of `sender`
+// that has (packet, us) in step 1, once an epoch, and read and cleaned by our thread that has
+// `packet` in step 2; slot [1][owner][packet] is written by the owner's thread of step 2, and read and
+// cleaned by our thread that has (packet, owner) in step 3. Input and output are touched by this rank
+// alone. In place: output of our own chunk is written by the thread that loaded that packet of the
+// input; output of a peer's chunk only after the owner's result came, for which the owner needed
+// that packet of our input: it had been loaded.
+//
+// Order: see device/packet.h for the packets and device/epoch.h for the epoch. A rank whose chunk is
+// empty hears from no peer in step 2, but what it hears in step 3 comes from an owner that heard from
+// every rank in this epoch, so an earlier launch is over everywhere all the same.
+#ifndef DIME_KERNELS_ALLREDUCE_TWO_SHOT_H
+#define DIME_KERNELS_ALLREDUCE_TWO_SHOT_H
+
+#include "../device/exchange.h"
+#include "../device/message.h"
+#include "../device/reduce.h"
+
+namespace dime {
+
+template <class Packet, class Reduction, int RANKS>
+DIME_DEVICE void two_shot(const dime_args &args) {
+  begin_launch();
+  const uint32_t ranks = RankCount<RANKS>::of(args);
+  const uint32_t rank = args.rank;
+  const uint64_t own_inbox = args.inbox[rank];
+  const uint32_t epoch = read_epoch(own_inbox);
+  clear_stale_slice(own_inbox, epoch);
+
+  typedef typename Packet::Data Data;
+  const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
+  const uint32_t chunk = args.chunk_packets;
+  const Slots<Packet> contributions(args, epoch, 0, chunk), results(args, epoch, (ranks - 1u) * chunk, chunk);
+  const uint32_t tile = 1u << args.tile_log2;
+  const uint32_t first = block_index() << args.tile_log2;
+  const uint32_t step = grid_blocks() << args.tile_log2;
+  Patience patience(args.abort_word);
+
+  for (uint32_t base = first; base < chunk; base += step) {
+    for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
+      const uint32_t slot = base + (lane & (tile - 1u));
+      const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
+      const uint32_t packet = owner * chunk + slot;
+      if (slot >= chunk || packet >= args.packets) continue;
+      Packet::send(contributions.at(args.inbox[owner], owner, rank, slot), input.load(packet), epoch);
+    }
+  }
+  block_barrier();  // every thread has read the epoch
+
+  for (uint32_t base = first; base < chunk; base += step) {
+    for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
+      const uint32_t slot = base + lane;
+      const uint32_t packet = rank * chunk + slot;
+      if (slot >= chunk || packet >= args.packets) continue;
+      const Data own = input.load(packet);
+      Data contribution[RankCount<RANKS>::ARRAY];
+      gather<Packet, RANKS>(args, contributions, slot, epoch, patience, own, contribution);
+      const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
+#pragma unroll
+      for (int distance = 1; distance < RankCount<RANKS>::ARRAY; ++distance)
+        if (distance < ranks) {
+          const uint32_t peer = peer_at(rank, distance, ranks);
+          Packet::send(results.at(args.inbox[peer], peer, rank, slot), result, epoch);
+        }
+      output.store(packet, result);
+    }
+  }
+
+  for (uint32_t base = first; base < chunk; base += step) {
+    for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
+      const uint32_t slot = base + (lane & (tile - 1u));
+      const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
+      const uint32_t packet = owner * chunk + slot;
+      if (slot >= chunk || packet >= args.packets) continue;
+      output.store(packet, receive<Packet>(results.at(own_inbox, rank, owner, slot), epoch, patience));
+    }
+  }
+  advance_epoch(own_inbox, epoch);
+}
+
+}  // namespace dime
+
+#endif

@@ -1,0 +1,144 @@
+// Two-shot bulk all-reduce: the two exchanges of two_shot.h with plain 16-byte stores and one release
+// flag per block, stage and peer in place of packets that prove themselves. Any type, all payload.
+//
+// The chunk is cut into stages x grid tiles of equal size; block b has tile b of every stage.
+//
+//   1. For every stage: store our packets of every peer's tile into the owner's inbox; barrier; raise
+//      this block's flag at every owner (release).
+//   2. For every stage: wait for the flag of this block of every peer (acquire); barrier; reduce the
+//      tile of our own chunk in rank order, write the output, store the result into every peer's
+//      inbox; barrier; raise the second flag at every peer (release).
+//   3. For every stage: wait for the second flag of this block of every owner (acquire); barrier; copy
+//      the results to the output.
+//
+// Who writes, who reads: slots as in two_shot.h, in the data region, which a reader leaves full of ones
+// for the sentinel kernels to find; flag [exchange][stage][block][sender] is written by block `block` of
+// the sender, once an epoch, and polled by block `block` of the inbox's owner.
+//
+// Order: the stores of a block happen before its barrier, the barrier before the release by a thread of
+// the block; the acquire by a thread of the receiving block before its barrier, and that before the
+// block's loads. Flags hold the epoch and are never reset, so none can be overtaken; the parity keeps
+// two epochs' flags apart. Reuse of slots as in device/packet.h.
+#ifndef DIME_KERNELS_ALLREDUCE_TWO_SHOT_BULK_H
+#define DIME_KERNELS_ALLREDUCE_TWO_SHOT_BULK_H
+
+#include "../device/exchange.h"
+#include "../device/message.h"
+#include "../device/reduce.h"
+
+namespace dime {
+
+DIME_DEVICE uint64_t bulk_flag(uint64_t inbox, uint32_t epoch, uint32_t exchange, uint32_t stage, uint32_t sender) {
+  uint32_t index = ((exchange * DIME_MAX_STAGES + stage) * DIME_MAX_BLOCKS + block_index()) * DIME_MAX_RANKS + sender;
+  return inbox + parity_offset(epoch) + DIME_FLAG_OFFSET + 4u * index;
+}
+
+// Raises this block's flag of (exchange, stage) at every peer, after all the block has stored.
+DIME_DEVICE void raise_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
+                             uint32_t stage) {
+  block_barrier();
+  if (thread_index() < ranks && thread_index() != args.rank)
+    store_release_sys_u32(bulk_flag(args.inbox[thread_index()], epoch, exchange, stage, args.rank), epoch);
+}
+
+// Waits for this block's flag of (exchange, stage) from every peer.
+DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
+                             uint32_t stage, Patience &patience) {
+  if (thread_index() < ranks && thread_index() != args.rank) {
+    const uint64_t flag = bulk_flag(args.inbox[args.rank], epoch, exchange, stage, thread_index());
+    while (load_acquire_sys_u32(flag) != epoch && patience.again()) {
+    }
+  }
+  block_barrier();
+}
+
+template <class Reduction, int RANKS>
+DIME_DEVICE void two_shot_bulk(const dime_args &args) {
+  begin_launch();
+  const uint32_t ranks = RankCount<RANKS>::of(args);
+  const uint32_t rank = args.rank;
+  const uint64_t own_inbox = args.inbox[rank];
+  const uint32_t epoch = read_epoch(own_inbox);
+  clear_stale_slice(own_inbox, epoch);
+
+  typedef SentinelPacket Packet;  // for its size, its region and how its slots are cleaned
+  typedef Packet::Data Data;
+  const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
+  const uint32_t chunk = args.chunk_packets;
+  const Slots<Packet> contributions(args, epoch, 0, chunk), results(args, epoch, (ranks - 1u) * chunk, chunk);
+  const uint32_t stages = args.stages;
+  const uint32_t tiles = stages * grid_blocks();
+  const uint32_t tile = (chunk + tiles - 1u) / tiles;
+  Patience patience(args.abort_word);
+
+  for (uint32_t stage = 0; stage < stages; ++stage) {
+    const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
+    for (uint32_t distance = 1; distance < ranks; ++distance) {
+      const uint32_t owner = peer_at(rank, distance, ranks);
+      for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
+        const uint32_t slot = base + lane;
+        const uint32_t packet = owner * chunk + slot;
+        if (slot >= chunk || packet >= args.packets) continue;
+        const Data data = input.load(packet);
+        const Pair pair = {data.word[0], data.word[1]};
+        store_plain_pair(contributions.at(args.inbox[owner], owner, rank, slot), pair);
+      }
+    }
+    raise_flags(args, ranks, epoch, 0, stage);
+  }
+
+  for (uint32_t stage = 0; stage < stages; ++stage) {
+    const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
+    await_flags(args, ranks, epoch, 0, stage, patience);
+    for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
+      const uint32_t slot = base + lane;
+      const uint32_t packet = rank * chunk + slot;
+      if (slot >= chunk || packet >= args.packets) continue;
+      Data contribution[RankCount<RANKS>::ARRAY];
+      const Data own = input.load(packet);
+#pragma unroll
+      for (int peer = 0; peer < RankCount<RANKS>::ARRAY; ++peer) {
+        contribution[peer] = own;
+        if (peer < ranks && peer != rank) {
+          const Pair pair = load_plain_pair(contributions.at(own_inbox, rank, peer, slot));
+          contribution[peer].word[0] = pair.lo;
+          contribution[peer].word[1] = pair.hi;
+        }
+      }
+      const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
+      const Pair pair = {result.word[0], result.word[1]};
+#pragma unroll
+      for (int distance = 1; distance < RankCount<RANKS>::ARRAY; ++distance)
+        if (distance < ranks) {
+          const uint32_t peer = peer_at(rank, distance, ranks);
+          store_plain_pair(results.at(args.inbox[peer], peer, rank, slot), pair);
+          Packet::clean(contributions.at(own_inbox, rank, peer, slot));
+        }
+      output.store(packet, result);
+    }
+    raise_flags(args, ranks, epoch, 1, stage);
+  }
+
+  for (uint32_t stage = 0; stage < stages; ++stage) {
+    const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
+    await_flags(args, ranks, epoch, 1, stage, patience);
+    for (uint32_t distance = 1; distance < ranks; ++distance) {
+      const uint32_t owner = peer_at(rank, distance, ranks);
+      for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
+        const uint32_t slot = base + lane;
+        const uint32_t packet = owner * chunk + slot;
+        if (slot >= chunk || packet >= args.packets) continue;
+        const uint64_t at = results.at(own_inbox, rank, owner, slot);
+        const Pair pair = load_plain_pair(at);
+        const Data data = {{pair.lo, pair.hi}};
+        Packet::clean(at);
+        output.store(packet, data);
+      }
+    }
+  }
+  advance_epoch(own_inbox, epoch);
+}
+
+}  // namespace dime
+
+#endif

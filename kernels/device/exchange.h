@@ -1,0 +1,91 @@
+// What the all-reduce kernels share: where a launch's slots are, and waiting for one packet of every
+// peer.
+#ifndef DIME_KERNELS_DEVICE_EXCHANGE_H
+#define DIME_KERNELS_DEVICE_EXCHANGE_H
+
+#include "../layout.h"
+#include "epoch.h"
+#include "grid.h"
+#include "packet.h"
+#include "spin.h"
+
+namespace dime {
+
+// RANKS is the number of ranks when known at compile time, or 0. ARRAY is how many contributions
+// the registers hold.
+template <int RANKS>
+struct RankCount {
+  static const int ARRAY = RANKS == 0 ? DIME_MAX_RANKS : RANKS;
+  DIME_DEVICE static uint32_t of(const dime_args &args) { return RANKS == 0 ? args.ranks : uint32_t(RANKS); }
+};
+
+// (rank + distance) mod ranks. Rank r starts with peer r + 1, so that no peer is everyone's first.
+DIME_DEVICE uint32_t peer_at(uint32_t rank, uint32_t distance, uint32_t ranks) {
+  uint32_t peer = rank + distance;
+  return peer >= ranks ? peer - ranks : peer;
+}
+
+// The slots of one exchange of a launch: [sender place][packet], `stride` packets a sender.
+template <class Packet>
+class Slots {
+ public:
+  DIME_DEVICE Slots(const dime_args &args, uint32_t epoch, uint32_t first_packet, uint32_t stride)
+      : offset_(parity_offset(epoch) + Packet::REGION_OFFSET + uint64_t(first_packet) * Packet::SLOT_BYTES),
+        stride_(stride) {}
+
+  // The slot at `receiver`, whose lane is mapped at `inbox`, for `packet` of `sender`.
+  DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t receiver, uint32_t sender, uint32_t packet) const {
+    return inbox + offset_ + (uint64_t(sender_place(sender, receiver)) * stride_ + packet) * Packet::SLOT_BYTES;
+  }
+
+ private:
+  uint64_t offset_;
+  uint32_t stride_;
+};
+
+// Waits for `packet` of every peer and puts the payloads in rank order around our own; cleans the
+// slots. All loads are in flight together.
+template <class Packet, int RANKS>
+DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
+                        Patience &patience, typename Packet::Data own,
+                        typename Packet::Data (&contribution)[RankCount<RANKS>::ARRAY]) {
+  const int ARRAY = RankCount<RANKS>::ARRAY;
+  const uint32_t ranks = RankCount<RANKS>::of(args);
+  const uint32_t rank = args.rank;
+  const uint64_t inbox = args.inbox[rank];
+  Pair pair[ARRAY];
+  bool all;
+  do {
+#pragma unroll
+    for (int peer = 0; peer < ARRAY; ++peer)
+      if (peer < ranks && peer != rank) pair[peer] = load_relaxed_sys(slots.at(inbox, rank, peer, packet));
+    all = true;
+#pragma unroll
+    for (int peer = 0; peer < ARRAY; ++peer)
+      if (peer < ranks && peer != rank) all = all && Packet::arrived(pair[peer], epoch);
+  } while (!all && patience.again());
+#pragma unroll
+  for (int peer = 0; peer < ARRAY; ++peer) {
+    if (peer < ranks && peer != rank) {
+      contribution[peer] = Packet::data(pair[peer]);
+      Packet::clean(slots.at(inbox, rank, peer, packet));
+    } else {
+      contribution[peer] = own;
+    }
+  }
+}
+
+// Waits for one packet of one sender, and cleans its slot.
+template <class Packet>
+DIME_DEVICE typename Packet::Data receive(uint64_t slot, uint32_t epoch, Patience &patience) {
+  Pair pair;
+  do {
+    pair = load_relaxed_sys(slot);
+  } while (!Packet::arrived(pair, epoch) && patience.again());
+  Packet::clean(slot);
+  return Packet::data(pair);
+}
+
+}  // namespace dime
+
+#endif

@@ -1,0 +1,28 @@
+// Where a thread stands in its grid, the barrier of a block, and the hand-over between launches.
+#ifndef DIME_KERNELS_DEVICE_GRID_H
+#define DIME_KERNELS_DEVICE_GRID_H
+
+#include "ordered.h"
+
+namespace dime {
+
+DIME_DEVICE uint32_t thread_index() { return threadIdx.x; }
+DIME_DEVICE uint32_t block_index() { return blockIdx.x; }
+DIME_DEVICE uint32_t block_threads() { return blockDim.x; }
+DIME_DEVICE uint32_t grid_blocks() { return gridDim.x; }
+DIME_DEVICE void block_barrier() { __syncthreads(); }
+
+// Programmatic dependent launch. The wait returns when every earlier launch of the stream is over
+// and its writes are visible; nothing may be read before it. The hand-over lets the next launch
+// take its place on the SMs now; it too waits for our end before it reads anything. Without the
+// launch attribute both do nothing.
+DIME_DEVICE void begin_launch() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace dime
+
+#endif

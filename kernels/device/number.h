@@ -1,0 +1,106 @@
+// The element types: how many lie in a 64-bit word, in what they are accumulated, and the way between
+// the two. Types of 16 bits and fewer accumulate in f32 and are rounded once, to nearest even (fp8
+// saturates to its largest finite value, as NCCL's conversions do). Integers accumulate as unsigned
+// numbers of their own size, so that sums and products wrap.
+#ifndef DIME_KERNELS_DEVICE_NUMBER_H
+#define DIME_KERNELS_DEVICE_NUMBER_H
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
+#include "ordered.h"
+
+namespace dime {
+
+DIME_DEVICE uint32_t bits_at(uint64_t word, int element, int element_bits) {
+  return uint32_t(word >> (element * element_bits)) & (0xffffffffu >> (32 - element_bits));
+}
+
+struct Float32 {
+  typedef float Acc;
+  static const int PER_WORD = 2;
+  static const bool INTEGER = false;
+  DIME_DEVICE static Acc decode(uint64_t word, int element) { return __uint_as_float(bits_at(word, element, 32)); }
+  DIME_DEVICE static uint64_t encode(const Acc *acc) {
+    return uint64_t(__float_as_uint(acc[0])) | uint64_t(__float_as_uint(acc[1])) << 32;
+  }
+};
+
+struct Float16 {
+  typedef float Acc;
+  static const int PER_WORD = 4;
+  static const bool INTEGER = false;
+  DIME_DEVICE static Acc decode(uint64_t word, int element) {
+    return __half2float(__ushort_as_half(uint16_t(bits_at(word, element, 16))));
+  }
+  DIME_DEVICE static uint64_t encode(const Acc *acc) {
+    uint64_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) word |= uint64_t(__half_as_ushort(__float2half_rn(acc[i]))) << (16 * i);
+    return word;
+  }
+};
+
+struct BFloat16 {
+  typedef float Acc;
+  static const int PER_WORD = 4;
+  static const bool INTEGER = false;
+  DIME_DEVICE static Acc decode(uint64_t word, int element) {
+    return __uint_as_float(bits_at(word, element, 16) << 16);
+  }
+  DIME_DEVICE static uint64_t encode(const Acc *acc) {
+    uint64_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) word |= uint64_t(__bfloat16_as_ushort(__float2bfloat16_rn(acc[i]))) << (16 * i);
+    return word;
+  }
+};
+
+template <__nv_fp8_interpretation_t KIND>
+struct Float8 {
+  typedef float Acc;
+  static const int PER_WORD = 8;
+  static const bool INTEGER = false;
+  DIME_DEVICE static Acc decode(uint64_t word, int element) {
+    __half_raw half = __nv_cvt_fp8_to_halfraw(__nv_fp8_storage_t(bits_at(word, element, 8)), KIND);
+    return __half2float(__half(half));
+  }
+  DIME_DEVICE static uint64_t encode(const Acc *acc) {
+    uint64_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) word |= uint64_t(__nv_cvt_float_to_fp8(acc[i], __NV_SATFINITE, KIND)) << (8 * i);
+    return word;
+  }
+};
+typedef Float8<__NV_E4M3> Float8E4M3;
+typedef Float8<__NV_E5M2> Float8E5M2;
+
+struct Float64 {
+  typedef double Acc;
+  static const int PER_WORD = 1;
+  static const bool INTEGER = false;
+  DIME_DEVICE static Acc decode(uint64_t word, int) { return __longlong_as_double((long long)(word)); }
+  DIME_DEVICE static uint64_t encode(const Acc *acc) { return uint64_t(__double_as_longlong(acc[0])); }
+};
+
+// VALUE decides the sign for min, max and avg; sums and products are the same for both.
+template <class VALUE, class UNSIGNED>
+struct Integer {
+  typedef VALUE Value;
+  typedef UNSIGNED Acc;
+  static const int BITS = 8 * int(sizeof(UNSIGNED));
+  static const int PER_WORD = 64 / BITS;
+  static const bool INTEGER = true;
+  DIME_DEVICE static Acc decode(uint64_t word, int element) { return Acc(word >> (element * BITS)); }
+  DIME_DEVICE static uint64_t encode(const Acc *acc) {
+    uint64_t word = 0;
+#pragma unroll
+    for (int i = 0; i < PER_WORD; ++i) word |= uint64_t(acc[i]) << (i * BITS);
+    return word;
+  }
+};
+
+}  // namespace dime
+
+#endif

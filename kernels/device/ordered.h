@@ -1,0 +1,76 @@
+// Memory access with a stated order. Everything that crosses between GPUs, and between a GPU and
+// the host, goes through the functions of this file; all else is a plain access.
+//
+// The PTX memory model treats a vector access as scalar accesses in no particular order, each whole
+// up to 64 bits. Nothing here relies on more: a protocol may trust a 64-bit word, never a pair.
+#ifndef DIME_KERNELS_DEVICE_ORDERED_H
+#define DIME_KERNELS_DEVICE_ORDERED_H
+
+#include <stdint.h>
+
+#define DIME_DEVICE __device__ __forceinline__
+
+namespace dime {
+
+struct Pair {
+  uint64_t lo, hi;
+};
+
+// Relaxed, system scope: atomic by the 64-bit word and ordered with nothing.
+DIME_DEVICE void store_relaxed_sys(uint64_t address, Pair value) {
+  asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(address), "l"(value.lo), "l"(value.hi)
+               : "memory");
+}
+
+DIME_DEVICE Pair load_relaxed_sys(uint64_t address) {
+  Pair value;
+  asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
+               : "=l"(value.lo), "=l"(value.hi)
+               : "l"(address)
+               : "memory");
+  return value;
+}
+
+DIME_DEVICE uint32_t load_relaxed_sys_u32(uint64_t address) {
+  uint32_t value;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
+// Everything this thread did or saw before is visible to whoever acquires the value.
+DIME_DEVICE void store_release_sys_u32(uint64_t address, uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
+DIME_DEVICE uint32_t load_acquire_sys_u32(uint64_t address) {
+  uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
+DIME_DEVICE void fence_acq_rel_sys() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+
+// Plain accesses, for memory that one GPU alone touches during a launch.
+DIME_DEVICE Pair load_plain_pair(uint64_t address) {
+  Pair value;
+  asm volatile("ld.global.v2.b64 {%0, %1}, [%2];" : "=l"(value.lo), "=l"(value.hi) : "l"(address) : "memory");
+  return value;
+}
+
+DIME_DEVICE void store_plain_pair(uint64_t address, Pair value) {
+  asm volatile("st.global.v2.b64 [%0], {%1, %2};" ::"l"(address), "l"(value.lo), "l"(value.hi) : "memory");
+}
+
+template <class T>
+DIME_DEVICE T load_plain(uint64_t address) {
+  return *reinterpret_cast<const T *>(address);
+}
+
+template <class T>
+DIME_DEVICE void store_plain(uint64_t address, T value) {
+  *reinterpret_cast<T *>(address) = value;
+}
+
+}  // namespace dime
+
+#endif

@@ -1,0 +1,151 @@
+// Combining contributions: always in rank order 0, 1, ..., n - 1, starting from rank 0's value itself
+// (not from zero, which would turn -0 into +0), every step rounded on its own (no fused multiply-add).
+// So every kernel, rank and size gives the same bits.
+//
+// A reduction is a class with
+//   static uint64_t word(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t type, uint32_t op)
+// which combines one 64-bit word of each rank. SumOf<T> is compiled for one type; AnyReduction decides
+// at run time.
+#ifndef DIME_KERNELS_DEVICE_REDUCE_H
+#define DIME_KERNELS_DEVICE_REDUCE_H
+
+#include "../layout.h"
+#include "number.h"
+
+namespace dime {
+
+DIME_DEVICE float sum_of(float a, float b) { return __fadd_rn(a, b); }
+DIME_DEVICE double sum_of(double a, double b) { return __dadd_rn(a, b); }
+DIME_DEVICE float product_of(float a, float b) { return __fmul_rn(a, b); }
+DIME_DEVICE double product_of(double a, double b) { return __dmul_rn(a, b); }
+
+template <class T>
+struct SumOf {
+  template <int M>
+  DIME_DEVICE static uint64_t word(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t, uint32_t) {
+    typename T::Acc acc[T::PER_WORD];
+#pragma unroll
+    for (int i = 0; i < T::PER_WORD; ++i) acc[i] = T::decode(contribution[0], i);
+#pragma unroll
+    for (int rank = 1; rank < M; ++rank)
+      if (rank < ranks) {
+#pragma unroll
+        for (int i = 0; i < T::PER_WORD; ++i) acc[i] = sum_of(acc[i], T::decode(contribution[rank], i));
+      }
+    return T::encode(acc);
+  }
+};
+
+// One step of any operation, floats: a NaN loses against a number in min and max.
+template <class T, bool INTEGER>
+struct Step {
+  typedef typename T::Acc Acc;
+  // What avg multiplies every contribution with: 1 / ranks, rounded to the element type.
+  DIME_DEVICE static Acc scale(uint32_t ranks) {
+    Acc all[T::PER_WORD];
+#pragma unroll
+    for (int i = 0; i < T::PER_WORD; ++i) all[i] = Acc(1) / Acc(ranks);
+    return T::decode(T::encode(all), 0);
+  }
+  DIME_DEVICE static Acc first(Acc a, uint32_t op, Acc scale) { return op == DIME_AVG ? product_of(a, scale) : a; }
+  DIME_DEVICE static Acc next(Acc a, Acc b, uint32_t op, Acc scale) {
+    switch (op) {
+      case DIME_SUM: return sum_of(a, b);
+      case DIME_PROD: return product_of(a, b);
+      case DIME_MAX: return fmax(a, b);
+      case DIME_MIN: return fmin(a, b);
+      default: return sum_of(a, product_of(b, scale));
+    }
+  }
+  DIME_DEVICE static Acc last(Acc a, uint32_t, uint32_t) { return a; }
+};
+
+// Integers: avg divides the wrapped sum, towards zero.
+template <class T>
+struct Step<T, true> {
+  typedef typename T::Acc Acc;
+  typedef typename T::Value Value;
+  DIME_DEVICE static Acc scale(uint32_t) { return 0; }
+  DIME_DEVICE static Acc first(Acc a, uint32_t, Acc) { return a; }
+  DIME_DEVICE static Acc next(Acc a, Acc b, uint32_t op, Acc) {
+    switch (op) {
+      case DIME_PROD: return Acc(a * b);
+      case DIME_MAX: return Value(a) < Value(b) ? b : a;
+      case DIME_MIN: return Value(b) < Value(a) ? b : a;
+      default: return Acc(a + b);
+    }
+  }
+  DIME_DEVICE static Acc last(Acc a, uint32_t op, uint32_t ranks) {
+    return op == DIME_AVG ? Acc(Value(a) / Value(ranks)) : a;
+  }
+};
+
+template <class T, int M>
+DIME_DEVICE uint64_t fold(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
+  typedef Step<T, T::INTEGER> S;
+  typename T::Acc acc[T::PER_WORD];
+  const typename T::Acc scale = S::scale(ranks);
+#pragma unroll
+  for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::first(T::decode(contribution[0], i), op, scale);
+#pragma unroll
+  for (int rank = 1; rank < M; ++rank)
+    if (rank < ranks) {
+#pragma unroll
+      for (int i = 0; i < T::PER_WORD; ++i)
+        acc[i] = S::next(acc[i], T::decode(contribution[rank], i), op, scale);
+    }
+#pragma unroll
+  for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::last(acc[i], op, ranks);
+  return T::encode(acc);
+}
+
+// f64 keeps the payload of a NaN through an addition, so the word that a sentinel packet may not
+// carry is replaced here, in every kernel: all kernels then agree to the bit.
+template <int M>
+DIME_DEVICE uint64_t fold_float64(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
+  const uint64_t all_ones = ~uint64_t(0);
+  uint64_t safe[M];
+#pragma unroll
+  for (int rank = 0; rank < M; ++rank)
+    safe[rank] = contribution[rank] == all_ones ? all_ones >> 1 : contribution[rank];
+  uint64_t word = fold<Float64>(safe, ranks, op);
+  return word == all_ones ? all_ones >> 1 : word;
+}
+
+struct AnyReduction {
+  template <int M>
+  DIME_DEVICE static uint64_t word(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t type, uint32_t op) {
+    switch (type) {
+      case DIME_INT8: return fold<Integer<int8_t, uint8_t>>(contribution, ranks, op);
+      case DIME_UINT8: return fold<Integer<uint8_t, uint8_t>>(contribution, ranks, op);
+      case DIME_INT32: return fold<Integer<int32_t, uint32_t>>(contribution, ranks, op);
+      case DIME_UINT32: return fold<Integer<uint32_t, uint32_t>>(contribution, ranks, op);
+      case DIME_INT64: return fold<Integer<int64_t, uint64_t>>(contribution, ranks, op);
+      case DIME_UINT64: return fold<Integer<uint64_t, uint64_t>>(contribution, ranks, op);
+      case DIME_FLOAT16: return fold<Float16>(contribution, ranks, op);
+      case DIME_FLOAT32: return fold<Float32>(contribution, ranks, op);
+      case DIME_FLOAT64: return fold_float64(contribution, ranks, op);
+      case DIME_BFLOAT16: return fold<BFloat16>(contribution, ranks, op);
+      case DIME_FLOAT8E4M3: return fold<Float8E4M3>(contribution, ranks, op);
+      default: return fold<Float8E5M2>(contribution, ranks, op);
+    }
+  }
+};
+
+// All words of a packet.
+template <class REDUCTION, int W, int M>
+DIME_DEVICE Words<W> reduce(const Words<W> (&contribution)[M], uint32_t ranks, uint32_t type, uint32_t op) {
+  Words<W> result;
+#pragma unroll
+  for (int w = 0; w < W; ++w) {
+    uint64_t word[M];
+#pragma unroll
+    for (int rank = 0; rank < M; ++rank) word[rank] = contribution[rank].word[w];
+    result.word[w] = REDUCTION::word(word, ranks, type, op);
+  }
+  return result;
+}
+
+}  // namespace dime
+
+#endif

@@ -1,0 +1,39 @@
+// The kernel of a communicator's setup: every rank writes a pattern into every peer's scratch, and after
+// the ranks have met, checks what came. It proves that a peer's stores arrive where the peer's
+// reader looks, over the whole range the kernels use.
+#ifndef DIME_KERNELS_SETUP_H
+#define DIME_KERNELS_SETUP_H
+
+#include "layout.h"
+#include "device/grid.h"
+#include "device/ordered.h"
+
+// What rank `from` writes to word `word` (of 64 bits) of its probe area in rank `to`'s scratch.
+DIME_DEVICE uint64_t dime_probe_pattern(uint32_t from, uint32_t to, uint64_t word, uint64_t salt) {
+  uint64_t x = salt + word * 0x9e3779b97f4a7c15ull + (uint64_t(from) << 56 | uint64_t(to) << 48);
+  x ^= x >> 31;
+  x *= 0xbf58476d1ce4e5b9ull;
+  return x ^ (x >> 29);
+}
+
+// The probe words of a sender: one every DIME_PROBE_STRIDE bytes, each sender at a place of its own.
+#define DIME_PROBE_STRIDE 4096u
+
+extern "C" __global__ void dime_probe_write(uint64_t scratch, uint32_t from, uint32_t to, uint64_t salt) {
+  const uint64_t words = DIME_SCRATCH_BYTES / DIME_PROBE_STRIDE;
+  for (uint64_t word = blockIdx.x * blockDim.x + threadIdx.x; word < words; word += gridDim.x * blockDim.x)
+    *reinterpret_cast<volatile uint64_t *>(scratch + word * DIME_PROBE_STRIDE + 8u * from) =
+        dime_probe_pattern(from, to, word, salt);
+}
+
+// Adds the number of words that differ to *wrong.
+extern "C" __global__ void dime_probe_check(uint64_t scratch, uint32_t from, uint32_t to, uint64_t salt,
+                                            uint32_t *wrong) {
+  const uint64_t words = DIME_SCRATCH_BYTES / DIME_PROBE_STRIDE;
+  for (uint64_t word = blockIdx.x * blockDim.x + threadIdx.x; word < words; word += gridDim.x * blockDim.x)
+    if (*reinterpret_cast<volatile uint64_t *>(scratch + word * DIME_PROBE_STRIDE + 8u * from) !=
+        dime_probe_pattern(from, to, word, salt))
+      atomicAdd(wrong, 1u);
+}
+
+#endif
