@@ -1,1 +1,31 @@
-//! Dime.
+//! Dime takes NCCL's place in a process: it answers small all-reduces inside one node with kernels of its own and hands
+//! every other call, untouched, to the real NCCL.
+//!
+//! The way of one call:
+//!
+//! ```text
+//! application
+//!     |  ncclAllReduce(...)              the C symbols of libnccl.so.2
+//!     v
+//!   api        the C edge: panic boundary, nothing else
+//!     |
+//!     v
+//!   real       finds and opens the real NCCL at the first call; one indirect call from then on
+//! ```
+//!
+//! `config` (the environment variables), `log`, `error` and `stats` know none of the above and serve all of it.
+//!
+//! Invariants that every module keeps:
+//! - Loading this library does nothing: no constructor, no thread, no output, no CUDA. All begins with the first call.
+//! - No lock is held while a call is forwarded.
+//! - No panic crosses the C boundary, and nothing ends the process.
+
+// The names of the C API are its own.
+#![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
+
+pub mod api;
+pub mod config;
+pub mod error;
+pub mod log;
+pub mod real;
+pub mod stats;

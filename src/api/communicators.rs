@@ -1,0 +1,318 @@
+//! The life of a communicator: how it is made, split, changed and ended.
+
+use std::ffi::c_int;
+
+use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
+use super::boundary::boundary;
+use crate::real;
+
+/// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
+/// others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+}
+
+/// Same as ncclGetUniqueId, for profilers that put their own ncclGetUniqueId before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+}
+
+/// Makes a communicator of `nranks` ranks, of which the caller is number `rank`, on the current CUDA device.
+///
+/// Waits for all ranks: threads of one process call it in parallel or between ncclGroupStart and ncclGroupEnd. Inside a
+/// group the handle is written at once but may be used only after the group's end.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommInitRank(
+    comm: *mut ncclComm_t,
+    nranks: c_int,
+    commId: ncclUniqueId,
+    rank: c_int,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommInitRank(comm, nranks, commId, rank) })
+}
+
+/// Same as ncclCommInitRank, for profilers that put their own ncclCommInitRank before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommInitRank(
+    comm: *mut ncclComm_t,
+    nranks: c_int,
+    commId: ncclUniqueId,
+    rank: c_int,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommInitRank(comm, nranks, commId, rank) })
+}
+
+/// As ncclCommInitRank, with a configuration. `config` may be NULL.
+///
+/// With `blocking` 0 it returns ncclInProgress, and the handle may be used once ncclCommGetAsyncError reports
+/// ncclSuccess.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommInitRankConfig(
+    comm: *mut ncclComm_t,
+    nranks: c_int,
+    commId: ncclUniqueId,
+    rank: c_int,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommInitRankConfig(comm, nranks, commId, rank, config) })
+}
+
+/// Same as ncclCommInitRankConfig, for profilers that put their own ncclCommInitRankConfig before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommInitRankConfig(
+    comm: *mut ncclComm_t,
+    nranks: c_int,
+    commId: ncclUniqueId,
+    rank: c_int,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommInitRankConfig(comm, nranks, commId, rank, config) })
+}
+
+/// As ncclCommInitRankConfig, with `nId` ids to spread the work of finding each other over several ranks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommInitRankScalable(
+    newcomm: *mut ncclComm_t,
+    nranks: c_int,
+    myrank: c_int,
+    nId: c_int,
+    commIds: *mut ncclUniqueId,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe {
+        real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config)
+    })
+}
+
+/// Same as ncclCommInitRankScalable, for profilers that put their own ncclCommInitRankScalable before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommInitRankScalable(
+    newcomm: *mut ncclComm_t,
+    nranks: c_int,
+    myrank: c_int,
+    nId: c_int,
+    commIds: *mut ncclUniqueId,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe {
+        real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config)
+    })
+}
+
+/// Makes a communicator among `ndev` devices of this process and writes `ndev` handles to `comm`.
+///
+/// Rank i is device `devlist[i]`, or device i when `devlist` is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+}
+
+/// Same as ncclCommInitAll, for profilers that put their own ncclCommInitAll before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+}
+
+/// Completes all operations of a communicator, after which only ncclCommDestroy may follow. All ranks call it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommFinalize(comm) })
+}
+
+/// Same as ncclCommFinalize, for profilers that put their own ncclCommFinalize before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommFinalize(comm) })
+}
+
+/// Frees a communicator. NULL is allowed and does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommDestroy(comm) })
+}
+
+/// Same as ncclCommDestroy, for profilers that put their own ncclCommDestroy before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommDestroy(comm) })
+}
+
+/// Stops what a communicator is doing and frees it. Waits for no other rank, so it also works when one has died.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommAbort(comm) })
+}
+
+/// Same as ncclCommAbort, for profilers that put their own ncclCommAbort before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommAbort(comm) })
+}
+
+/// Stops what a communicator is doing and refuses further operations, but leaves it there to be shrunk or destroyed.
+///
+/// `revokeFlags` is NCCL_REVOKE_DEFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommRevoke(comm, revokeFlags) })
+}
+
+/// Same as ncclCommRevoke, for profilers that put their own ncclCommRevoke before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommRevoke(comm, revokeFlags) })
+}
+
+/// Makes one new communicator for each `color`; ranks are ordered by `key`. All ranks call it.
+///
+/// A rank with color NCCL_SPLIT_NOCOLOR joins none and gets NULL. `config` may be NULL: the parent's is used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommSplit(
+    comm: ncclComm_t,
+    color: c_int,
+    key: c_int,
+    newcomm: *mut ncclComm_t,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommSplit(comm, color, key, newcomm, config) })
+}
+
+/// Same as ncclCommSplit, for profilers that put their own ncclCommSplit before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommSplit(
+    comm: ncclComm_t,
+    color: c_int,
+    key: c_int,
+    newcomm: *mut ncclComm_t,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommSplit(comm, color, key, newcomm, config) })
+}
+
+/// Makes a new communicator without the `excludeRanksCount` ranks listed. The ranks that stay call it.
+///
+/// `shrinkFlags` is NCCL_SHRINK_DEFAULT, or NCCL_SHRINK_ABORT to stop first what the parent is doing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommShrink(
+    comm: ncclComm_t,
+    excludeRanksList: *mut c_int,
+    excludeRanksCount: c_int,
+    newcomm: *mut ncclComm_t,
+    config: *mut ncclConfig_t,
+    shrinkFlags: c_int,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe {
+        real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags)
+    })
+}
+
+/// Same as ncclCommShrink, for profilers that put their own ncclCommShrink before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommShrink(
+    comm: ncclComm_t,
+    excludeRanksList: *mut c_int,
+    excludeRanksCount: c_int,
+    newcomm: *mut ncclComm_t,
+    config: *mut ncclConfig_t,
+    shrinkFlags: c_int,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe {
+        real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags)
+    })
+}
+
+/// Makes an id by which new ranks join a communicator in ncclCommGrow.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut ncclUniqueId) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommGetUniqueId(comm, uniqueId) })
+}
+
+/// Same as ncclCommGetUniqueId, for profilers that put their own ncclCommGetUniqueId before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut ncclUniqueId) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommGetUniqueId(comm, uniqueId) })
+}
+
+/// Makes a communicator of `nRanks` ranks out of an existing one and new ranks.
+///
+/// Existing ranks pass their communicator and `rank` -1; new ones pass NULL, the id and the rank they are to have.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommGrow(
+    comm: ncclComm_t,
+    nRanks: c_int,
+    uniqueId: *const ncclUniqueId,
+    rank: c_int,
+    newcomm: *mut ncclComm_t,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+}
+
+/// Same as ncclCommGrow, for profilers that put their own ncclCommGrow before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommGrow(
+    comm: ncclComm_t,
+    nRanks: c_int,
+    uniqueId: *const ncclUniqueId,
+    rank: c_int,
+    newcomm: *mut ncclComm_t,
+    config: *mut ncclConfig_t,
+) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+}
+
+/// Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU. All ranks call it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommSuspend(comm: ncclComm_t, flags: c_int) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommSuspend(comm, flags) })
+}
+
+/// Same as ncclCommSuspend, for profilers that put their own ncclCommSuspend before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommSuspend(comm: ncclComm_t, flags: c_int) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommSuspend(comm, flags) })
+}
+
+/// Takes back what ncclCommSuspend gave up. All ranks call it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ncclCommResume(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommResume(comm) })
+}
+
+/// Same as ncclCommResume, for profilers that put their own ncclCommResume before this one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pncclCommResume(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+    boundary(ncclInternalError, || unsafe { real::ncclCommResume(comm) })
+}

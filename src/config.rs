@@ -1,0 +1,334 @@
+//! Every environment variable of this library, in one table: name, type, default, documentation.
+//!
+//! docs/configuration.md is written from the table. Parsing is pure: variables come in, a [`Config`] and warnings come out.
+//! A value that cannot be used is a warning and the default stays; so is a variable that begins with `DIME_` and is not in
+//! the table.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+/// A variable as the documentation shows it.
+pub struct Variable {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What values it takes.
+    pub values: &'static str,
+    /// What holds when it is not set.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// A type that a variable can have.
+trait Value: Sized {
+    const VALUES: &'static str;
+    /// None: this text is no such value.
+    fn parse(text: &OsStr) -> Option<Self>;
+}
+
+/// Makes [`Config`], [`VARIABLES`] and the parser from the same lines.
+macro_rules! variables {
+    ($(
+        #[doc = $doc:literal]
+        $name:literal => $field:ident: $type:ty = $initial:expr, $default:literal;
+    )*) => {
+        /// The configuration of this process.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Config {
+            $(
+                #[doc = $doc]
+                pub $field: $type,
+            )*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($field: $initial),* }
+            }
+        }
+
+        /// All variables, in the order of the documentation.
+        pub const VARIABLES: &[Variable] = &[$(
+            Variable { name: $name, values: <$type as Value>::VALUES, default: $default, doc: $doc.trim_ascii() }
+        ),*];
+
+        impl Config {
+            /// None: no variable has this name. Some(false): it has no such value.
+            fn set(&mut self, name: &str, text: &OsStr) -> Option<bool> {
+                match name {
+                    $(
+                        $name => {
+                            let value = <$type as Value>::parse(text);
+                            let usable = value.is_some();
+                            if let Some(value) = value {
+                                self.$field = value;
+                            }
+                            Some(usable)
+                        }
+                    )*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+variables! {
+    /// The real NCCL. When it is set, nothing else is searched.
+    "DIME_NCCL_LIB" => nccl_lib: Option<PathBuf> = None, "found by a search";
+    /// How much is logged. `version` logs one line with the version, and errors.
+    "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error";
+    /// The file that the log is appended to; `%h` becomes the name of the host, `%p` the process id.
+    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "standard output";
+    /// Forward every call, as if this library were not there.
+    "DIME_DISABLE" => disable: bool = false, "0";
+    /// The one kernel to use for every all-reduce that it can do. For tests and measurements.
+    "DIME_KERNEL" => kernel: KernelChoice = KernelChoice::Auto, "auto";
+    /// The largest message that is not forwarded, in bytes. 0 forwards all.
+    "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table";
+    /// Work on GPUs that reach each other over PCIe only, where NCCL is mostly as fast.
+    "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0";
+    /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
+    "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
+    /// Thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
+    "DIME_BLOCKS" => blocks: u32 = 0, "0";
+    /// Threads of a block; 0 leaves it to the routing table. For measurements.
+    "DIME_THREADS" => threads: u32 = 0, "0";
+    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all.
+    "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
+}
+
+/// Variables that begin with `DIME_` but speak to the build and the tests, not to the library.
+const NOT_OURS: &[&str] = &["DIME_CACHE_DIR", "DIME_CUDA_ARCHS"];
+
+/// How much is logged; each level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing.
+    None,
+    /// One line with the version, and errors.
+    Version,
+    /// What made a call fail.
+    Error,
+    /// What is probably not as intended.
+    Warn,
+    /// What was decided, and why.
+    Info,
+    /// Every step of it.
+    Trace,
+}
+
+/// A kernel by name, or the routing table's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// The routing table chooses.
+    Auto,
+    /// One exchange, each word with its epoch.
+    OneShotLl,
+    /// One exchange, each word its own flag.
+    OneShotSentinel,
+    /// Two exchanges, each word with its epoch.
+    TwoShotLl,
+    /// Two exchanges, each word its own flag.
+    TwoShotSentinel,
+    /// Two exchanges, one flag for a block and peer.
+    TwoShotBulk,
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+/// A number that is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positive(pub u32);
+
+/// A variable that was not used as it was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(String);
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// The configuration that the environment asks for. Takes time: not for the path of a call.
+    pub fn from_env() -> (Self, Vec<Warning>) {
+        Self::parse(std::env::vars_os())
+    }
+
+    /// The configuration that a set of variables asks for. A variable that is empty counts as not set.
+    pub fn parse(variables: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Vec<Warning>) {
+        let mut config = Self::default();
+        let mut warnings = Vec::new();
+        let mut level_of_nccl = None;
+        for (name, text) in variables {
+            let Some(name) = name.to_str() else { continue };
+            if text.is_empty() {
+                continue;
+            }
+            if name == "NCCL_DEBUG" {
+                level_of_nccl = level_by_nccl_name(&text);
+                continue;
+            }
+            if !name.starts_with("DIME_") || NOT_OURS.contains(&name) {
+                continue;
+            }
+            match config.set(name, &text) {
+                Some(true) => {}
+                Some(false) => warnings.push(unusable(name, &text)),
+                None => {
+                    warnings.push(Warning(format!("{name} is not a variable of Dime; did you mean {}?", nearest(name))))
+                }
+            }
+        }
+        config.debug = config.debug.or(level_of_nccl);
+        // The order of the environment is chance; that of the warnings is not.
+        warnings.sort_by(|a, b| a.0.cmp(&b.0));
+        (config, warnings)
+    }
+
+    /// How much is logged.
+    pub fn level(&self) -> Level {
+        self.debug.unwrap_or(Level::Error)
+    }
+}
+
+fn unusable(name: &str, text: &OsStr) -> Warning {
+    let variable =
+        VARIABLES.iter().find(|variable| variable.name == name).expect("the parser knows only the table's names");
+    Warning(format!(
+        "{name} cannot be {:?}: it takes {}. The default stays: {}",
+        text.to_string_lossy(),
+        variable.values,
+        variable.default
+    ))
+}
+
+fn level_by_nccl_name(text: &OsStr) -> Option<Level> {
+    match text.to_str()?.to_ascii_lowercase().as_str() {
+        // A level of NCCL between info and trace that is meant for its own aborts.
+        "abort" => Some(Level::Info),
+        name => level_by_name(name),
+    }
+}
+
+fn level_by_name(name: &str) -> Option<Level> {
+    Some(match name {
+        "none" => Level::None,
+        "version" => Level::Version,
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "info" => Level::Info,
+        "trace" => Level::Trace,
+        _ => return None,
+    })
+}
+
+/// The variable whose name takes the fewest edits to get to.
+fn nearest(name: &str) -> &'static str {
+    let nearest = VARIABLES.iter().min_by_key(|variable| edits(name, variable.name));
+    nearest.expect("the table is not empty").name
+}
+
+/// Insertions, removals and replacements that make `a` into `b`.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Value for bool {
+    const VALUES: &'static str = "0 or 1";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        match text.to_str()?.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Some(true),
+            "0" | "false" | "no" | "off" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+impl Value for u32 {
+    const VALUES: &'static str = "a number from 0 to 4294967295";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        let text = text.to_str()?.trim();
+        match text.strip_prefix("0x") {
+            // from_str_radix alone would take a sign.
+            Some(digits) if !digits.starts_with('+') => Self::from_str_radix(digits, 16).ok(),
+            Some(_) => None,
+            None => text.parse().ok(),
+        }
+    }
+}
+
+impl Value for Positive {
+    const VALUES: &'static str = "a number from 1 to 4294967295";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        <u32 as Value>::parse(text).filter(|number| *number != 0).map(Self)
+    }
+}
+
+impl Value for Option<Bytes> {
+    const VALUES: &'static str = "a number of bytes, or with K, M or G of 1024, 1024^2 or 1024^3 bytes";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        let text = text.to_str()?.trim();
+        let (digits, unit) = match text.char_indices().last()? {
+            (at, 'K' | 'k') => (&text[..at], 1 << 10),
+            (at, 'M' | 'm') => (&text[..at], 1 << 20),
+            (at, 'G' | 'g') => (&text[..at], 1 << 30),
+            _ => (text, 1),
+        };
+        let bytes = digits.parse::<u64>().ok()?.checked_mul(unit)?;
+        Some(Some(Bytes(bytes)))
+    }
+}
+
+impl Value for Option<PathBuf> {
+    const VALUES: &'static str = "a path";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        Some(Some(PathBuf::from(text)))
+    }
+}
+
+impl Value for Option<Level> {
+    const VALUES: &'static str = "none, version, error, warn, info or trace";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        level_by_name(&text.to_str()?.to_ascii_lowercase()).map(Some)
+    }
+}
+
+impl Value for KernelChoice {
+    const VALUES: &'static str =
+        "auto, one_shot_ll, one_shot_sentinel, two_shot_ll, two_shot_sentinel or two_shot_bulk";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        Some(match text.to_str()? {
+            "auto" => Self::Auto,
+            "one_shot_ll" => Self::OneShotLl,
+            "one_shot_sentinel" => Self::OneShotSentinel,
+            "two_shot_ll" => Self::TwoShotLl,
+            "two_shot_sentinel" => Self::TwoShotSentinel,
+            "two_shot_bulk" => Self::TwoShotBulk,
+            _ => return None,
+        })
+    }
+}

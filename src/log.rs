@@ -1,0 +1,125 @@
+//! The log: `log` macros in front, env_logger behind, NCCL's line format.
+//!
+//! Nothing is opened or printed before the first line that the level lets through. A line is written in one system call, so
+//! that lines of several processes do not mix.
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use log::LevelFilter;
+
+use crate::config::{Config, Level};
+
+thread_local! {
+    static DEVICE: Cell<i32> = const { Cell::new(-1) };
+}
+
+/// From now on lines of this thread carry this CUDA device; -1 when none is known.
+pub fn set_device(device: i32) {
+    DEVICE.set(device);
+}
+
+/// Sets the level, and at the first call the place that the log goes to. Neither opens nor prints anything, but for the one
+/// line that the level `version` asks for.
+///
+/// Called again when a communicator is set up: NCCL reads files of its own at its first communicator and may set NCCL_DEBUG
+/// from them.
+pub fn start(config: &Config) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let sink = Sink { path: config.debug_file.as_deref().map(expanded), file: None };
+        let logger = env_logger::Builder::new()
+            // The level is kept in one place only: log's own.
+            .filter_level(LevelFilter::Trace)
+            .format(|line, record| writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()))
+            .target(env_logger::Target::Pipe(Box::new(sink)))
+            .build();
+        // Fails in a program that has a logger already, which then gets our lines.
+        let _ = log::set_boxed_logger(Box::new(logger));
+        #[cfg(feature = "exports")]
+        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+        if config.level() == Level::Version {
+            log::set_max_level(LevelFilter::Error);
+            log::error!("Dime {}", env!("CARGO_PKG_VERSION"));
+        }
+    });
+    log::set_max_level(match config.level() {
+        Level::None => LevelFilter::Off,
+        Level::Version | Level::Error => LevelFilter::Error,
+        Level::Warn => LevelFilter::Warn,
+        Level::Info => LevelFilter::Info,
+        Level::Trace => LevelFilter::Trace,
+    });
+}
+
+/// `host:pid:tid [device]`, as NCCL begins its lines.
+fn prefix() -> String {
+    // SAFETY: gettid has no arguments and cannot fail.
+    let thread = unsafe { libc::gettid() };
+    format!("{}:{}:{thread} [{}]", host(), std::process::id(), DEVICE.get())
+}
+
+/// The name of this host without its domain.
+fn host() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer is as long as said, less one for a zero that gethostname may leave out.
+    let failed = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0;
+    let end = name.iter().position(|byte| matches!(byte, 0 | b'.')).unwrap_or(name.len());
+    if failed || end == 0 { "unknown".to_owned() } else { String::from_utf8_lossy(&name[..end]).into_owned() }
+}
+
+/// DIME_DEBUG_FILE with `%h` and `%p` filled in. `%%` is a percent sign, any other pair stays as it is.
+fn expanded(pattern: &Path) -> PathBuf {
+    let mut path = Vec::new();
+    let mut bytes = pattern.as_os_str().as_bytes().iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (byte, bytes.clone().next()) {
+            (b'%', Some(b'h')) => path.extend(host().bytes()),
+            (b'%', Some(b'p')) => path.extend(std::process::id().to_string().bytes()),
+            (b'%', Some(b'%')) => path.push(b'%'),
+            _ => {
+                path.push(byte);
+                continue;
+            }
+        }
+        bytes.next();
+    }
+    OsString::from_vec(path).into()
+}
+
+/// Where lines go: a file, opened at the first line, or standard output.
+struct Sink {
+    path: Option<PathBuf>,
+    file: Option<File>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.file.is_none()
+            && let Some(path) = self.path.take()
+        {
+            // A file that cannot be opened must not cost the lines: they go to standard output.
+            self.file = OpenOptions::new().create(true).append(true).open(path).ok();
+        }
+        match &mut self.file {
+            Some(file) => file.write(line),
+            None => {
+                // Not std's stdout: its lock could be held for good in a child of fork.
+                // SAFETY: never dropped, so the descriptor is not closed.
+                let stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
+                (&*stdout).write(line)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

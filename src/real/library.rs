@@ -1,0 +1,222 @@
+//! The one real NCCL of this process: found at the first call, kept for good.
+//!
+//! Who writes what: any thread may search, the first to finish publishes its result in `OUTCOME` and, when it found NCCL,
+//! its addresses in `ACTIVE`. Both are written once, with release, and read with acquire; what they point to never changes
+//! and is never freed.
+
+use std::cell::Cell;
+use std::ffi::{CString, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use super::functions::{COUNT, FUNCTIONS};
+use super::open::{Opened, open};
+use super::search::{Surroundings, places};
+use super::{fork, functions, mapped};
+use crate::api::abi::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclSystemError};
+use crate::config::Config;
+use crate::error;
+
+/// Where a function of the real NCCL is.
+pub(super) type Address = NonNull<c_void>;
+
+type Addresses = [Option<Address>; COUNT];
+
+/// A real NCCL.
+struct Library {
+    path: PathBuf,
+    c_path: CString,
+    addresses: Addresses,
+}
+
+/// What the search ended with.
+enum Outcome {
+    Found(Library),
+    /// The text says what was searched, one place a line.
+    NotFound(String),
+}
+
+static OUTCOME: AtomicPtr<Outcome> = AtomicPtr::new(ptr::null_mut());
+static ACTIVE: AtomicPtr<Addresses> = AtomicPtr::new(ptr::null_mut());
+
+thread_local! {
+    /// This thread is searching: a call that arrives now comes from a constructor of a library that is being opened.
+    static SEARCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Where the function with this index is, or the result that its caller gets.
+#[inline(always)]
+pub(super) fn address(function: usize) -> Result<Address, ncclResult_t> {
+    let active = ACTIVE.load(Ordering::Acquire);
+    if !active.is_null() {
+        // SAFETY: not null, so published: the array is complete and lives for good.
+        if let Some(address) = unsafe { (&*active)[function] } {
+            return Ok(address);
+        }
+    }
+    address_at_first_call(function)
+}
+
+/// The first call of all, or a function that the library lacks.
+#[cold]
+#[inline(never)]
+fn address_at_first_call(function: usize) -> Result<Address, ncclResult_t> {
+    match outcome_or_search() {
+        None => {
+            error::keep("a library that was opened in search of NCCL called NCCL while it was being opened");
+            Err(ncclSystemError)
+        }
+        Some(Outcome::Found(library)) => library.addresses[function].ok_or_else(|| report_lack(library, function)),
+        Some(Outcome::NotFound(searched)) => {
+            error::keep(searched);
+            Err(ncclSystemError)
+        }
+    }
+}
+
+/// Says which release has the function: in the log once, as the last error each time.
+fn report_lack(library: &Library, function: usize) -> ncclResult_t {
+    static REPORTED: [AtomicBool; COUNT] = [const { AtomicBool::new(false) }; COUNT];
+    let (name, since) = FUNCTIONS[function];
+    let text = format!(
+        "{} needs NCCL >= {since}; loaded {} is {}",
+        name.to_string_lossy(),
+        library.path.display(),
+        version_text().unwrap_or_else(|| "of unknown version".to_owned()),
+    );
+    if !REPORTED[function].swap(true, Ordering::Relaxed) {
+        log::warn!("{text}");
+    }
+    error::keep(&text);
+    ncclInvalidUsage
+}
+
+fn outcome() -> Option<&'static Outcome> {
+    // SAFETY: null, or published: complete, and lives for good.
+    unsafe { OUTCOME.load(Ordering::Acquire).as_ref() }
+}
+
+/// None when this very thread is already searching.
+fn outcome_or_search() -> Option<&'static Outcome> {
+    if let Some(known) = outcome() {
+        return Some(known);
+    }
+    if SEARCHING.replace(true) {
+        return None;
+    }
+    struct Searching;
+    impl Drop for Searching {
+        fn drop(&mut self) {
+            SEARCHING.set(false);
+        }
+    }
+    let _searching = Searching;
+
+    let (config, warnings) = Config::from_env();
+    crate::log::start(&config);
+    let (found, origin) = search(&config);
+    let found = Box::into_raw(Box::new(found));
+    if OUTCOME.compare_exchange(ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        // Another thread was faster. Its NCCL is the same file, for the search depends on the process alone.
+        // SAFETY: made by Box above, and nobody else has seen it.
+        drop(unsafe { Box::from_raw(found) });
+        return outcome();
+    }
+    // SAFETY: published just now, lives for good.
+    let found: &'static Outcome = unsafe { &*found };
+    if let Outcome::Found(library) = found {
+        fork::watch();
+        ACTIVE.store((&raw const library.addresses).cast_mut(), Ordering::Release);
+    }
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    match found {
+        Outcome::Found(library) => {
+            let version = version_text().unwrap_or_else(|| "unknown".to_owned());
+            log::info!(
+                "Dime {} in front of NCCL {version} at {} (found: {origin})",
+                env!("CARGO_PKG_VERSION"),
+                library.path.display(),
+            );
+        }
+        Outcome::NotFound(searched) => searched.lines().for_each(|line| log::error!("{line}")),
+    }
+    Some(found)
+}
+
+/// Tries all places in order. The second part says where it was found.
+fn search(config: &Config) -> (Outcome, String) {
+    let surroundings = Surroundings::of_this_process(config.nccl_lib.clone().map(PathBuf::from), mapped::libraries());
+    let mut searched = "no NCCL library was found, so no call can succeed. Searched:".to_owned();
+    for place in places(&surroundings) {
+        let mut refusals = Vec::new();
+        for file in &place.files {
+            match open(file) {
+                Ok(opened) => return (Outcome::Found(Library::new(opened)), place.what),
+                Err(refusal) => refusals.push(format!("{} {refusal}", file.display())),
+            }
+        }
+        if refusals.is_empty() {
+            refusals.push("nothing there".to_owned());
+        }
+        for refusal in refusals {
+            searched.push_str(&format!("\n  {}: {refusal}", place.what));
+        }
+    }
+    if surroundings.configured.is_none() {
+        searched.push_str("\nDIME_NCCL_LIB can name the file.");
+    }
+    (Outcome::NotFound(searched), String::new())
+}
+
+impl Library {
+    fn new(opened: Opened) -> Self {
+        let mut addresses = [None; COUNT];
+        for (address, (name, _)) in addresses.iter_mut().zip(FUNCTIONS) {
+            *address = opened.symbol(name);
+        }
+        let c_path =
+            CString::new(opened.path.as_os_str().as_bytes()).expect("a path that was opened holds no zero byte");
+        Self { path: opened.path, c_path, addresses }
+    }
+}
+
+/// Absolute path of the real NCCL, once it has been found. Does not search.
+pub fn path() -> Option<&'static Path> {
+    library().map(|library| library.path.as_path())
+}
+
+/// As [`path`], for C.
+pub fn c_path() -> Option<&'static std::ffi::CStr> {
+    library().map(|library| library.c_path.as_c_str())
+}
+
+fn library() -> Option<&'static Library> {
+    match outcome()? {
+        Outcome::Found(library) => Some(library),
+        Outcome::NotFound(_) => None,
+    }
+}
+
+/// Version of the real NCCL as ncclGetVersion writes it. Does not search.
+pub fn version_code() -> Option<u32> {
+    library()?;
+    let mut code: c_int = 0;
+    // SAFETY: a valid place for the version.
+    let result = unsafe { functions::ncclGetVersion(&mut code) };
+    if result != ncclSuccess {
+        return None;
+    }
+    u32::try_from(code).ok()
+}
+
+/// Version of the real NCCL as people write it, such as 2.32.3. Does not search.
+pub fn version_text() -> Option<String> {
+    let code = version_code()?;
+    // Until 2.8 the minor version had one digit less.
+    let (major, rest) = if code < 10_000 { (code / 1000, code % 1000) } else { (code / 10_000, code % 10_000) };
+    Some(format!("{major}.{}.{}", rest / 100, rest % 100))
+}

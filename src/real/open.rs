@@ -1,0 +1,163 @@
+//! Opening one file as the real NCCL, or the reason why it is none.
+
+use std::ffi::{CStr, CString, c_void};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+
+use super::mapped;
+
+/// A symbol that every build of this library has and no NCCL: it gives away a copy of ourselves.
+const OUR_MARKER: &CStr = c"dimeVersion";
+/// A symbol that every NCCL has.
+const NCCL_MARKER: &CStr = c"ncclGetVersion";
+
+/// A library that has been opened and is NCCL, as far as symbols can tell.
+pub(super) struct Opened {
+    /// Absolute, without links.
+    pub path: PathBuf,
+    handle: NonNull<c_void>,
+}
+
+/// Why a file cannot serve as the real NCCL.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Missing,
+    Unreadable(io::Error),
+    NotAFile,
+    NotALibrary,
+    OtherMachine { file: String, process: &'static str },
+    Ourselves,
+    CopyOfOurselves,
+    NotLoadable(String),
+    NotNccl,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "no such file"),
+            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::NotAFile => write!(f, "is not a file"),
+            Self::NotALibrary => write!(f, "is not a shared library"),
+            Self::OtherMachine { file, process } => {
+                write!(f, "is built for {file}, but this process is {process}")
+            }
+            Self::Ourselves => write!(f, "is Dime itself, not the NCCL behind it"),
+            Self::CopyOfOurselves => write!(f, "is a copy of Dime, not the NCCL behind it"),
+            Self::NotLoadable(reason) => write!(f, "cannot be loaded: {reason}"),
+            Self::NotNccl => {
+                write!(f, "is a library, but not NCCL: it has no {}", NCCL_MARKER.to_string_lossy())
+            }
+        }
+    }
+}
+
+/// Opens the file at `path` and checks that it is an NCCL other than ourselves.
+pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
+    // Links are followed first: the path is then the one that other tools report, and the log shows where links end.
+    let path = fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Refusal::Missing,
+        _ => Refusal::Unreadable(error),
+    })?;
+    let metadata = fs::metadata(&path).map_err(Refusal::Unreadable)?;
+    if !metadata.is_file() {
+        return Err(Refusal::NotAFile);
+    }
+    let own_file = mapped::ourselves().and_then(|(_, own)| fs::metadata(own).ok());
+    if own_file.is_some_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino())) {
+        return Err(Refusal::Ourselves);
+    }
+    check_header(&path)?;
+
+    let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Refusal::Missing)?;
+    // Local, so that nothing is resolved to it behind our back. Not RTLD_DEEPBIND: with it some releases abort in processes
+    // that replace malloc.
+    // SAFETY: the path is a C string; what the library's constructors do is NCCL's affair.
+    let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NODELETE) };
+    let Some(handle) = NonNull::new(handle) else {
+        return Err(Refusal::NotLoadable(last_loader_error()));
+    };
+    let opened = Opened { path, handle };
+    if opened.symbol(OUR_MARKER).is_some() {
+        return Err(Refusal::CopyOfOurselves);
+    }
+    if opened.symbol(NCCL_MARKER).is_none() {
+        return Err(Refusal::NotNccl);
+    }
+    Ok(opened)
+}
+
+impl Opened {
+    /// The address of a function of this library. None when it lacks it.
+    ///
+    /// A library that itself depends on libnccl.so.2 finds our functions under these names: those do not count.
+    pub fn symbol(&self, name: &CStr) -> Option<NonNull<c_void>> {
+        // SAFETY: the handle came from dlopen and is never closed; the name is a C string.
+        let address = NonNull::new(unsafe { libc::dlsym(self.handle.as_ptr(), name.as_ptr()) })?;
+        let (owner, _) = mapped::owner(address.as_ptr())?;
+        let ours = mapped::ourselves().is_some_and(|(own, _)| own == owner);
+        (!ours).then_some(address)
+    }
+}
+
+/// Reads the start of the file, so that a wrong file gets a plain message instead of the loader's.
+fn check_header(path: &Path) -> Result<(), Refusal> {
+    const TYPE_SHARED: u16 = 3;
+    // Identification, type and machine.
+    let mut header = [0; 20];
+    let mut file = File::open(path).map_err(Refusal::Unreadable)?;
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Refusal::NotALibrary),
+        Err(error) => return Err(Refusal::Unreadable(error)),
+    }
+    let half_word = |at: usize| {
+        let bytes = [header[at], header[at + 1]];
+        if header[5] == 2 { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+    };
+    if !header.starts_with(b"\x7fELF") || half_word(16) != TYPE_SHARED {
+        return Err(Refusal::NotALibrary);
+    }
+    let (file_bits, file_machine) = (header[4], half_word(18));
+    let process = match std::env::consts::ARCH {
+        "x86_64" => (2, 62),
+        "aarch64" => (2, 183),
+        // Unknown to this table: leave the judgement to the loader.
+        _ => return Ok(()),
+    };
+    if (file_bits, file_machine) != process {
+        return Err(Refusal::OtherMachine {
+            file: machine_name(file_bits, file_machine),
+            process: if process.1 == 62 { "x86-64" } else { "aarch64" },
+        });
+    }
+    Ok(())
+}
+
+fn machine_name(bits: u8, machine: u16) -> String {
+    match (bits, machine) {
+        (2, 62) => "x86-64".to_owned(),
+        (1, 62) => "x32".to_owned(),
+        (_, 3) => "i386".to_owned(),
+        (_, 40) => "32-bit ARM".to_owned(),
+        (_, 183) => "aarch64".to_owned(),
+        (_, 21) => "ppc64".to_owned(),
+        (_, 243) => "RISC-V".to_owned(),
+        _ => format!("ELF machine {machine}"),
+    }
+}
+
+fn last_loader_error() -> String {
+    // SAFETY: dlerror returns null or a string that is valid until the next call of the loader on this thread.
+    let error = unsafe { libc::dlerror() };
+    if error.is_null() {
+        return "unknown reason".to_owned();
+    }
+    // SAFETY: not null, see above.
+    unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
+}
