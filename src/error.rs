@@ -3,15 +3,14 @@
 //! NCCL keeps its own last error. When the last failure on a thread was ours, ncclGetLastError must tell ours instead; when
 //! NCCL failed after that, NCCL's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::fmt;
 
 use crate::api::abi::ncclResult_t;
+use crate::real::thread;
 
 thread_local! {
-    /// The last failure on this thread was ours. Apart from the text, because it is looked at after every failed call.
-    static OURS: Cell<bool> = const { Cell::new(false) };
     static TEXT: RefCell<CString> = RefCell::new(CString::default());
 }
 
@@ -20,20 +19,13 @@ pub fn keep(text: &str) {
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
     // A thread that is ending has no text any more, and nobody will ask for it.
     if TEXT.try_with(|kept| kept.replace(text)).is_ok() {
-        OURS.set(true);
+        thread::note_failure_of_ours();
     }
-}
-
-/// NCCL failed on this thread: from now on its text is the last one.
-#[cold]
-#[inline(never)]
-pub fn forget() {
-    OURS.set(false);
 }
 
 /// The text of the last failure on this thread, when that was ours. Valid until the next one of ours on this thread.
 pub fn kept() -> Option<*const c_char> {
-    if !OURS.get() {
+    if !thread::failure_is_ours() {
         return None;
     }
     TEXT.try_with(|kept| kept.borrow().as_ptr()).ok()

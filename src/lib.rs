@@ -13,7 +13,7 @@
 //!   real       finds and opens the real NCCL at the first call; one indirect call from then on
 //! ```
 //!
-//! `config` (the environment variables), `log`, `error` and `stats` know none of the above and serve all of it.
+//! `config` (the environment variables), `log`, `error` and `stats` serve all of it.
 //!
 //! Invariants that every module keeps:
 //! - Loading this library does nothing: no constructor, no thread, no output, no CUDA. All begins with the first call.

@@ -2,17 +2,16 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use super::depth;
 use super::library::{self, Address};
+use super::thread::inside_nccl;
 use crate::api::abi::{
     Nothing, Text, cudaStream_t, ncclCftLeId, ncclCftTeamMode_t, ncclCollConfig_t, ncclComm_t, ncclCommMemStat_t,
     ncclCommProperties_t, ncclConfig_t, ncclDataType_t, ncclDevComm_t, ncclDevCommRequirements_t,
     ncclDevResourceRequirements, ncclDevResourceRequirements_t, ncclEncryptionConfig_t, ncclGinBarrierHandle_t,
     ncclGinInboxA2AHandle, ncclGinOutboxHandle, ncclLLA2AHandle_t, ncclLsaBarrierHandle_t, ncclMultimemHandle_t,
-    ncclParamHandle_t, ncclRedOp_t, ncclResult_t, ncclScalarResidence_t, ncclSimInfo_t, ncclTeam, ncclTeam_t,
-    ncclUniqueId, ncclWaitSignalDesc_t, ncclWindow_t,
+    ncclParamHandle_t, ncclRedOp_t, ncclResult_t, ncclScalarResidence_t, ncclSimInfo_t, ncclSuccess, ncclTeam,
+    ncclTeam_t, ncclUniqueId, ncclWaitSignalDesc_t, ncclWindow_t,
 };
-use crate::error;
 
 /// Makes from each line the index of the function, its entry in [`FUNCTIONS`], and a Rust function of its name that
 /// forwards to it.
@@ -40,34 +39,49 @@ macro_rules! functions {
             /// The arguments meet the contract that NCCL has for them.
             #[inline(always)]
             pub unsafe fn $name($($argument: $type),*) -> $result {
-                match library::address(Index::$name as usize) {
-                    Ok(address) => {
-                        // SAFETY: the address is what the real NCCL exports under this name, and NCCL has never changed
-                        // the prototype of a function.
-                        let function = unsafe {
-                            std::mem::transmute::<Address, unsafe extern "C" fn($($type),*) -> $result>(address)
-                        };
-                        // SAFETY: the caller answers for the arguments.
-                        let result = depth::inside(|| unsafe { function($($argument),*) });
-                        settle!($result, result)
+                /// # Safety
+                /// `address` is that of the function; the arguments meet its contract.
+                #[inline(always)]
+                unsafe fn call(address: Address $(, $argument: $type)*) -> $result {
+                    // SAFETY: the real NCCL exports this address under this name, and NCCL has never changed the prototype of
+                    // a function.
+                    let function = unsafe {
+                        std::mem::transmute::<Address, unsafe extern "C" fn($($type),*) -> $result>(address)
+                    };
+                    // SAFETY: the caller answers for the arguments.
+                    inside_nccl(|| unsafe { function($($argument),*) }, |_returned| is_failure!($result, _returned))
+                }
+
+                // Apart, and with all the arguments, so that the usual way need not save them across a call that it does
+                // not make.
+                #[cold]
+                #[inline(never)]
+                unsafe fn first_call($($argument: $type),*) -> $result {
+                    match library::find(Index::$name as usize) {
+                        // SAFETY: found under this name; the caller answers for the arguments.
+                        Ok(address) => unsafe { call(address $(, $argument)*) },
+                        Err(code) => failure!($result, code),
                     }
-                    Err(code) => failure!($result, code),
+                }
+
+                match library::known(Index::$name as usize) {
+                    // SAFETY: found under this name; the caller answers for the arguments.
+                    Some(address) => unsafe { call(address $(, $argument)*) },
+                    // SAFETY: the caller answers for the arguments.
+                    None => unsafe { first_call($($argument),*) },
                 }
             }
         )*
     };
 }
 
-/// After a call that returned: a failure of NCCL replaces a message of ours as the last error.
-macro_rules! settle {
-    (ncclResult_t, $result:ident) => {{
-        if $result != 0 {
-            error::forget();
-        }
-        $result
-    }};
-    ($other:ident, $result:ident) => {
-        $result
+/// Whether what a function returned is a failure of NCCL's, which replaces one of ours as the last.
+macro_rules! is_failure {
+    (ncclResult_t, $returned:ident) => {
+        $returned != ncclSuccess
+    };
+    ($other:ident, $returned:ident) => {
+        false
     };
 }
 

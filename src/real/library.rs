@@ -46,23 +46,16 @@ thread_local! {
     static SEARCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Where the function with this index is, or the result that its caller gets.
+/// Where the function with this index is, when that is already known.
 #[inline(always)]
-pub(super) fn address(function: usize) -> Result<Address, ncclResult_t> {
+pub(super) fn known(function: usize) -> Option<Address> {
     let active = ACTIVE.load(Ordering::Acquire);
-    if !active.is_null() {
-        // SAFETY: not null, so published: the array is complete and lives for good.
-        if let Some(address) = unsafe { (&*active)[function] } {
-            return Ok(address);
-        }
-    }
-    address_at_first_call(function)
+    // SAFETY: null, or published: the array is complete and lives for good.
+    unsafe { active.as_ref() }.and_then(|addresses| addresses[function])
 }
 
-/// The first call of all, or a function that the library lacks.
-#[cold]
-#[inline(never)]
-fn address_at_first_call(function: usize) -> Result<Address, ncclResult_t> {
+/// Where the function with this index is, after a search if there was none; or the result that the caller gets.
+pub(super) fn find(function: usize) -> Result<Address, ncclResult_t> {
     match outcome_or_search() {
         None => {
             error::keep("a library that was opened in search of NCCL called NCCL while it was being opened");

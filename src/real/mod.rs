@@ -9,15 +9,14 @@
 //! - What is opened is never closed.
 //! - Ourselves are never taken for the real NCCL, whether by path, by link or as a copy.
 
-mod depth;
 mod fork;
 mod functions;
 mod library;
 mod mapped;
 mod open;
 pub mod search;
+pub mod thread;
 
-pub use depth::is_inside;
 pub use fork::is_forked_child;
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
