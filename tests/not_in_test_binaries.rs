@@ -1,0 +1,37 @@
+//! The exports exist in libdime.so alone. A program that links the rlib (the command-line tool, a test) must not carry
+//! them: it would stand in front of NCCL in its own process.
+
+mod support;
+
+// Links the library as those programs do.
+extern crate dime as _;
+
+use std::path::{Path, PathBuf};
+use support::{exported_names, tool};
+
+fn assert_exports_nothing(program: &Path) {
+    let names = exported_names();
+    for option in ["-D", "-a"] {
+        let symbols = tool("nm", ["--defined-only".as_ref(), option.as_ref(), program.as_os_str()]);
+        for line in symbols.lines() {
+            let name = line.split_whitespace().last().unwrap_or("");
+            assert!(
+                !names.iter().any(|export| export == name),
+                "{} carries {name}: build it with --no-default-features",
+                program.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_test_binary_carries_no_nccl_symbol() {
+    assert_exports_nothing(&std::env::current_exe().expect("the path of this test"));
+}
+
+#[test]
+fn the_command_line_tool_carries_no_nccl_symbol() {
+    let tool: PathBuf = support::dime_lib().with_file_name("dime");
+    assert!(tool.is_file(), "{} is missing: `make` builds it", tool.display());
+    assert_exports_nothing(&tool);
+}
