@@ -89,6 +89,8 @@ variables! {
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table";
     /// Work on GPUs that reach each other over PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0";
+    /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
+    "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
     /// Thread blocks of a kernel; 0 leaves it to the routing table. For measurements.

@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use super::abi::cudaEvent_t;
 
-/// Bytes of an [`ncclUniqueId`].
+/// Bytes of an ncclUniqueId.
 pub const NCCL_UNIQUE_ID_BYTES: usize = 128;
 
 /// Split: this rank joins no new communicator.

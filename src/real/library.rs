@@ -33,7 +33,7 @@ struct Library {
 
 /// What the search ended with.
 enum Outcome {
-    Found(Library),
+    Found(Box<Library>),
     /// The text says what was searched, one place a line.
     NotFound(String),
 }
@@ -142,13 +142,13 @@ fn outcome_or_search() -> Option<&'static Outcome> {
 
 /// Tries all places in order. The second part says where it was found.
 fn search(config: &Config) -> (Outcome, String) {
-    let surroundings = Surroundings::of_this_process(config.nccl_lib.clone().map(PathBuf::from), mapped::libraries());
+    let surroundings = Surroundings::of_this_process(config.nccl_lib.clone(), mapped::libraries());
     let mut searched = "no NCCL library was found, so no call can succeed. Searched:".to_owned();
     for place in places(&surroundings) {
         let mut refusals = Vec::new();
         for file in &place.files {
             match open(file) {
-                Ok(opened) => return (Outcome::Found(Library::new(opened)), place.what),
+                Ok(opened) => return (Outcome::Found(Box::new(Library::new(opened))), place.what),
                 Err(refusal) => refusals.push(format!("{} {refusal}", file.display())),
             }
         }

@@ -1,3 +1,203 @@
-//! Writes the generated files of the repository.
+//! Writes the generated files of the repository: the headers in include/, from the exported functions, and
+//! docs/configuration.md, from the table of variables.
+//!
+//! Usage, in the root of the repository:
+//!   dime-headers write             writes them
+//!   dime-headers check             fails when one of them is not what would be written
 
-fn main() {}
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::{env, fs};
+
+#[path = "../../../src/config.rs"]
+#[allow(dead_code)]
+mod config;
+
+const LICENSE: &str = "/* SPDX-License-Identifier: MIT OR Apache-2.0\n * Written by tools/headers: do not edit. */";
+
+/// A header: what it is, and which sources declare its types and functions.
+struct Header {
+    path: &'static str,
+    guard: &'static str,
+    about: &'static str,
+    types: Option<&'static str>,
+    functions: &'static [&'static str],
+    /// Text before and after what cbindgen writes: what only the preprocessor can say.
+    begin: &'static str,
+    end: &'static str,
+}
+
+const HEADERS: &[Header] = &[
+    Header {
+        path: "include/nccl.h",
+        // NCCL's own guard: whichever of the two headers comes first is the one that counts.
+        guard: "NCCL_H_",
+        about: "NCCL's interface as libdime.so exports it: that of NCCL 2.32. A function that the loaded NCCL lacks returns\n * \
+                ncclInvalidUsage, and ncclGetLastError names the release that has it.",
+        types: Some("src/api/header.rs"),
+        functions: &[
+            "src/api/library.rs",
+            "src/api/communicators.rs",
+            "src/api/communicator_queries.rs",
+            "src/api/memory.rs",
+            "src/api/windows.rs",
+            "src/api/reduction_ops.rs",
+            "src/api/collectives.rs",
+            "src/api/configured_collectives.rs",
+            "src/api/point_to_point.rs",
+            "src/api/one_sided.rs",
+            "src/api/groups.rs",
+            "src/api/params.rs",
+        ],
+        begin: include_str!("../text/nccl_begin.h"),
+        end: include_str!("../text/nccl_end.h"),
+    },
+    Header {
+        path: "include/nccl_device_host.h",
+        guard: "DIME_NCCL_DEVICE_HOST_H",
+        about: "The host functions of NCCL's device API as libdime.so exports them. Programs with device code include NCCL's own\n * \
+                nccl_device.h, never both.",
+        types: Some("src/api/device_header.rs"),
+        functions: &["src/api/device_communicators.rs", "src/api/device_pointers.rs", "src/api/teams.rs"],
+        begin: "#include \"nccl.h\"\n",
+        end: "",
+    },
+    Header {
+        path: "include/dime.h",
+        guard: "DIME_H",
+        about: "What libdime.so says about itself. A program that also runs with the plain NCCL looks these up with dlsym.",
+        types: None,
+        functions: &["src/api/dime.rs"],
+        begin: "#include \"nccl.h\"\n",
+        end: "",
+    },
+];
+
+/// Second names of enumerators. In C two may have one value, in Rust not, so they are added to what cbindgen writes.
+const ALIASES: &[(&str, &str)] = &[
+    ("ncclInt8", "ncclChar"),
+    ("ncclInt32", "ncclInt"),
+    ("ncclFloat16", "ncclHalf"),
+    ("ncclFloat32", "ncclFloat"),
+    ("ncclFloat64", "ncclDouble"),
+];
+
+fn main() -> ExitCode {
+    let result = match env::args().nth(1).as_deref() {
+        Some("write") => write(),
+        Some("check") => check(),
+        _ => Err("usage: dime-headers write | check".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dime-headers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write() -> Result<(), Box<dyn Error>> {
+    for (path, text) in generated()? {
+        fs::write(path, text).map_err(|error| format!("{path}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn check() -> Result<(), Box<dyn Error>> {
+    let mut stale = Vec::new();
+    for (path, text) in generated()? {
+        let committed = fs::read_to_string(path).unwrap_or_default();
+        if committed == text {
+            continue;
+        }
+        let line = committed.lines().zip(text.lines()).take_while(|(old, new)| old == new).count();
+        stale.push(format!(
+            "{path} is not what its sources say, from line {} on:\n  is:     {}\n  should: {}",
+            line + 1,
+            committed.lines().nth(line).unwrap_or("(end)"),
+            text.lines().nth(line).unwrap_or("(end)"),
+        ));
+    }
+    if stale.is_empty() { Ok(()) } else { Err(format!("{}\n`make headers` writes them", stale.join("\n")).into()) }
+}
+
+/// Path and text of each generated file.
+fn generated() -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for header in HEADERS {
+        files.push((header.path, header_text(header)?));
+    }
+    files.push(("docs/configuration.md", configuration_text()?));
+    Ok(files)
+}
+
+fn header_text(header: &Header) -> Result<String, Box<dyn Error>> {
+    let types = header.types.map_or(Ok(String::new()), types_text)?;
+    let mut config = cbindgen::Config::from_file("cbindgen.toml")?;
+    config.header = Some(format!("{LICENSE}\n/* {} */", header.about));
+    config.include_guard = Some(header.guard.to_owned());
+    config.after_includes = Some(format!("{}\n{types}", header.begin));
+    config.trailer = Some(header.end.to_owned());
+    bindings(config, header.functions)
+}
+
+/// The types go through cbindgen on their own: when it sees an enum and a function that takes it together, it writes
+/// `enum T` in the prototype, which is another type than NCCL's unnamed enum.
+fn types_text(source: &str) -> Result<String, Box<dyn Error>> {
+    let mut config = cbindgen::Config::from_file("cbindgen.toml")?;
+    config.cpp_compat = false;
+    // Without functions nothing is reachable, so name everything.
+    for line in fs::read_to_string(source)?.lines() {
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        if words.next() == Some("pub") && matches!(words.next(), Some("struct" | "enum" | "union" | "type")) {
+            config.export.include.extend(words.next().map(str::to_owned));
+        }
+    }
+    Ok(with_aliases(&bindings(config, &[source])?))
+}
+
+fn bindings(config: cbindgen::Config, sources: &[&str]) -> Result<String, Box<dyn Error>> {
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for source in sources {
+        builder = builder.with_src(source);
+    }
+    let mut text = Vec::new();
+    builder.generate()?.write(&mut text);
+    Ok(String::from_utf8(text)?)
+}
+
+fn with_aliases(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        out.push_str(line);
+        out.push('\n');
+        let Some((name, value)) = line.split_once(" = ") else { continue };
+        if let Some((_, alias)) = ALIASES.iter().find(|(of, _)| *of == name.trim_start()) {
+            let indent = &name[..name.len() - name.trim_start().len()];
+            out.push_str(&format!("{indent}{alias} = {value}\n"));
+        }
+    }
+    out
+}
+
+fn configuration_text() -> Result<String, Box<dyn Error>> {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         Dime needs none. These environment variables change what it does; they are read at the first call and when a\n\
+         communicator is set up, never in the path of a call. A value that cannot be used is a warning in the log and the\n\
+         default stays; so is a variable that begins with `DIME_` and is not in this table. An empty value counts as not set.\n\n\
+         All ranks of a communicator must have the same values of `DIME_KERNEL`, `DIME_THRESHOLD_BYTES`, `DIME_ALLOW_PCIE`,\n\
+         `DIME_FIRST_EPOCH`, `DIME_BLOCKS` and `DIME_THREADS`; ranks that differ forward every call.\n\n\
+         | Variable | Values | Default | Meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for variable in config::VARIABLES {
+        writeln!(text, "| `{}` | {} | {} | {} |", variable.name, variable.values, variable.default, variable.doc)?;
+    }
+    text.push_str(
+        "\nThe search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
+         This page is written by `make headers` from the table in src/config.rs.\n",
+    );
+    Ok(text)
+}
