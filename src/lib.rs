@@ -8,8 +8,13 @@
 //!     |  ncclAllReduce(...)              the C symbols of libnccl.so.2
 //!     v
 //!   api        the C edge: panic boundary, nothing else
-//!     |
-//!     v
+//!     |    \
+//!     |     comm      ncclAllReduce, groups, destroy and abort: what we know of the communicator
+//!     |      |  \
+//!     |      |   route    the decision: a kernel, or the reason to forward; pure
+//!     |      |   launch   the decision becomes one kernel launch
+//!     |      |   gpu      driver, scratch memory, kernels
+//!     v      v
 //!   real       finds and opens the real NCCL at the first call; one indirect call from then on
 //! ```
 //!
@@ -24,8 +29,13 @@
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
 
 pub mod api;
+pub mod comm;
 pub mod config;
 pub mod error;
+pub mod gpu;
+pub mod launch;
+pub mod layout;
 pub mod log;
 pub mod real;
+pub mod route;
 pub mod stats;

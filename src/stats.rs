@@ -2,57 +2,40 @@
 //!
 //! Relaxed atomics: each counter is exact, several read together need not be of one moment.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Makes the counters and the list of their names from the same lines.
-macro_rules! counters {
-    ($(#[doc = $doc:literal] $name:ident;)*) => {
-        /// What is counted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum Counter {
-            $(#[doc = $doc] $name),*
-        }
+use once_cell::sync::OnceCell;
 
-        const NAMES: &[&CStr] = &[$(
-            match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                Ok(name) => name,
-                Err(_) => unreachable!(),
-            }
-        ),*];
-    };
-}
+use crate::route::{KERNELS, Kernel, REASONS, Reason};
 
-counters! {
-    /// All-reduces done by this kernel.
-    one_shot_ll;
-    /// All-reduces done by this kernel.
-    one_shot_sentinel;
-    /// All-reduces done by this kernel.
-    two_shot_ll;
-    /// All-reduces done by this kernel.
-    two_shot_sentinel;
-    /// All-reduces done by this kernel.
-    two_shot_bulk;
-    /// All-reduces forwarded because this build holds no kernels.
-    forward_no_kernels;
-}
+static BY_KERNEL: [AtomicU64; KERNELS.len()] = [const { AtomicU64::new(0) }; KERNELS.len()];
+static BY_REASON: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
 
-static VALUES: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
-
-/// Counts one.
+/// An all-reduce was enqueued as a kernel.
 #[inline]
-pub fn count(counter: Counter) {
-    VALUES[counter as usize].fetch_add(1, Ordering::Relaxed);
+pub fn count_kernel(kernel: Kernel) {
+    BY_KERNEL[kernel as usize].fetch_add(1, Ordering::Relaxed);
 }
 
-/// Name of a counter by its index. None past the last.
+/// An all-reduce was forwarded.
+#[inline]
+pub fn count_forward(reason: Reason) {
+    BY_REASON[reason as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+/// Name of a counter by its index: kernels come first, then `forward_` and a reason. None past the last.
 pub fn name(index: usize) -> Option<&'static CStr> {
-    NAMES.get(index).copied()
+    static NAMES: OnceCell<Vec<CString>> = OnceCell::new();
+    let names = NAMES.get_or_init(|| {
+        let kernels = KERNELS.iter().map(|kernel| kernel.name().to_owned());
+        let reasons = REASONS.iter().map(|reason| format!("forward_{}", reason.name()));
+        kernels.chain(reasons).map(|name| CString::new(name).expect("names hold no NUL")).collect()
+    });
+    names.get(index).map(CString::as_c_str)
 }
 
 /// Value of a counter by its index. None past the last.
 pub fn value(index: usize) -> Option<u64> {
-    VALUES.get(index).map(|value| value.load(Ordering::Relaxed))
+    BY_KERNEL.iter().chain(&BY_REASON).nth(index).map(|value| value.load(Ordering::Relaxed))
 }

@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use super::abi::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclRedOp_t, ncclResult_t};
 use super::boundary::boundary;
+use crate::comm::{self, AllReduce};
 use crate::real;
 
 /// Combines the `count` elements at `sendbuff` of all ranks and leaves the result at `recvbuff` of every rank.
@@ -19,10 +20,9 @@ pub unsafe extern "C" fn ncclAllReduce(
     comm: ncclComm_t,
     stream: cudaStream_t,
 ) -> ncclResult_t {
-    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe {
-        real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream)
-    })
+    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+    // SAFETY: the caller has the contract of ncclAllReduce.
+    boundary(ncclInternalError, || unsafe { comm::all_reduce(call) })
 }
 
 /// Same as ncclAllReduce, for profilers that put their own ncclAllReduce before this one.
@@ -36,10 +36,9 @@ pub unsafe extern "C" fn pncclAllReduce(
     comm: ncclComm_t,
     stream: cudaStream_t,
 ) -> ncclResult_t {
-    // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe {
-        real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream)
-    })
+    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+    // SAFETY: the caller has the contract of ncclAllReduce.
+    boundary(ncclInternalError, || unsafe { comm::all_reduce(call) })
 }
 
 /// Combines the `count` elements at `sendbuff` of all ranks and leaves the result at `recvbuff` of rank `root`.

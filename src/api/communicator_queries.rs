@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::abi::{ncclComm_t, ncclCommMemStat_t, ncclInternalError, ncclResult_t};
+use super::abi::{ncclComm_t, ncclCommMemStat_t, ncclInternalError, ncclResult_t, ncclSuccess};
 use super::boundary::boundary;
 use crate::real;
 
@@ -11,14 +11,32 @@ use crate::real;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommGetAsyncError(comm: ncclComm_t, asyncError: *mut ncclResult_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGetAsyncError(comm, asyncError) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclCommGetAsyncError(comm, asyncError) };
+        // SAFETY: NCCL has just written to the pointer.
+        if result == ncclSuccess && unsafe { *asyncError } == ncclSuccess {
+            // SAFETY: as above.
+            unsafe { *asyncError = crate::comm::async_error(comm) };
+        }
+        result
+    })
 }
 
 /// Same as ncclCommGetAsyncError, for profilers that put their own ncclCommGetAsyncError before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommGetAsyncError(comm: ncclComm_t, asyncError: *mut ncclResult_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGetAsyncError(comm, asyncError) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclCommGetAsyncError(comm, asyncError) };
+        // SAFETY: NCCL has just written to the pointer.
+        if result == ncclSuccess && unsafe { *asyncError } == ncclSuccess {
+            // SAFETY: as above.
+            unsafe { *asyncError = crate::comm::async_error(comm) };
+        }
+        result
+    })
 }
 
 /// Writes the number of ranks.

@@ -143,28 +143,48 @@ pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommDestroy(comm) })
+    boundary(ncclInternalError, || {
+        crate::comm::destroy(comm);
+        // SAFETY: as above.
+        unsafe { real::ncclCommDestroy(comm) }
+    })
 }
 
 /// Same as ncclCommDestroy, for profilers that put their own ncclCommDestroy before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommDestroy(comm) })
+    boundary(ncclInternalError, || {
+        crate::comm::destroy(comm);
+        // SAFETY: as above.
+        unsafe { real::ncclCommDestroy(comm) }
+    })
 }
 
 /// Stops what a communicator is doing and frees it. Waits for no other rank, so it also works when one has died.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommAbort(comm) })
+    boundary(ncclInternalError, || {
+        let aborted = crate::comm::abort(comm);
+        // SAFETY: as above.
+        let result = unsafe { real::ncclCommAbort(comm) };
+        aborted.close();
+        result
+    })
 }
 
 /// Same as ncclCommAbort, for profilers that put their own ncclCommAbort before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommAbort(comm) })
+    boundary(ncclInternalError, || {
+        let aborted = crate::comm::abort(comm);
+        // SAFETY: as above.
+        let result = unsafe { real::ncclCommAbort(comm) };
+        aborted.close();
+        result
+    })
 }
 
 /// Stops what a communicator is doing and refuses further operations, but leaves it there to be shrunk or destroyed.

@@ -48,8 +48,11 @@ pub unsafe extern "C" fn dimeExplain(
         if text.is_null() || text_bytes == 0 {
             return Error::new(ncclInvalidArgument, "dimeExplain: there is no room for the text").report();
         }
-        let _ = (comm, count, datatype, op);
-        let line = "forward: this build holds no kernels";
+        // SAFETY: the caller passes a communicator or NULL.
+        let line = match unsafe { crate::comm::explain(comm, count, datatype, op) } {
+            Ok(line) => line,
+            Err(failed) => return failed,
+        };
         let bytes = line.len().min(text_bytes - 1);
         // SAFETY: the caller gave room for `text_bytes` bytes, of which at most all are written.
         unsafe {

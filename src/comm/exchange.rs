@@ -1,0 +1,140 @@
+//! Exchanging messages between the ranks of communicators over NCCL itself: one ncclAllGather a round, on a stream of our own.
+
+use std::ptr;
+
+use super::hello::{HELLO_BYTES, Hello};
+use crate::api::abi::{ncclComm_t, ncclInProgress, ncclResult_t, ncclSuccess, ncclUint8};
+use crate::gpu::context::with_context;
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::{CUcontext, CUdeviceptr, CUstream};
+use crate::layout::MAX_RANKS;
+use crate::real;
+
+/// What one communicator needs to exchange messages.
+#[derive(Debug)]
+pub struct Channel {
+    comm: ncclComm_t,
+    ranks: usize,
+    driver: &'static Driver,
+    context: CUcontext,
+    /// A stream that nobody else uses.
+    pub stream: CUstream,
+    /// Our message, and behind it everybody's.
+    buffer: CUdeviceptr,
+}
+
+impl Channel {
+    /// Makes a stream and a buffer in `context`.
+    pub fn open(comm: ncclComm_t, ranks: usize, driver: &'static Driver, context: CUcontext) -> DriverResult<Self> {
+        const NON_BLOCKING: u32 = 1;
+        with_context(driver, context, || {
+            let mut stream: CUstream = ptr::null_mut();
+            let mut buffer: CUdeviceptr = 0;
+            // SAFETY: out pointers are ours.
+            unsafe {
+                driver.check("cuStreamCreate", (driver.stream_create)(&mut stream, NON_BLOCKING))?;
+                let bytes = HELLO_BYTES * (MAX_RANKS + 1);
+                if let Err(error) = driver.check("cuMemAlloc", (driver.mem_alloc)(&mut buffer, bytes)) {
+                    (driver.stream_destroy)(stream);
+                    return Err(error);
+                }
+            }
+            Ok(Self { comm, ranks, driver, context, stream, buffer })
+        })?
+    }
+
+    fn send(&self, hello: &Hello) -> DriverResult<()> {
+        let message = hello.encode();
+        with_context(self.driver, self.context, || {
+            // SAFETY: the driver has read pageable memory when it returns.
+            self.driver.check("cuMemcpyHtoDAsync", unsafe {
+                (self.driver.memcpy_htod_async)(self.buffer, message.as_ptr().cast(), message.len(), self.stream)
+            })
+        })?
+    }
+
+    /// Has NCCL gather the messages of all ranks.
+    fn gather(&self) -> ncclResult_t {
+        let gathered = self.buffer + HELLO_BYTES as CUdeviceptr;
+        // SAFETY: both buffers are device memory of the communicator's device, as long as said.
+        unsafe {
+            real::ncclAllGather(
+                self.buffer as *const _,
+                gathered as *mut _,
+                HELLO_BYTES,
+                ncclUint8,
+                self.comm,
+                self.stream.cast(),
+            )
+        }
+    }
+
+    fn receive(&self) -> DriverResult<Vec<u8>> {
+        let mut bytes = vec![0; HELLO_BYTES * self.ranks];
+        with_context(self.driver, self.context, || {
+            // SAFETY: the vector lives until the stream is synchronised.
+            unsafe {
+                self.driver.check(
+                    "cuMemcpyDtoHAsync",
+                    (self.driver.memcpy_dtoh_async)(
+                        bytes.as_mut_ptr().cast(),
+                        self.buffer + HELLO_BYTES as CUdeviceptr,
+                        bytes.len(),
+                        self.stream,
+                    ),
+                )?;
+                self.driver.check("cuStreamSynchronize", (self.driver.stream_synchronize)(self.stream))
+            }
+        })??;
+        Ok(bytes)
+    }
+
+    /// Gives stream and buffer back.
+    pub fn close(self) -> DriverResult<()> {
+        with_context(self.driver, self.context, || {
+            // SAFETY: made in `open`; nothing runs on the stream any more.
+            unsafe {
+                self.driver.check("cuMemFree", (self.driver.mem_free)(self.buffer))?;
+                self.driver.check("cuStreamDestroy", (self.driver.stream_destroy)(self.stream))
+            }
+        })?
+    }
+}
+
+/// Waits until a communicator that was made non-blocking has done what it was asked.
+pub(super) fn await_ready(comm: ncclComm_t) -> ncclResult_t {
+    loop {
+        let mut state = ncclSuccess;
+        // SAFETY: the handle is the application's; the out pointer is ours.
+        let asked = unsafe { real::ncclCommGetAsyncError(comm, &mut state) };
+        match (asked, state) {
+            (0, state) if state == ncclInProgress => std::thread::yield_now(),
+            (0, state) => return state,
+            (failed, _) => return failed,
+        }
+    }
+}
+
+/// One round: each channel sends its message and gets those of all its ranks. One thread may drive several communicators whose
+/// ranks wait for each other, so all gathers go to NCCL as one group.
+pub fn round(channels: &[(&Channel, &Hello)]) -> Result<Vec<Vec<u8>>, String> {
+    for (channel, hello) in channels {
+        channel.send(hello).map_err(|error| error.to_string())?;
+    }
+    let in_nccl = |what: &str, result: ncclResult_t| match result {
+        result if result == ncclSuccess || result == ncclInProgress => Ok(()),
+        code => Err(format!("{what} gave {code}")),
+    };
+    // SAFETY: plain calls; a group that was opened is closed whatever happens in it.
+    let started = unsafe { real::ncclGroupStart() };
+    in_nccl("ncclGroupStart", started)?;
+    let gathered = channels.iter().try_for_each(|(channel, _)| in_nccl("ncclAllGather", channel.gather()));
+    // SAFETY: as above.
+    let ended = unsafe { real::ncclGroupEnd() };
+    gathered?;
+    in_nccl("ncclGroupEnd", ended)?;
+    for (channel, _) in channels {
+        in_nccl("ncclAllGather", await_ready(channel.comm))?;
+    }
+    channels.iter().map(|(channel, _)| channel.receive().map_err(|error| error.to_string())).collect()
+}

@@ -1,0 +1,264 @@
+//! The message that ranks exchange while a communicator is set up, and what follows from all of them.
+//!
+//! 256 bytes, the same length in every round, little-endian. Pure: bytes in, a decision out. Every rank sees the same messages
+//! and runs the same function on them, so all decide alike.
+
+use crate::gpu::memory::{IPC_HANDLE_BYTES, Sharing};
+use crate::layout::MAX_RANKS;
+use crate::route::{REASONS, Reason};
+
+/// Bytes of a message.
+pub const HELLO_BYTES: usize = 256;
+const MAGIC: u64 = u64::from_le_bytes(*b"DIMEHELO");
+/// Changed whenever the meaning of a message or of scratch changes.
+const PROTOCOL: u32 = 1;
+
+/// What one rank says in one round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Which round of the exchange, from 1.
+    pub round: u32,
+    /// Rank of the speaker.
+    pub rank: u32,
+    /// Ranks of the communicator.
+    pub ranks: u32,
+    /// Kernels and communicator code, as one number.
+    pub build: u64,
+    /// Settings that the ranks must share, as one number.
+    pub settings: u64,
+    /// The host, since it was started.
+    pub boot_id: [u8; 16],
+    /// The process.
+    pub process: [u8; 16],
+    /// The GPU.
+    pub device_uuid: [u8; 16],
+    /// Its compute capability, 90 for 9.0.
+    pub arch: u32,
+    /// It can share memory as a file descriptor.
+    pub shares_descriptors: bool,
+    /// Name of the socket that takes the peers' descriptors.
+    pub socket: [u8; 16],
+    /// What a peer must show there.
+    pub token: [u8; 16],
+    /// Why this rank cannot go on.
+    pub refusal: Option<Reason>,
+    /// The scratch, where it travels as a legacy IPC handle.
+    pub ipc_handle: [u8; IPC_HANDLE_BYTES],
+}
+
+impl Hello {
+    /// The bytes on the wire.
+    pub fn encode(&self) -> [u8; HELLO_BYTES] {
+        let mut bytes = [0; HELLO_BYTES];
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        put(&MAGIC.to_le_bytes());
+        put(&PROTOCOL.to_le_bytes());
+        put(&self.round.to_le_bytes());
+        put(&self.rank.to_le_bytes());
+        put(&self.ranks.to_le_bytes());
+        put(&self.build.to_le_bytes());
+        put(&self.settings.to_le_bytes());
+        put(&self.boot_id);
+        put(&self.process);
+        put(&self.device_uuid);
+        put(&self.arch.to_le_bytes());
+        put(&[u8::from(self.shares_descriptors), self.refusal.map_or(0, |reason| reason as u8 + 1), 0, 0]);
+        put(&self.socket);
+        put(&self.token);
+        put(&self.ipc_handle);
+        bytes
+    }
+
+    /// Reads the bytes of a message. None: this is not such a message.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader { rest: bytes };
+        if bytes.len() != HELLO_BYTES || reader.u64()? != MAGIC || reader.u32()? != PROTOCOL {
+            return None;
+        }
+        let hello = Self {
+            round: reader.u32()?,
+            rank: reader.u32()?,
+            ranks: reader.u32()?,
+            build: reader.u64()?,
+            settings: reader.u64()?,
+            boot_id: reader.array()?,
+            process: reader.array()?,
+            device_uuid: reader.array()?,
+            arch: reader.u32()?,
+            shares_descriptors: false,
+            socket: [0; 16],
+            token: [0; 16],
+            refusal: None,
+            ipc_handle: [0; IPC_HANDLE_BYTES],
+        };
+        let [shares, refusal, _, _] = reader.array()?;
+        let refusal = match refusal {
+            0 => None,
+            // A reason that this build does not know is still a refusal.
+            number => Some(REASONS.get(usize::from(number) - 1).copied().unwrap_or(Reason::Builds)),
+        };
+        Some(Self {
+            shares_descriptors: shares == 1,
+            refusal,
+            socket: reader.array()?,
+            token: reader.array()?,
+            ipc_handle: reader.array()?,
+            ..hello
+        })
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (part, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(*part)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+/// A refusal: why, and the first rank that has that reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why all forward.
+    pub reason: Reason,
+    /// Who said so, or whose message was wrong.
+    pub rank: usize,
+}
+
+/// Splits what an exchange of `ranks` messages brought, and checks that each is of this round and from its rank.
+pub fn read_round(bytes: &[u8], round: u32, ranks: usize) -> Result<Vec<Hello>, Refusal> {
+    let mut hellos = Vec::with_capacity(ranks);
+    for rank in 0..ranks {
+        let message = bytes.get(rank * HELLO_BYTES..(rank + 1) * HELLO_BYTES).and_then(Hello::decode);
+        match message {
+            Some(hello) if (hello.round, hello.rank, hello.ranks) == (round, rank as u32, ranks as u32) => {
+                hellos.push(hello);
+            }
+            _ => return Err(Refusal { reason: Reason::Exchange, rank }),
+        }
+    }
+    match hellos.iter().find_map(|hello| hello.refusal.map(|reason| Refusal { reason, rank: hello.rank as usize })) {
+        Some(refusal) => Err(refusal),
+        None => Ok(hellos),
+    }
+}
+
+/// What the first round decides: how scratch is shared, or why all forward.
+pub fn agree(hellos: &[Hello]) -> Result<Sharing, Refusal> {
+    let ranks = hellos.len();
+    if !(2..=MAX_RANKS).contains(&ranks) {
+        return Err(Refusal { reason: Reason::Exchange, rank: 0 });
+    }
+    let first = &hellos[0];
+    let differs = |reason: Reason, same: &dyn Fn(&Hello) -> bool| {
+        hellos.iter().position(|hello| !same(hello)).map_or(Ok(()), |rank| Err(Refusal { reason, rank }))
+    };
+    differs(Reason::SeveralHosts, &|hello| hello.boot_id == first.boot_id)?;
+    differs(Reason::Builds, &|hello| hello.build == first.build)?;
+    differs(Reason::Settings, &|hello| hello.settings == first.settings)?;
+    differs(Reason::Architecture, &|hello| hello.arch == first.arch && hello.arch >= 80)?;
+    for (rank, hello) in hellos.iter().enumerate() {
+        if hellos[..rank].iter().any(|other| other.device_uuid == hello.device_uuid) {
+            return Err(Refusal { reason: Reason::EqualDevices, rank });
+        }
+    }
+    let descriptors = hellos.iter().all(|hello| hello.shares_descriptors);
+    Ok(if descriptors { Sharing::Descriptor } else { Sharing::LegacyIpc })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(rank: u32, ranks: u32) -> Hello {
+        Hello {
+            round: 1,
+            rank,
+            ranks,
+            build: 7,
+            settings: 9,
+            boot_id: [3; 16],
+            process: [rank as u8; 16],
+            device_uuid: [rank as u8; 16],
+            arch: 90,
+            shares_descriptors: true,
+            socket: [5; 16],
+            token: [6; 16],
+            refusal: None,
+            ipc_handle: [8; IPC_HANDLE_BYTES],
+        }
+    }
+
+    fn round(hellos: &[Hello]) -> Vec<u8> {
+        hellos.iter().flat_map(Hello::encode).collect()
+    }
+
+    #[test]
+    fn a_message_comes_back_as_it_went() {
+        for refusal in [None, Some(Reason::CountZero), Some(Reason::Forked)] {
+            let sent = Hello { refusal, shares_descriptors: refusal.is_some(), ..hello(3, 8) };
+            assert_eq!(Hello::decode(&sent.encode()), Some(sent));
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_short_or_not_ours_is_refused() {
+        let good = hello(0, 2).encode();
+        assert_eq!(Hello::decode(&good[..255]), None);
+        assert_eq!(Hello::decode(&[]), None);
+        for at in 0..12 {
+            let mut bad = good;
+            bad[at] ^= 1;
+            assert_eq!(Hello::decode(&bad), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_round_with_a_message_from_the_wrong_rank_or_round_is_refused() {
+        let right = [hello(0, 2), hello(1, 2)];
+        assert!(read_round(&round(&right), 1, 2).is_ok());
+        assert!(read_round(&round(&right), 2, 2).is_err());
+        assert!(read_round(&round(&right), 1, 3).is_err());
+        assert!(read_round(&round(&[hello(1, 2), hello(0, 2)]), 1, 2).is_err());
+    }
+
+    #[test]
+    fn one_refusal_is_everybodys() {
+        let refusing = Hello { refusal: Some(Reason::Memory), ..hello(1, 2) };
+        let outcome = read_round(&round(&[hello(0, 2), refusing]), 1, 2);
+        assert_eq!(outcome, Err(Refusal { reason: Reason::Memory, rank: 1 }));
+    }
+
+    #[test]
+    fn ranks_agree_only_when_all_is_equal_but_the_devices() {
+        let all = |change: &dyn Fn(&mut Hello)| {
+            let mut hellos: Vec<Hello> = (0..4).map(|rank| hello(rank, 4)).collect();
+            change(&mut hellos[2]);
+            agree(&hellos)
+        };
+        assert_eq!(all(&|_| ()), Ok(Sharing::Descriptor));
+        assert_eq!(all(&|hello| hello.shares_descriptors = false), Ok(Sharing::LegacyIpc));
+        let reason = |change: &dyn Fn(&mut Hello)| all(change).map_err(|refusal| (refusal.reason, refusal.rank));
+        assert_eq!(reason(&|hello| hello.boot_id = [0; 16]), Err((Reason::SeveralHosts, 2)));
+        assert_eq!(reason(&|hello| hello.build = 0), Err((Reason::Builds, 2)));
+        assert_eq!(reason(&|hello| hello.settings = 0), Err((Reason::Settings, 2)));
+        assert_eq!(reason(&|hello| hello.arch = 80), Err((Reason::Architecture, 2)));
+        assert_eq!(reason(&|hello| hello.device_uuid = [1; 16]), Err((Reason::EqualDevices, 2)));
+    }
+}

@@ -1,0 +1,458 @@
+//! A communicator's life with us: seen, set up, used, destroyed.
+//!
+//! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`state`]). The first
+//! all-reduce that could be ours makes the ranks agree ([`setup`], [`exchange`], [`hello`], [`sockets`]). From then on [`crate::route`]
+//! decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`] keeps them until the
+//! end of a group, and [`crate::launch`] enqueues them.
+//!
+//! Invariants:
+//! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
+//! - A call that is ours takes no lock, allocates nothing and asks the driver one question: whether the stream is captured.
+//! - After the first fast operation nothing is quietly forwarded: a failure poisons the communicator.
+
+pub mod exchange;
+pub mod group;
+pub mod hello;
+pub mod order;
+pub mod setup;
+pub mod sockets;
+pub mod state;
+pub mod table;
+
+use std::ptr;
+
+use self::state::{Comm, Fast, Status};
+use crate::api::abi::{
+    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclInvalidUsage, ncclRedOp_t, ncclResult_t, ncclSuccess,
+    ncclUnhandledCudaError,
+};
+use crate::error::Error;
+use crate::gpu::CUstream;
+use crate::gpu::context::with_context;
+use crate::gpu::driver::DriverResult;
+use crate::launch::{self, Operation};
+use crate::real;
+use crate::route::{self, Choice, Kernel, Reason};
+use crate::stats;
+
+/// An ncclAllReduce as it was called.
+#[derive(Clone, Copy, Debug)]
+pub struct AllReduce {
+    /// This rank's contribution.
+    pub input: *const std::ffi::c_void,
+    /// Where the result goes.
+    pub output: *mut std::ffi::c_void,
+    /// Elements.
+    pub count: usize,
+    /// NCCL's number of the element type.
+    pub datatype: ncclDataType_t,
+    /// NCCL's number of the operation.
+    pub op: ncclRedOp_t,
+    /// The communicator.
+    pub comm: ncclComm_t,
+    /// The stream.
+    pub stream: cudaStream_t,
+}
+
+/// The capture that a stream is in, 0 for none.
+type Capture = u64;
+
+/// The eager lane of scratch, and the one for captured operations: a graph may be replayed while an eager call runs.
+const EAGER_LANE: usize = 0;
+const CAPTURED_LANE: usize = 1;
+
+/// Does or forwards an all-reduce.
+///
+/// # Safety
+/// The caller has the contract of ncclAllReduce.
+#[inline]
+pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
+    // A call from within NCCL belongs to one that is under way; a child of fork has no CUDA; NULL is NCCL's to refuse.
+    if real::thread::is_inside_nccl() || call.comm.is_null() || real::is_forked_child() {
+        // SAFETY: the caller's contract.
+        return unsafe { forward(&call) };
+    }
+    let Some(comm) = table::find(call.comm as usize) else {
+        // SAFETY: the caller's contract.
+        return unsafe { first_sight(call) };
+    };
+    // SAFETY: the caller's contract.
+    unsafe { dispatch(comm, call) }
+}
+
+/// # Safety
+/// As [`all_reduce`].
+#[inline]
+unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
+    match comm.status() {
+        Status::Fast if !group::is_open() => match comm.fast() {
+            Some(fast) => run(comm, fast, &call),
+            None => poisoned(),
+        },
+        Status::Forward(reason) => {
+            stats::count_forward(reason);
+            // SAFETY: the caller's contract.
+            unsafe { forward(&call) }
+        }
+        // SAFETY: the caller's contract.
+        _ => unsafe { dispatch_rarely(comm, call) },
+    }
+}
+
+/// # Safety
+/// As [`all_reduce`].
+#[cold]
+unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
+    match comm.status() {
+        Status::Poisoned => poisoned(),
+        Status::Fast => {
+            // In a group. What is sure to be forwarded must go into NCCL's group now.
+            match comm.fast().map(|fast| route::choose(&fast.plan, call.count, call.datatype, call.op)) {
+                Some(Ok(_)) => {
+                    group::keep(call);
+                    ncclSuccess
+                }
+                Some(Err(reason)) => {
+                    stats::count_forward(reason);
+                    // SAFETY: the caller's contract.
+                    unsafe { forward(&call) }
+                }
+                None => poisoned(),
+            }
+        }
+        _ => {
+            if let Err(reason) = route::may_need_setup(comm.ranks(), call.count, call.datatype, call.op) {
+                stats::count_forward(reason);
+                // SAFETY: the caller's contract.
+                return unsafe { forward(&call) };
+            }
+            if group::is_open() {
+                group::keep(call);
+                return ncclSuccess;
+            }
+            // SAFETY: the caller's contract.
+            unsafe { issue(vec![call]) }
+        }
+    }
+}
+
+/// # Safety
+/// As [`all_reduce`].
+#[cold]
+unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
+    let mut ranks = 0;
+    // SAFETY: the handle is the application's; the out pointer is ours.
+    let counted = unsafe { real::ncclCommCount(call.comm, &mut ranks) };
+    if counted != ncclSuccess {
+        // Not ready, or no communicator: NCCL has the words for it.
+        // SAFETY: the caller's contract.
+        return unsafe { forward(&call) };
+    }
+    let Some(comm) = table::find_or_add(call.comm as usize) else {
+        stats::count_forward(Reason::TableFull);
+        // SAFETY: the caller's contract.
+        return unsafe { forward(&call) };
+    };
+    let ranks = ranks.max(0) as usize;
+    comm.set_ranks(ranks);
+    if let Some(reason) = route::never_fast(ranks) {
+        comm.set_forward(reason);
+    }
+    // SAFETY: the caller's contract.
+    unsafe { dispatch(comm, call) }
+}
+
+/// # Safety
+/// As [`all_reduce`].
+unsafe fn forward(call: &AllReduce) -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    unsafe { real::ncclAllReduce(call.input, call.output, call.count, call.datatype, call.op, call.comm, call.stream) }
+}
+
+fn poisoned() -> ncclResult_t {
+    Error::new(
+        ncclUnhandledCudaError,
+        "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one",
+    )
+    .report()
+}
+
+/// One fast all-reduce, if the decision says so.
+#[inline]
+fn run(comm: &'static Comm, fast: &Fast, call: &AllReduce) -> ncclResult_t {
+    match route::choose(&fast.plan, call.count, call.datatype, call.op) {
+        Ok(choice) => match enqueue(fast, &choice, call) {
+            Ok(()) => {
+                stats::count_kernel(choice.kernel);
+                ncclSuccess
+            }
+            Err(error) => fail(comm, choice.kernel, &error.to_string()),
+        },
+        Err(reason) => {
+            stats::count_forward(reason);
+            // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+            unsafe { forward(call) }
+        }
+    }
+}
+
+#[cold]
+fn fail(comm: &'static Comm, kernel: Kernel, why: &str) -> ncclResult_t {
+    comm.poison();
+    Error::new(ncclUnhandledCudaError, format!("all-reduce with {} failed: {why}", kernel.name())).report()
+}
+
+#[inline]
+fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> DriverResult<()> {
+    let stream = call.stream.cast();
+    let bytes = route::DataType::from_nccl(call.datatype).map_or(0, route::DataType::bytes) * call.count;
+    let operation = Operation {
+        input: call.input as u64,
+        output: call.output as u64,
+        bytes,
+        datatype: call.datatype as u8,
+        op: call.op as u8,
+    };
+    with_context(fast.driver, fast.context, || {
+        let capture = capture_of(fast, stream)?;
+        let lane = if capture == 0 { EAGER_LANE } else { CAPTURED_LANE };
+        let order = &fast.order[lane];
+        order.before(fast.driver, capture, stream)?;
+        launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream)?;
+        order.after(fast.driver, capture, stream)
+    })?
+    .inspect(|()| {
+        log::trace!(
+            "AllReduce {} bytes type {} op {}: {} in {} blocks of {}",
+            bytes,
+            call.datatype,
+            call.op,
+            choice.kernel.name(),
+            choice.blocks,
+            choice.threads
+        )
+    })
+}
+
+#[inline]
+fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
+    const ACTIVE: i32 = 1;
+    let mut status = 0;
+    let mut capture = 0;
+    // SAFETY: out pointers are ours; those that may be null are.
+    let code = unsafe {
+        (fast.driver.stream_get_capture_info)(
+            stream,
+            &mut status,
+            &mut capture,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    fast.driver.check("cuStreamGetCaptureInfo", code)?;
+    Ok(if status == ACTIVE { capture } else { 0 })
+}
+
+/// Issues calls that may be ours: sets up the communicators that are new, together, then launches or forwards each.
+///
+/// # Safety
+/// As [`all_reduce`], for each call.
+unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
+    let mut fresh: Vec<(&'static Comm, &AllReduce)> = Vec::new();
+    for call in &calls {
+        if let Some(comm) = table::find(call.comm as usize)
+            && comm.status() == Status::New
+            && !fresh.iter().any(|(known, _)| ptr::eq(*known, comm))
+            && !setup::is_captured(call)
+        {
+            fresh.push((comm, call));
+        }
+    }
+    if !fresh.is_empty() {
+        let communicators: Vec<&'static Comm> = fresh.iter().map(|(comm, _)| *comm).collect();
+        setup::set_up(&communicators);
+    }
+    let mut result = ncclSuccess;
+    let mut forwarded = Vec::new();
+    for call in calls {
+        let comm = table::find(call.comm as usize);
+        let one = match comm.map(|comm| (comm, comm.status())) {
+            Some((comm, Status::Fast)) => match comm.fast() {
+                Some(fast) => run(comm, fast, &call),
+                None => poisoned(),
+            },
+            Some((_, Status::Poisoned)) => poisoned(),
+            Some((_, Status::Forward(reason))) => {
+                stats::count_forward(reason);
+                forwarded.push(call);
+                ncclSuccess
+            }
+            Some((_, Status::New)) => {
+                stats::count_forward(Reason::CaptureFirst);
+                forwarded.push(call);
+                ncclSuccess
+            }
+            None => {
+                forwarded.push(call);
+                ncclSuccess
+            }
+        };
+        if result == ncclSuccess {
+            result = one;
+        }
+    }
+    // SAFETY: the callers' contracts. One thread may drive several GPUs, so these belong together.
+    let one = unsafe {
+        match forwarded.as_slice() {
+            [] => ncclSuccess,
+            [call] => forward(call),
+            calls => {
+                let mut first = real::ncclGroupStart();
+                for call in calls {
+                    if first == ncclSuccess {
+                        first = forward(call);
+                    }
+                }
+                let end = real::ncclGroupEnd();
+                if first == ncclSuccess { end } else { first }
+            }
+        }
+    };
+    if result == ncclSuccess { one } else { result }
+}
+
+/// After NCCL was asked to open a group.
+pub fn group_started(result: ncclResult_t) {
+    if result == ncclSuccess && !real::thread::is_inside_nccl() {
+        group::start();
+    }
+}
+
+/// After NCCL closed a group with `result`: at the outermost end, issues what was kept.
+///
+/// # Safety
+/// As [`all_reduce`], for each call that was kept.
+pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
+    if real::thread::is_inside_nccl() || !group::end() {
+        return result;
+    }
+    let kept = group::take();
+    if kept.is_empty() {
+        return result;
+    }
+    if result == ncclInProgress {
+        // What was forwarded goes on by itself; ours comes after it.
+        for call in &kept {
+            let ready = exchange::await_ready(call.comm);
+            if ready != ncclSuccess {
+                return ready;
+            }
+        }
+    } else if result != ncclSuccess {
+        return result;
+    }
+    // SAFETY: the caller's contract.
+    let issued = unsafe { issue(kept) };
+    if issued == ncclSuccess { result } else { issued }
+}
+
+/// After NCCL simulated the end of a group: what was kept is dropped.
+pub fn group_simulated() {
+    if !real::thread::is_inside_nccl() && group::end() {
+        group::take();
+    }
+}
+
+/// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
+pub fn destroy(handle: ncclComm_t) {
+    if real::thread::is_inside_nccl() || real::is_forked_child() {
+        return;
+    }
+    let Some(comm) = table::find(handle as usize) else { return };
+    if let Some(fast) = comm.take_fast()
+        && let Err(error) = fast.close()
+    {
+        log::warn!("not everything of a communicator could be given back: {error}");
+    }
+    table::remove(comm);
+}
+
+/// A communicator that NCCL is aborting: what is left to give back.
+#[must_use]
+pub struct Aborted(Option<Fast>);
+
+impl Aborted {
+    /// After NCCL aborted it: nothing runs on it any more.
+    pub fn close(self) {
+        if let Some(fast) = self.0
+            && let Err(error) = fast.close()
+        {
+            log::warn!("not everything of an aborted communicator could be given back: {error}");
+        }
+    }
+}
+
+/// Before NCCL aborts a communicator: our kernels stop spinning, and the handle is forgotten.
+pub fn abort(handle: ncclComm_t) -> Aborted {
+    if real::thread::is_inside_nccl() || real::is_forked_child() {
+        return Aborted(None);
+    }
+    let Some(comm) = table::find(handle as usize) else { return Aborted(None) };
+    comm.raise_abort();
+    let fast = comm.take_fast();
+    table::remove(comm);
+    Aborted(fast)
+}
+
+/// Our part of the state of a communicator that NCCL says is well.
+pub fn async_error(handle: ncclComm_t) -> ncclResult_t {
+    if real::thread::is_inside_nccl() {
+        return ncclSuccess;
+    }
+    match table::find(handle as usize).map(Comm::status) {
+        Some(Status::Poisoned) => ncclUnhandledCudaError,
+        _ => ncclSuccess,
+    }
+}
+
+/// What an all-reduce of this shape does on this communicator, in one line.
+///
+/// # Safety
+/// The handle is NULL or a communicator.
+pub unsafe fn explain(
+    handle: ncclComm_t,
+    count: usize,
+    datatype: ncclDataType_t,
+    op: ncclRedOp_t,
+) -> Result<String, ncclResult_t> {
+    if handle.is_null() {
+        return Err(Error::new(ncclInvalidUsage, "dimeExplain: the communicator is NULL").report());
+    }
+    let forward = |reason: Reason| format!("forward: {}", reason.text());
+    let mut ranks = 0;
+    // SAFETY: the handle is the application's; the out pointer is ours.
+    let counted = unsafe { real::ncclCommCount(handle, &mut ranks) };
+    if counted != ncclSuccess {
+        return Err(counted);
+    }
+    let ranks = ranks.max(0) as usize;
+    Ok(match table::find(handle as usize).map(|comm| (comm, comm.status())) {
+        Some((comm, Status::Fast)) => match comm.fast().map(|fast| route::choose(&fast.plan, count, datatype, op)) {
+            Some(Ok(choice)) => format!(
+                "fast: {} with up to {} blocks of {} threads",
+                choice.kernel.name(),
+                choice.blocks,
+                choice.threads
+            ),
+            Some(Err(reason)) => forward(reason),
+            None => "forward: the communicator failed".to_owned(),
+        },
+        Some((_, Status::Poisoned)) => "failed: an earlier operation failed; abort the communicator".to_owned(),
+        Some((_, Status::Forward(reason))) => forward(reason),
+        None | Some((_, Status::New)) => match route::may_need_setup(ranks, count, datatype, op) {
+            Ok(()) => "undecided: the first all-reduce sets the communicator up".to_owned(),
+            Err(reason) => forward(reason),
+        },
+    })
+}

@@ -1,0 +1,634 @@
+//! Setting a communicator up, at its first all-reduce that could be ours.
+//!
+//! Four rounds over the real communicator, each a message of every rank to every rank ([`super::exchange`], [`super::hello`]):
+//!
+//!   1. Who we are: build, settings, host, GPU. All conclude the same from it.
+//!   2. Scratch is allocated, kernels are loaded. Then: descriptors are passed, peers' scratch is mapped, and every rank
+//!      writes a pattern into every peer's scratch.
+//!   3. The pattern is written. Then: every rank checks what it got, and clears its scratch.
+//!   4. Scratch is checked and clear. The communicator is fast.
+//!
+//! A rank that cannot go on says so in its next message, and all forward; whoever is in a round stays in step. Nothing of the
+//! application's is touched. One thread may drive several ranks, so it sets up all the communicators it has together.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use once_cell::sync::OnceCell;
+
+use super::AllReduce;
+use super::exchange::{self, Channel};
+use super::hello::{self, Hello, Refusal};
+use super::order::Order;
+use super::sockets::{self, Listener};
+use super::state::{Comm, Fast};
+use crate::api::abi::{ncclComm_t, ncclSuccess};
+use crate::config::{Config, KernelChoice};
+use crate::gpu::context::with_context;
+use crate::gpu::driver::{Driver, DriverError, DriverResult};
+use crate::gpu::kernels::{self, Functions};
+use crate::gpu::memory::{AbortWord, IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch, Sharing};
+use crate::gpu::topology::{self, Device, Link};
+use crate::gpu::{CUcontext, CUdeviceptr, CUstream};
+use crate::launch::Target;
+use crate::layout::{DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES, SCRATCH_BYTES};
+use crate::real;
+use crate::route::{Kernel, Plan, Reason};
+
+/// Sets up communicators that one thread drives. Afterwards each is fast or forwards.
+pub fn set_up(communicators: &[&'static Comm]) {
+    let began = Instant::now();
+    let (config, _) = Config::from_env();
+    let _relaxed = RelaxedCapture::enter();
+    let mut candidates: Vec<Candidate> =
+        communicators.iter().filter_map(|comm| Candidate::open(comm, &config)).collect();
+
+    run_round(&mut candidates, 1);
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.refusal.is_none()) {
+        match hello::agree(&candidate.hellos) {
+            Ok(sharing) => candidate.sharing = sharing,
+            Err(refusal) => candidate.refusal = Some(refusal),
+        }
+    }
+    each(&mut candidates, |candidate| candidate.allocate(&config));
+    run_round(&mut candidates, 2);
+    // All send before any waits: the ranks may be one thread's.
+    each(&mut candidates, |candidate| candidate.send_scratch(&config));
+    each(&mut candidates, |candidate| candidate.map_peers(&config));
+    run_round(&mut candidates, 3);
+    each(&mut candidates, |candidate| candidate.check_and_clear(&config));
+    run_round(&mut candidates, 4);
+    for candidate in candidates {
+        candidate.finish(&config, began);
+    }
+}
+
+/// Whether the call's stream is being captured, or cannot be asked: then nothing may be set up.
+pub fn is_captured(call: &AllReduce) -> bool {
+    let Ok(driver) = Driver::get() else { return false };
+    let mut status = 0;
+    // SAFETY: the out pointer is ours; the others may be null.
+    let code = unsafe {
+        (driver.stream_get_capture_info)(
+            call.stream.cast(),
+            &mut status,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    code != 0 || status != 0
+}
+
+/// While it lives, this thread may allocate although another stream is captured: what we do is not part of any capture.
+struct RelaxedCapture {
+    driver: Option<&'static Driver>,
+    before: i32,
+}
+
+impl RelaxedCapture {
+    fn enter() -> Self {
+        const RELAXED: i32 = 2;
+        let mut mode = RELAXED;
+        let driver = Driver::get().ok();
+        if let Some(driver) = driver {
+            // SAFETY: swaps the mode of this thread with the one in the variable.
+            unsafe { (driver.thread_exchange_stream_capture_mode)(&mut mode) };
+        }
+        Self { driver, before: mode }
+    }
+}
+
+impl Drop for RelaxedCapture {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver {
+            // SAFETY: as above.
+            unsafe { (driver.thread_exchange_stream_capture_mode)(&mut self.before) };
+        }
+    }
+}
+
+/// Scratch of the ranks of this process, by token, while they are set up.
+static OF_THIS_PROCESS: Mutex<Vec<([u8; 16], SameProcess)>> = Mutex::new(Vec::new());
+
+#[derive(Clone, Copy)]
+struct SameProcess {
+    key: SameProcessKey,
+    context: usize,
+}
+
+fn of_this_process() -> std::sync::MutexGuard<'static, Vec<([u8; 16], SameProcess)>> {
+    OF_THIS_PROCESS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A number that no other process has.
+fn process_id() -> [u8; 16] {
+    static ID: OnceCell<[u8; 16]> = OnceCell::new();
+    *ID.get_or_init(|| sockets::random().unwrap_or_else(|_| [std::process::id() as u8; 16]))
+}
+
+/// The host and its present boot.
+fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut id = [0; 16];
+    let digits: Vec<u8> =
+        text.bytes().filter_map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8)).collect();
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    id
+}
+
+fn build() -> u64 {
+    u64::from_str_radix(env!("DIME_BUILD_HASH"), 16).unwrap_or(0)
+}
+
+/// The settings that decide anything, as one number.
+fn settings(config: &Config) -> u64 {
+    let text = format!(
+        "{:?} {:?} {} {} {} {}",
+        config.kernel, config.threshold_bytes, config.allow_pcie, config.first_epoch.0, config.blocks, config.threads
+    );
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn forced(config: &Config) -> Option<Kernel> {
+    match config.kernel {
+        KernelChoice::Auto => None,
+        KernelChoice::OneShotLl => Some(Kernel::OneShotLl),
+        KernelChoice::OneShotSentinel => Some(Kernel::OneShotSentinel),
+        KernelChoice::TwoShotLl => Some(Kernel::TwoShotLl),
+        KernelChoice::TwoShotSentinel => Some(Kernel::TwoShotSentinel),
+        KernelChoice::TwoShotBulk => Some(Kernel::TwoShotBulk),
+    }
+}
+
+/// Why this rank will not take part, before it knows of the others.
+fn own_refusal(config: &Config, device: &Device) -> Option<Reason> {
+    if config.disable {
+        Some(Reason::Disabled)
+    } else if !kernels::built_in() {
+        Some(Reason::NoKernels)
+    } else if std::env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value == "1") {
+        Some(Reason::LaunchBlocking)
+    } else if device.mig {
+        Some(Reason::Mig)
+    } else {
+        None
+    }
+}
+
+/// A communicator that is being set up.
+struct Candidate {
+    comm: &'static Comm,
+    handle: ncclComm_t,
+    driver: &'static Driver,
+    device: Device,
+    context: CUcontext,
+    rank: usize,
+    ranks: usize,
+    channel: Channel,
+    hello: Hello,
+    /// Everybody's message of the last round.
+    hellos: Vec<Hello>,
+    sharing: Sharing,
+    /// Known to all ranks.
+    refusal: Option<Refusal>,
+    listener: Option<Listener>,
+    functions: Option<Functions>,
+    scratch: Option<Scratch>,
+    abort_word: Option<AbortWord>,
+    order: Vec<Order>,
+    peers: Vec<(usize, PeerScratch)>,
+    kernels_ms: f64,
+}
+
+/// Runs a step of each candidate that is still in. A failure is logged and becomes its refusal in the next message.
+fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Result<(), (Reason, String)>) {
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.is_in()) {
+        if let Err((reason, detail)) = step(candidate) {
+            log::info!("rank {}: {}: {detail}", candidate.rank, reason.text());
+            candidate.hello.refusal = Some(reason);
+        }
+    }
+}
+
+/// Exchanges the messages of a round.
+fn run_round(candidates: &mut [Candidate], round: u32) {
+    let mut going: Vec<&mut Candidate> =
+        candidates.iter_mut().filter(|candidate| candidate.refusal.is_none()).collect();
+    if going.is_empty() {
+        return;
+    }
+    for candidate in &mut going {
+        candidate.hello.round = round;
+    }
+    let channels: Vec<(&Channel, &Hello)> =
+        going.iter().map(|candidate| (&candidate.channel, &candidate.hello)).collect();
+    let outcome = exchange::round(&channels);
+    for (index, candidate) in going.iter_mut().enumerate() {
+        match &outcome {
+            Ok(gathered) => match hello::read_round(&gathered[index], round, candidate.ranks) {
+                Ok(hellos) => candidate.hellos = hellos,
+                Err(refusal) => candidate.refusal = Some(refusal),
+            },
+            Err(detail) => {
+                log::error!("setup of rank {} failed in round {round}: {detail}", candidate.rank);
+                candidate.refusal = Some(Refusal { reason: Reason::Exchange, rank: candidate.rank });
+            }
+        }
+    }
+}
+
+fn memory(error: DriverError) -> (Reason, String) {
+    (Reason::Memory, error.to_string())
+}
+
+fn sockets(error: std::io::Error) -> (Reason, String) {
+    (Reason::Sockets, error.to_string())
+}
+
+impl Candidate {
+    /// Asks who we are and opens the way to the other ranks. Without that, this rank can only forward, and says so.
+    fn open(comm: &'static Comm, config: &Config) -> Option<Self> {
+        match Self::try_open(comm, config) {
+            Ok(candidate) => Some(candidate),
+            Err(detail) => {
+                log::error!("all-reduces are forwarded: {}: {detail}", Reason::NoDriver.text());
+                comm.set_forward(Reason::NoDriver);
+                None
+            }
+        }
+    }
+
+    fn try_open(comm: &'static Comm, config: &Config) -> Result<Self, String> {
+        let text = |error: DriverError| error.to_string();
+        let handle = comm.handle() as ncclComm_t;
+        let ranks = comm.ranks();
+        let (mut rank, mut ordinal) = (0, 0);
+        // SAFETY: the handle is the application's; out pointers are ours.
+        let asked = unsafe {
+            match real::ncclCommUserRank(handle, &mut rank) {
+                0 => real::ncclCommCuDevice(handle, &mut ordinal),
+                failed => failed,
+            }
+        };
+        if asked != ncclSuccess {
+            return Err(format!("NCCL does not tell rank and device ({asked})"));
+        }
+        let driver = Driver::get()?;
+        let device = Device::describe(driver, ordinal).map_err(text)?;
+        let mut context: CUcontext = ptr::null_mut();
+        // SAFETY: the out pointer is ours; released when the communicator is closed.
+        let retained = unsafe { (driver.primary_ctx_retain)(&mut context, ordinal) };
+        driver.check("cuDevicePrimaryCtxRetain", retained).map_err(text)?;
+        let channel = Channel::open(handle, ranks, driver, context).map_err(text)?;
+        let random = || sockets::random().map_err(|error| error.to_string());
+        let (socket, token) = (random()?, random()?);
+        let mut refusal = own_refusal(config, &device);
+        let listener = Listener::bind(&socket)
+            .map_err(|error| {
+                log::info!("rank {rank}: no socket: {error}");
+                refusal.get_or_insert(Reason::Sockets);
+            })
+            .ok();
+        let hello = Hello {
+            round: 1,
+            rank: rank as u32,
+            ranks: ranks as u32,
+            build: build(),
+            settings: settings(config),
+            boot_id: boot_id(),
+            process: process_id(),
+            device_uuid: device.uuid,
+            arch: device.arch,
+            shares_descriptors: device.shares_descriptors && !config.legacy_ipc,
+            socket,
+            token,
+            refusal,
+            ipc_handle: [0; IPC_HANDLE_BYTES],
+        };
+        Ok(Self {
+            comm,
+            handle,
+            driver,
+            device,
+            context,
+            rank: rank as usize,
+            ranks,
+            channel,
+            hello,
+            hellos: Vec::new(),
+            sharing: Sharing::Descriptor,
+            refusal: None,
+            listener,
+            functions: None,
+            scratch: None,
+            abort_word: None,
+            order: Vec::new(),
+            peers: Vec::new(),
+            kernels_ms: 0.0,
+        })
+    }
+
+    /// Neither refused by all nor about to refuse.
+    fn is_in(&self) -> bool {
+        self.refusal.is_none() && self.hello.refusal.is_none()
+    }
+
+    fn in_context<T>(&self, work: impl FnOnce() -> DriverResult<T>) -> DriverResult<T> {
+        with_context(self.driver, self.context, work)?
+    }
+
+    fn stream(&self) -> CUstream {
+        self.channel.stream
+    }
+
+    fn synchronize(&self) -> DriverResult<()> {
+        // SAFETY: our own stream.
+        self.driver.check("cuStreamSynchronize", unsafe { (self.driver.stream_synchronize)(self.stream()) })
+    }
+
+    /// After round 1: links, kernels, scratch.
+    fn allocate(&mut self, config: &Config) -> Result<(), (Reason, String)> {
+        for (peer, hello) in self.hellos.iter().enumerate().filter(|(peer, _)| *peer != self.rank) {
+            match topology::link(self.driver, &self.device, hello.device_uuid) {
+                Link::Nvlink => {}
+                Link::Other if config.allow_pcie => {}
+                Link::Other => return Err((Reason::NoNvlink, format!("to rank {peer}"))),
+                Link::None => return Err((Reason::NoPeerAccess, format!("to rank {peer}"))),
+            }
+        }
+        let began = Instant::now();
+        let functions = self.in_context(|| Functions::load(self.driver, self.context, self.ranks));
+        self.functions = Some(functions.map_err(|error| (Reason::Load, error.to_string()))?);
+        self.kernels_ms = began.elapsed().as_secs_f64() * 1e3;
+        let driver = self.driver;
+        let scratch = self
+            .in_context(|| Scratch::allocate(driver, self.device.ordinal, SCRATCH_BYTES, self.sharing))
+            .map_err(memory)?;
+        let key = scratch.same_process_key();
+        if self.sharing == Sharing::LegacyIpc {
+            self.hello.ipc_handle = self.in_context(|| scratch.export_ipc(driver)).map_err(memory)?;
+        }
+        of_this_process().push((self.hello.token, SameProcess { key, context: self.context as usize }));
+        self.scratch = Some(scratch);
+        self.abort_word = Some(self.in_context(|| AbortWord::allocate(driver)).map_err(memory)?);
+        for _ in 0..LANES {
+            let order = self.in_context(|| Order::new(driver)).map_err(memory)?;
+            self.order.push(order);
+        }
+        Ok(())
+    }
+
+    /// The ranks that are not of this process.
+    fn remote_peers(&self) -> Vec<u32> {
+        let here = process_id();
+        let peers = self.hellos.iter().filter(|hello| hello.rank as usize != self.rank && hello.process != here);
+        peers.map(|hello| hello.rank).collect()
+    }
+
+    /// After round 2: our scratch to every peer process.
+    fn send_scratch(&mut self, config: &Config) -> Result<(), (Reason, String)> {
+        let remote = self.remote_peers();
+        let Some(scratch) = self.scratch.as_ref().filter(|_| self.sharing == Sharing::Descriptor && !remote.is_empty())
+        else {
+            return Ok(());
+        };
+        let descriptor = self.in_context(|| scratch.export_descriptor(self.driver)).map_err(memory)?;
+        let timeout = Duration::from_secs(config.setup_timeout_s.0.into());
+        for peer in remote {
+            let hello = &self.hellos[peer as usize];
+            let message = sockets::message(self.rank as u32, peer, &hello.token);
+            sockets::send(&hello.socket, &message, &descriptor, timeout).map_err(sockets)?;
+        }
+        Ok(())
+    }
+
+    /// The peers' scratch is mapped, and a pattern written into each.
+    fn map_peers(&mut self, config: &Config) -> Result<(), (Reason, String)> {
+        let (driver, device) = (self.driver, self.device.ordinal);
+        let here = process_id();
+        let mut descriptors = Vec::new();
+        let remote = self.remote_peers();
+        if self.sharing == Sharing::Descriptor && !remote.is_empty() {
+            let listener = self.listener.as_ref().ok_or((Reason::Sockets, "no socket".to_owned()))?;
+            let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
+            let received = listener.receive(self.rank as u32, &self.hello.token, &remote, deadline).map_err(sockets)?;
+            descriptors = remote.iter().copied().zip(received).collect();
+        }
+        for peer in (0..self.ranks).filter(|peer| *peer != self.rank) {
+            let hello = &self.hellos[peer];
+            let mapped = if hello.process == here {
+                let known = of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| *known);
+                let known = known.ok_or((Reason::Memory, format!("rank {peer} of this process has no scratch")))?;
+                self.in_context(|| PeerScratch::same_process(driver, device, known.key, known.context as CUcontext))
+            } else if self.sharing == Sharing::Descriptor {
+                let descriptor = descriptors.iter().find(|(rank, _)| *rank as usize == peer);
+                let (_, descriptor) = descriptor.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
+                self.in_context(|| PeerScratch::import_descriptor(driver, device, descriptor, SCRATCH_BYTES))
+            } else {
+                self.in_context(|| PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES))
+            };
+            self.peers.push((peer, mapped.map_err(memory)?));
+        }
+        self.in_context(|| {
+            for (peer, scratch) in &self.peers {
+                self.launch_probe(scratch.address, self.rank, *peer, None)?;
+            }
+            self.synchronize()
+        })
+        .map_err(|error| (Reason::Probe, error.to_string()))
+    }
+
+    /// A number that the ranks share and that differs from setup to setup.
+    fn salt(&self) -> u64 {
+        let token = self.hellos[0].token;
+        u64::from_le_bytes([token[0], token[1], token[2], token[3], token[4], token[5], token[6], token[7]])
+    }
+
+    /// Enqueues the probe kernel that writes what rank `from` sends to rank `to`, or counts in `wrong` what differs.
+    fn launch_probe(
+        &self,
+        scratch: CUdeviceptr,
+        from: usize,
+        to: usize,
+        wrong: Option<CUdeviceptr>,
+    ) -> DriverResult<()> {
+        let Some(functions) = &self.functions else { return Ok(()) };
+        let (mut scratch, mut from, mut to, mut salt) = (scratch, from as u32, to as u32, self.salt());
+        let mut counter = wrong.unwrap_or(0);
+        let function = if wrong.is_some() { functions.probe_check } else { functions.probe_write };
+        let mut parameters: [*mut c_void; 5] = [
+            (&raw mut scratch).cast(),
+            (&raw mut from).cast(),
+            (&raw mut to).cast(),
+            (&raw mut salt).cast(),
+            (&raw mut counter).cast(),
+        ];
+        let config = crate::gpu::LaunchConfig {
+            gridDimX: 16,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: 256,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: self.stream(),
+            attrs: ptr::null_mut(),
+            numAttrs: 0,
+        };
+        // SAFETY: the parameters have the types of the kernels in kernels/setup.h; the first lacks the last of them.
+        self.driver.check("cuLaunchKernelEx", unsafe {
+            (self.driver.launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
+        })
+    }
+
+    /// After round 3: what the peers wrote is checked; then scratch is made ready.
+    fn check_and_clear(&mut self, config: &Config) -> Result<(), (Reason, String)> {
+        let Some(scratch) = &self.scratch else { return Ok(()) };
+        let address = scratch.address;
+        let wrong = self
+            .in_context(|| {
+                // The first word of scratch that no sender's pattern uses.
+                let counter = address + 8 * MAX_RANKS as CUdeviceptr;
+                let mut wrong = u32::MAX;
+                // SAFETY: within our scratch; `wrong` lives until the stream is synchronised.
+                unsafe {
+                    self.driver
+                        .check("cuMemsetD32Async", (self.driver.memset_d32_async)(counter, 0, 1, self.stream()))?;
+                    for (peer, _) in &self.peers {
+                        self.launch_probe(address, *peer, self.rank, Some(counter))?;
+                    }
+                    self.driver.check(
+                        "cuMemcpyDtoHAsync",
+                        (self.driver.memcpy_dtoh_async)((&raw mut wrong).cast(), counter, 4, self.stream()),
+                    )?;
+                }
+                self.synchronize()?;
+                Ok(wrong)
+            })
+            .map_err(|error| (Reason::Probe, error.to_string()))?;
+        if wrong != 0 {
+            return Err((Reason::Probe, format!("{wrong} words differ")));
+        }
+        self.in_context(|| self.clear(address, config.first_epoch.0)).map_err(memory)
+    }
+
+    /// Free slots everywhere, and the first epoch in every epoch word.
+    fn clear(&self, scratch: CUdeviceptr, first_epoch: u32) -> DriverResult<()> {
+        let driver = self.driver;
+        for lane in 0..LANES {
+            for parity in 0..LANE_BYTES / PARITY_BYTES {
+                let at = scratch + (lane * LANE_BYTES + parity * PARITY_BYTES) as CUdeviceptr;
+                // SAFETY: within our scratch.
+                unsafe {
+                    driver.check("cuMemsetD8Async", (driver.memset_d8_async)(at, 0xff, DATA_BYTES, self.stream()))?;
+                    driver.check(
+                        "cuMemsetD8Async",
+                        (driver.memset_d8_async)(
+                            at + DATA_BYTES as CUdeviceptr,
+                            0,
+                            PARITY_BYTES - DATA_BYTES,
+                            self.stream(),
+                        ),
+                    )?;
+                    if parity == 0 {
+                        let words = at + EPOCH_OFFSET as CUdeviceptr;
+                        driver.check(
+                            "cuMemsetD32Async",
+                            (driver.memset_d32_async)(words, first_epoch, MAX_BLOCKS as usize, self.stream()),
+                        )?;
+                    }
+                }
+            }
+        }
+        self.synchronize()
+    }
+
+    /// After round 4: fast, or everything back and forward.
+    fn finish(mut self, config: &Config, began: Instant) {
+        of_this_process().retain(|(token, _)| *token != self.hello.token);
+        let line = format!(
+            "communicator {:p} rank {} of {} on GPU {}",
+            self.handle, self.rank, self.ranks, self.device.ordinal
+        );
+        if let Some(refusal) = self.refusal {
+            log::info!("{line}: all-reduces are forwarded: {} (rank {})", refusal.reason.text(), refusal.rank);
+            self.comm.set_forward(refusal.reason);
+            self.give_back();
+            return;
+        }
+        let order = <[Order; LANES]>::try_from(std::mem::take(&mut self.order));
+        let parts = (self.functions, self.scratch.take(), self.abort_word.take(), order);
+        let (Some(functions), Some(scratch), Some(abort_word), Ok(order)) = parts else {
+            unreachable!("every step before round 4 succeeded, or there is a refusal")
+        };
+        let mut addresses = [0; MAX_RANKS];
+        addresses[self.rank] = scratch.address;
+        for (peer, mapped) in &self.peers {
+            addresses[*peer] = mapped.address;
+        }
+        let plan = Plan {
+            ranks: self.ranks,
+            arch: self.device.arch,
+            forced: forced(config),
+            threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+            blocks: config.blocks,
+            threads: config.threads,
+        };
+        let target = Target {
+            functions,
+            scratch: addresses,
+            abort_word: abort_word.device,
+            rank: self.rank as u8,
+            ranks: self.ranks as u8,
+        };
+        if let Err(error) = self.channel.close() {
+            log::warn!("{line}: {error}");
+        }
+        self.comm.set_fast(Fast {
+            driver: self.driver,
+            context: self.context,
+            device: self.device.ordinal,
+            plan,
+            target,
+            order,
+            abort_word,
+            scratch,
+            peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
+        });
+        log::info!(
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}, set up in {:.0} ms (kernels {:.1} ms)",
+            SCRATCH_BYTES >> 20,
+            self.sharing,
+            began.elapsed().as_secs_f64() * 1e3,
+            self.kernels_ms
+        );
+    }
+
+    /// Undoes what was done.
+    fn give_back(mut self) {
+        let driver = self.driver;
+        let (scratch, abort_word) = (self.scratch.take(), self.abort_word.take());
+        let (peers, order) = (std::mem::take(&mut self.peers), std::mem::take(&mut self.order));
+        let given_back = self.in_context(|| {
+            for (_, mapped) in peers {
+                mapped.close(driver)?;
+            }
+            scratch.map_or(Ok(()), |scratch| scratch.free(driver))?;
+            abort_word.map_or(Ok(()), |word| word.free(driver))?;
+            order.into_iter().try_for_each(|order| order.free(driver))
+        });
+        let closed = given_back.and(self.channel.close()).and_then(|()| {
+            // SAFETY: retained in `open`.
+            driver.check("cuDevicePrimaryCtxRelease", unsafe { (driver.primary_ctx_release)(self.device.ordinal) })
+        });
+        if let Err(error) = closed {
+            log::warn!("not everything could be given back: {error}");
+        }
+    }
+}

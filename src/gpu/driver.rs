@@ -1,0 +1,179 @@
+//! The driver functions this library calls, each with an integer result, and the checked calls on top.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fmt;
+
+use cudarc::driver::sys::{
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUipcMemHandle, CUlaunchConfig, CUmemAccessDesc,
+    CUmemAllocationProp, CUmemGenericAllocationHandle, CUmodule, CUstream, CUuuid,
+};
+use once_cell::sync::OnceCell;
+
+/// A driver call that failed: which call, the code, and the driver's own words for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverError {
+    /// The driver function.
+    pub call: &'static str,
+    /// Its result.
+    pub code: c_int,
+    /// The driver's text for the result.
+    pub text: String,
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed: {} ({})", self.call, self.text, self.code)
+    }
+}
+
+/// What a checked driver call returns.
+pub type DriverResult<T> = Result<T, DriverError>;
+
+macro_rules! driver_functions {
+    ($($field:ident = $symbol:literal ($($argument:ty),* $(,)?);)*) => {
+        /// The driver, opened.
+        #[allow(missing_docs)]
+        pub struct Driver {
+            $(pub $field: unsafe extern "C" fn($($argument),*) -> c_int,)*
+            /// Newer than the oldest driver that serves (12.4); loads a function without running it.
+            pub func_load: Option<unsafe extern "C" fn(CUfunction) -> c_int>,
+        }
+
+        impl Driver {
+            fn open() -> Result<Self, String> {
+                let library = open_library()?;
+                Ok(Self {
+                    $($field: {
+                        let address = symbol(library, concat!($symbol, "\0"))
+                            .ok_or(concat!("libcuda.so.1 has no ", $symbol, ": the driver is too old"))?;
+                        // SAFETY: the driver's function of this name has this C type.
+                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> c_int>(address) }
+                    },)*
+                    func_load: symbol(library, "cuFuncLoad\0").map(|address| {
+                        // SAFETY: as above.
+                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(CUfunction) -> c_int>(address) }
+                    }),
+                })
+            }
+        }
+    };
+}
+
+driver_functions! {
+    init = "cuInit" (c_uint);
+    get_error_string = "cuGetErrorString" (c_int, *mut *const c_char);
+    device_get = "cuDeviceGet" (*mut CUdevice, c_int);
+    device_get_count = "cuDeviceGetCount" (*mut c_int);
+    device_get_attribute = "cuDeviceGetAttribute" (*mut c_int, c_int, CUdevice);
+    device_get_name = "cuDeviceGetName" (*mut c_char, c_int, CUdevice);
+    device_get_uuid = "cuDeviceGetUuid_v2" (*mut CUuuid, CUdevice);
+    device_get_p2p_attribute = "cuDeviceGetP2PAttribute" (*mut c_int, c_int, CUdevice, CUdevice);
+    device_can_access_peer = "cuDeviceCanAccessPeer" (*mut c_int, CUdevice, CUdevice);
+    primary_ctx_retain = "cuDevicePrimaryCtxRetain" (*mut CUcontext, CUdevice);
+    primary_ctx_release = "cuDevicePrimaryCtxRelease_v2" (CUdevice);
+    ctx_get_current = "cuCtxGetCurrent" (*mut CUcontext);
+    ctx_push_current = "cuCtxPushCurrent_v2" (CUcontext);
+    ctx_pop_current = "cuCtxPopCurrent_v2" (*mut CUcontext);
+    ctx_synchronize = "cuCtxSynchronize" ();
+    ctx_enable_peer_access = "cuCtxEnablePeerAccess" (CUcontext, c_uint);
+    mem_alloc = "cuMemAlloc_v2" (*mut CUdeviceptr, usize);
+    mem_free = "cuMemFree_v2" (CUdeviceptr);
+    mem_host_alloc = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
+    mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2" (*mut CUdeviceptr, *mut c_void, c_uint);
+    mem_free_host = "cuMemFreeHost" (*mut c_void);
+    memset_d8_async = "cuMemsetD8Async" (CUdeviceptr, u8, usize, CUstream);
+    memset_d32_async = "cuMemsetD32Async" (CUdeviceptr, c_uint, usize, CUstream);
+    memcpy_htod_async = "cuMemcpyHtoDAsync_v2" (CUdeviceptr, *const c_void, usize, CUstream);
+    memcpy_dtoh_async = "cuMemcpyDtoHAsync_v2" (*mut c_void, CUdeviceptr, usize, CUstream);
+    mem_get_allocation_granularity = "cuMemGetAllocationGranularity" (*mut usize, *const CUmemAllocationProp, c_uint);
+    mem_create = "cuMemCreate" (*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64);
+    mem_release = "cuMemRelease" (CUmemGenericAllocationHandle);
+    mem_address_reserve = "cuMemAddressReserve" (*mut CUdeviceptr, usize, usize, CUdeviceptr, u64);
+    mem_address_free = "cuMemAddressFree" (CUdeviceptr, usize);
+    mem_map = "cuMemMap" (CUdeviceptr, usize, usize, CUmemGenericAllocationHandle, u64);
+    mem_unmap = "cuMemUnmap" (CUdeviceptr, usize);
+    mem_set_access = "cuMemSetAccess" (CUdeviceptr, usize, *const CUmemAccessDesc, usize);
+    mem_export = "cuMemExportToShareableHandle" (*mut c_void, CUmemGenericAllocationHandle, c_uint, u64);
+    mem_import = "cuMemImportFromShareableHandle" (*mut CUmemGenericAllocationHandle, *mut c_void, c_uint);
+    ipc_get_mem_handle = "cuIpcGetMemHandle" (*mut CUipcMemHandle, CUdeviceptr);
+    ipc_open_mem_handle = "cuIpcOpenMemHandle_v2" (*mut CUdeviceptr, CUipcMemHandle, c_uint);
+    ipc_close_mem_handle = "cuIpcCloseMemHandle" (CUdeviceptr);
+    stream_create = "cuStreamCreate" (*mut CUstream, c_uint);
+    stream_destroy = "cuStreamDestroy_v2" (CUstream);
+    stream_synchronize = "cuStreamSynchronize" (CUstream);
+    stream_wait_event = "cuStreamWaitEvent" (CUstream, CUevent, c_uint);
+    stream_get_capture_info = "cuStreamGetCaptureInfo_v2"
+        (CUstream, *mut c_int, *mut u64, *mut *mut c_void, *mut *mut c_void, *mut usize);
+    thread_exchange_stream_capture_mode = "cuThreadExchangeStreamCaptureMode" (*mut c_int);
+    event_create = "cuEventCreate" (*mut CUevent, c_uint);
+    event_destroy = "cuEventDestroy_v2" (CUevent);
+    event_record = "cuEventRecord" (CUevent, CUstream);
+    module_load_data = "cuModuleLoadData" (*mut CUmodule, *const c_void);
+    module_get_function = "cuModuleGetFunction" (*mut CUfunction, CUmodule, *const c_char);
+    func_get_attribute = "cuFuncGetAttribute" (*mut c_int, c_int, CUfunction);
+    launch_kernel_ex = "cuLaunchKernelEx" (*const CUlaunchConfig, CUfunction, *mut *mut c_void, *mut *mut c_void);
+}
+
+static DRIVER: OnceCell<Result<Driver, String>> = OnceCell::new();
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Driver")
+    }
+}
+
+impl Driver {
+    /// The driver, opened and initialised on the first call; the reason when there is none.
+    pub fn get() -> Result<&'static Self, String> {
+        DRIVER
+            .get_or_init(|| {
+                let driver = Self::open()?;
+                // SAFETY: cuInit may be called at any time and any number of times.
+                driver.check("cuInit", unsafe { (driver.init)(0) }).map_err(|error| error.to_string())?;
+                Ok(driver)
+            })
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+
+    /// Turns a driver result into an error that names the call.
+    pub fn check(&self, call: &'static str, code: c_int) -> DriverResult<()> {
+        if code == 0 { Ok(()) } else { Err(self.error(call, code)) }
+    }
+
+    #[cold]
+    fn error(&self, call: &'static str, code: c_int) -> DriverError {
+        let mut text: *const c_char = std::ptr::null();
+        // SAFETY: the pointer is ours; an unknown code leaves it null.
+        unsafe { (self.get_error_string)(code, &mut text) };
+        let text = if text.is_null() {
+            "unknown error".to_owned()
+        } else {
+            // SAFETY: the driver returned a C string that it keeps.
+            unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+        };
+        DriverError { call, code, text }
+    }
+}
+
+fn open_library() -> Result<*mut c_void, String> {
+    // SAFETY: a constant C string; the handle is kept for the life of the process.
+    let library = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    if !library.is_null() {
+        return Ok(library);
+    }
+    // SAFETY: dlerror returns null or a C string of this thread.
+    let text = unsafe { libc::dlerror() };
+    if text.is_null() {
+        return Err("libcuda.so.1 cannot be opened".to_owned());
+    }
+    // SAFETY: as above.
+    Err(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
+fn symbol(library: *mut c_void, name: &'static str) -> Option<*mut c_void> {
+    debug_assert!(name.ends_with('\0'));
+    // SAFETY: an open handle and a string that ends in NUL.
+    let address = unsafe { libc::dlsym(library, name.as_ptr().cast()) };
+    (!address.is_null()).then_some(address)
+}

@@ -1,0 +1,28 @@
+//! The GPU as this library sees it: the driver's functions, scratch memory that peers can write, the kernels.
+//!
+//! This is the only module that names cudarc, and it takes types from it, not calls: a driver newer than cudarc may return a
+//! code that its result enum does not have. The driver is opened on first use with `dlopen("libcuda.so.1")`; nothing here runs
+//! before a communicator needs it. Nothing here is freed by `Drop`: at process exit the driver may be gone first.
+
+pub mod context;
+pub mod driver;
+pub mod kernels;
+pub mod memory;
+pub mod topology;
+
+use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
+
+pub use cudarc::driver::sys::{
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUlaunchConfig as LaunchConfig, CUstream,
+};
+
+/// The attributes of every launch: it may begin before the launch ahead of it in the stream has ended. Our kernels wait for that
+/// end themselves, and kernels that do not know of this see no difference.
+#[inline]
+pub fn launch_attributes() -> [CUlaunchAttribute; 1] {
+    [CUlaunchAttribute {
+        id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+        pad: [0; 4],
+        value: CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+    }]
+}

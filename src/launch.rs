@@ -1,0 +1,100 @@
+//! A decision becomes a kernel launch: one `cuLaunchKernelEx`, or a few for a message larger than its slots.
+//!
+//! Nothing here allocates, locks, or asks the driver anything.
+
+use std::ffi::c_void;
+use std::mem;
+use std::ptr;
+
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::kernels::{Functions, Reduction};
+use crate::gpu::{CUstream, launch_attributes};
+use crate::layout::{Args, LANE_BYTES, MAX_RANKS};
+use crate::route::{self, Choice};
+
+/// What a launch needs of its communicator.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The loaded kernels.
+    pub functions: Functions,
+    /// Scratch of each rank as mapped here; lane 0 comes first.
+    pub scratch: [u64; MAX_RANKS],
+    /// Device address of the abort word.
+    pub abort_word: u64,
+    /// This rank.
+    pub rank: u8,
+    /// Ranks of the communicator.
+    pub ranks: u8,
+}
+
+/// One all-reduce: where from, where to, how much, what.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Address of the contribution.
+    pub input: u64,
+    /// Address of the result.
+    pub output: u64,
+    /// Bytes of the message.
+    pub bytes: usize,
+    /// NCCL's number of the element type.
+    pub datatype: u8,
+    /// NCCL's number of the operation.
+    pub op: u8,
+}
+
+/// Enqueues the operation on `stream`; the communicator's context is current.
+pub fn launch(
+    driver: &Driver,
+    target: &Target,
+    choice: &Choice,
+    operation: &Operation,
+    lane: usize,
+    stream: CUstream,
+) -> DriverResult<()> {
+    let function = target.functions.all_reduce(choice.kernel, Reduction::of(operation.datatype, operation.op));
+    let mut inbox = target.scratch;
+    for address in &mut inbox[..usize::from(target.ranks)] {
+        *address += (lane * LANE_BYTES) as u64;
+    }
+    let mut attributes = launch_attributes();
+    let mut done = 0;
+    while done < operation.bytes {
+        let bytes = (operation.bytes - done).min(choice.piece_bytes);
+        let (packets, chunk_packets) = route::packets(choice.kernel, usize::from(target.ranks), bytes);
+        let mut args = Args {
+            input: operation.input + done as u64,
+            output: operation.output + done as u64,
+            bytes: bytes as u64,
+            inbox,
+            abort_word: target.abort_word,
+            packets,
+            chunk_packets,
+            rank: target.rank,
+            ranks: target.ranks,
+            element_type: operation.datatype,
+            op: operation.op,
+            tile_log2: choice.tile_log2,
+            stages: choice.stages,
+            reserved: [0; 2],
+        };
+        let config = crate::gpu::LaunchConfig {
+            gridDimX: route::blocks(choice, chunk_packets),
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: choice.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
+        };
+        let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
+        const { assert!(mem::size_of::<Args>() <= 256) };
+        // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it returns.
+        let code = unsafe { (driver.launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut()) };
+        driver.check("cuLaunchKernelEx", code)?;
+        done += bytes;
+    }
+    Ok(())
+}

@@ -1,0 +1,569 @@
+//! The decision: which kernel an all-reduce takes, or why it goes to NCCL.
+//!
+//! Pure. It sees what NCCL requires to be equal on all ranks (count, type, operation, capture state) and what the ranks agreed
+//! on at setup, and nothing else: no pointers, no environment, no GPU. So all ranks decide alike.
+//!
+//! Capability ("can it") is kept apart from preference ("should it"): [`Kernel::carries`] and [`capacity_bytes`] say what a kernel
+//! can do; the tables say what was measured to be best, and may be wrong without harm.
+
+use crate::layout::{DATA_BYTES, LL_BYTES, MAX_BLOCKS, MAX_RANKS, MAX_STAGES};
+
+/// Most bytes of a message that can be a reason to set up a communicator, whatever the settings: a number that cannot differ
+/// between ranks.
+pub const SETUP_LIMIT_BYTES: usize = 32 << 20;
+
+/// The all-reduce kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kernel {
+    /// One exchange, {data32, epoch32} words.
+    OneShotLl,
+    /// One exchange, words that are their own flag.
+    OneShotSentinel,
+    /// Two exchanges, {data32, epoch32} words.
+    TwoShotLl,
+    /// Two exchanges, words that are their own flag.
+    TwoShotSentinel,
+    /// Two exchanges, plain stores and a release flag per block.
+    TwoShotBulk,
+}
+
+/// All kernels, in the order of their numbers.
+pub const KERNELS: [Kernel; 5] =
+    [Kernel::OneShotLl, Kernel::OneShotSentinel, Kernel::TwoShotLl, Kernel::TwoShotSentinel, Kernel::TwoShotBulk];
+
+impl Kernel {
+    /// The name in logs, counters, settings and results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OneShotLl => "one_shot_ll",
+            Self::OneShotSentinel => "one_shot_sentinel",
+            Self::TwoShotLl => "two_shot_ll",
+            Self::TwoShotSentinel => "two_shot_sentinel",
+            Self::TwoShotBulk => "two_shot_bulk",
+        }
+    }
+
+    /// The kernel of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        KERNELS.into_iter().find(|kernel| kernel.name() == name)
+    }
+
+    /// Data bytes of one packet.
+    pub const fn packet_bytes(self) -> usize {
+        match self {
+            Self::OneShotLl | Self::TwoShotLl => 8,
+            _ => 16,
+        }
+    }
+
+    /// Whether the message is cut into a chunk per rank.
+    pub const fn is_two_shot(self) -> bool {
+        !matches!(self, Self::OneShotLl | Self::OneShotSentinel)
+    }
+
+    /// Whether it can carry elements of this type: the sentinel is a NaN, and integers have none.
+    pub const fn carries(self, datatype: DataType) -> bool {
+        match self {
+            Self::OneShotSentinel | Self::TwoShotSentinel => datatype.is_float(),
+            _ => true,
+        }
+    }
+}
+
+/// NCCL's element types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum DataType {
+    Int8,
+    Uint8,
+    Int32,
+    Uint32,
+    Int64,
+    Uint64,
+    Float16,
+    Float32,
+    Float64,
+    Bfloat16,
+    Float8E4m3,
+    Float8E5m2,
+}
+
+impl DataType {
+    const ALL: [Self; 12] = [
+        Self::Int8,
+        Self::Uint8,
+        Self::Int32,
+        Self::Uint32,
+        Self::Int64,
+        Self::Uint64,
+        Self::Float16,
+        Self::Float32,
+        Self::Float64,
+        Self::Bfloat16,
+        Self::Float8E4m3,
+        Self::Float8E5m2,
+    ];
+
+    /// From NCCL's number.
+    pub fn from_nccl(number: i32) -> Option<Self> {
+        usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied())
+    }
+
+    /// Bytes of an element.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Int8 | Self::Uint8 | Self::Float8E4m3 | Self::Float8E5m2 => 1,
+            Self::Float16 | Self::Bfloat16 => 2,
+            Self::Int32 | Self::Uint32 | Self::Float32 => 4,
+            Self::Int64 | Self::Uint64 | Self::Float64 => 8,
+        }
+    }
+
+    /// Whether all ones in 64 bits is a NaN.
+    pub const fn is_float(self) -> bool {
+        matches!(
+            self,
+            Self::Float16 | Self::Float32 | Self::Float64 | Self::Bfloat16 | Self::Float8E4m3 | Self::Float8E5m2
+        )
+    }
+
+    const fn is_fp8(self) -> bool {
+        matches!(self, Self::Float8E4m3 | Self::Float8E5m2)
+    }
+}
+
+/// NCCL's number of the last built-in operation (avg); larger ones are made by the user.
+const LAST_BUILT_IN_OP: i32 = 4;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $text:literal;)*) => {
+        /// Why an all-reduce goes to NCCL.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])* $variant,)* }
+
+        /// All reasons, in the order of their numbers.
+        pub const REASONS: &[Reason] = &[$(Reason::$variant,)*];
+
+        impl Reason {
+            /// The name in counters and results.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The reason in words.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nothing to do.
+    CountZero = "count_zero", "the count is 0";
+    /// NCCL reports it.
+    UnknownType = "unknown_type", "the element type is not one the kernels know";
+    /// PreMulSum and other operations that the user made.
+    UserOp = "user_op", "the operation is not one of sum, prod, max, min, avg";
+    /// Larger than the threshold.
+    TooLarge = "too_large", "the message is larger than the threshold";
+    /// fp8 needs Hopper.
+    Fp8Arch = "fp8_arch", "fp8 needs compute capability 9.0";
+    /// Sentinel forced for integers.
+    ForcedKernel = "forced_kernel", "the kernel that DIME_KERNEL forces cannot carry this type";
+    /// One rank has nobody to exchange with.
+    OneRank = "one_rank", "the communicator has one rank";
+    /// More ranks than the kernels serve.
+    ManyRanks = "many_ranks", "the communicator has more than 8 ranks";
+    /// Setup needs the host; it is never done in a capture.
+    CaptureFirst = "capture_first", "the first all-reduce of this communicator is being captured; call one eagerly before";
+    /// This build has no kernels.
+    NoKernels = "no_kernels", "this build has no kernels (feature forward-only)";
+    /// DIME_DISABLE on some rank.
+    Disabled = "disabled", "DIME_DISABLE is set";
+    /// CUDA_LAUNCH_BLOCKING on some rank.
+    LaunchBlocking = "launch_blocking", "CUDA_LAUNCH_BLOCKING=1 makes launches wait for each other";
+    /// No usable driver.
+    NoDriver = "no_driver", "the CUDA driver is missing or too old";
+    /// Ranks on several hosts.
+    SeveralHosts = "several_hosts", "the ranks are not all on one host";
+    /// Two ranks on one GPU.
+    EqualDevices = "equal_devices", "two ranks share a GPU";
+    /// MIG instances cannot reach each other.
+    Mig = "mig", "a rank runs on a MIG instance";
+    /// Compute capability differs or is below 8.0.
+    Architecture = "architecture", "the GPUs differ in architecture or are older than compute capability 8.0";
+    /// Builds of this library differ.
+    Builds = "builds_differ", "the ranks run different builds of this library";
+    /// Settings differ.
+    Settings = "settings_differ", "the ranks have different DIME_ settings";
+    /// No peer access.
+    NoPeerAccess = "no_peer_access", "the GPUs cannot reach each other's memory";
+    /// No NVLink.
+    NoNvlink = "no_nvlink", "the GPUs are not all joined by NVLink (DIME_ALLOW_PCIE=1 takes PCIe too)";
+    /// Memory.
+    Memory = "memory", "scratch memory could not be had or shared";
+    /// Sockets.
+    Sockets = "sockets", "the ranks could not pass descriptors to each other";
+    /// Kernels did not load.
+    Load = "load", "the kernels could not be loaded";
+    /// Probe.
+    Probe = "probe", "what a peer wrote did not arrive in scratch memory";
+    /// The exchange itself.
+    Exchange = "exchange", "the ranks did not understand each other's greeting";
+    /// More communicators than the table holds.
+    TableFull = "table_full", "there are too many communicators";
+    /// In a child of fork.
+    Forked = "forked", "this is the child of a fork";
+}
+
+/// What the ranks agreed on, as far as the decision needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Ranks, 2 to 8.
+    pub ranks: usize,
+    /// Compute capability, 90 for 9.0.
+    pub arch: u32,
+    /// A kernel that is forced.
+    pub forced: Option<Kernel>,
+    /// Largest message that takes the fast path, in bytes, when it is set; else the table says.
+    pub threshold_bytes: Option<usize>,
+    /// Blocks of a launch; 0: from the table.
+    pub blocks: u32,
+    /// Threads of a block; 0: from the table.
+    pub threads: u32,
+}
+
+/// A launch, but for its buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Blocks of each launch at most.
+    pub blocks: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// A block takes tiles of `1 << tile_log2` packets.
+    pub tile_log2: u8,
+    /// Stages of a bulk launch.
+    pub stages: u8,
+    /// A longer message takes several launches of at most this many bytes, a multiple of 16 x ranks.
+    pub piece_bytes: usize,
+}
+
+/// How a size is served: the best that was measured.
+struct Row {
+    up_to_bytes: usize,
+    kernel: Kernel,
+    blocks: u32,
+    threads: u32,
+    tile_log2: u8,
+    stages: u8,
+}
+
+const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile: u32, stages: u8) -> Row {
+    Row { up_to_bytes, kernel, blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+// Sources: docs/performance.md, "The search behind the tables". Grids stay at 64 blocks where more gain less than a tenth, so that
+// two of our kernels and one of NCCL's fit on an H200 together.
+
+/// 2 ranks, float types: H200, search of 2026-11-21.
+const FLOAT_2: &[Row] = &[
+    row(512, Kernel::OneShotLl, 1, 256, 64, 1),
+    row(2 * KIB, Kernel::OneShotSentinel, 4, 128, 32, 1),
+    row(16 * KIB, Kernel::OneShotSentinel, 8, 256, 128, 1),
+    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
+    row(64 * KIB, Kernel::OneShotSentinel, 32, 256, 128, 1),
+    row(128 * KIB, Kernel::OneShotSentinel, 64, 256, 128, 1),
+    row(256 * KIB, Kernel::OneShotSentinel, 64, 512, 256, 1),
+    row(512 * KIB, Kernel::OneShotSentinel, 64, 512, 512, 1),
+    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+];
+
+/// 3 and 4 ranks, float types: H200, search of 2026-11-21 with 4 ranks.
+const FLOAT_4: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 4, 128, 32, 1),
+    row(4 * KIB, Kernel::OneShotLl, 8, 256, 64, 1),
+    row(8 * KIB, Kernel::OneShotLl, 32, 128, 32, 1),
+    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
+    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
+    row(64 * KIB, Kernel::OneShotSentinel, 64, 128, 64, 1),
+    row(128 * KIB, Kernel::TwoShotSentinel, 64, 128, 32, 1),
+    row(256 * KIB, Kernel::TwoShotSentinel, 64, 256, 64, 1),
+    row(512 * KIB, Kernel::TwoShotSentinel, 64, 512, 128, 1),
+    row(MIB, Kernel::TwoShotSentinel, 64, 512, 256, 1),
+    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+];
+
+/// 5 to 8 ranks, float types: from the 4-rank search, with the one-shot kernels ending earlier.
+const FLOAT_8: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 4, 256, 32, 1),
+    row(4 * KIB, Kernel::OneShotLl, 16, 256, 32, 1),
+    row(8 * KIB, Kernel::OneShotLl, 32, 256, 32, 1),
+    row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
+    row(32 * KIB, Kernel::OneShotSentinel, 64, 256, 32, 1),
+    row(128 * KIB, Kernel::TwoShotSentinel, 64, 128, 32, 1),
+    row(256 * KIB, Kernel::TwoShotSentinel, 64, 256, 32, 1),
+    row(512 * KIB, Kernel::TwoShotSentinel, 64, 512, 64, 1),
+    row(MIB, Kernel::TwoShotSentinel, 64, 512, 128, 1),
+    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 256, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+];
+
+/// 2 ranks, integers.
+const INTEGER_2: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 2, 128, 64, 1),
+    row(4 * KIB, Kernel::OneShotLl, 4, 256, 128, 1),
+    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
+    row(32 * KIB, Kernel::OneShotLl, 32, 256, 128, 1),
+    row(128 * KIB, Kernel::OneShotLl, 64, 256, 128, 1),
+    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
+    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
+];
+
+/// 3 to 8 ranks, integers.
+const INTEGER_N: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 4, 256, 32, 1),
+    row(4 * KIB, Kernel::OneShotLl, 16, 256, 32, 1),
+    row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
+    row(32 * KIB, Kernel::TwoShotLl, 32, 256, 32, 1),
+    row(128 * KIB, Kernel::TwoShotLl, 64, 256, 64, 1),
+    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
+    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
+];
+
+/// Above these, NCCL was measured to be as fast or faster, or the memory for one launch ends.
+const fn table_threshold_bytes(float: bool, ranks: usize) -> usize {
+    match (float, ranks) {
+        (true, _) => 16 * MIB,
+        (false, 2) => 16 * MIB,
+        (false, _) => 8 * MIB,
+    }
+}
+
+const fn table(float: bool, ranks: usize) -> &'static [Row] {
+    match (float, ranks) {
+        (true, 2) => FLOAT_2,
+        (true, 3 | 4) => FLOAT_4,
+        (true, _) => FLOAT_8,
+        (false, 2) => INTEGER_2,
+        (false, _) => INTEGER_N,
+    }
+}
+
+/// Most bytes that one launch of `kernel` can carry among `ranks` ranks: what its slots hold.
+pub const fn capacity_bytes(kernel: Kernel, ranks: usize) -> usize {
+    const SLOT_BYTES: usize = 16;
+    let region = match kernel {
+        Kernel::OneShotLl | Kernel::TwoShotLl => LL_BYTES,
+        _ => DATA_BYTES,
+    };
+    let packets = if kernel.is_two_shot() {
+        region / SLOT_BYTES / (2 * (ranks - 1)) * ranks
+    } else {
+        region / SLOT_BYTES / (ranks - 1)
+    };
+    // A multiple of 16 x ranks, so that pieces of a long message are cut at packets and chunks of every kernel.
+    packets * kernel.packet_bytes() / (16 * ranks) * (16 * ranks)
+}
+
+/// Why a communicator of this size never takes the fast path.
+pub const fn never_fast(ranks: usize) -> Option<Reason> {
+    if ranks < 2 {
+        Some(Reason::OneRank)
+    } else if ranks > MAX_RANKS {
+        Some(Reason::ManyRanks)
+    } else {
+        None
+    }
+}
+
+/// Whether a shape could take the fast path at all, before anything is known of the communicator but its size. All ranks
+/// answer alike whatever their environment: the first such call sets the communicator up.
+pub fn may_need_setup(ranks: usize, count: usize, datatype: i32, op: i32) -> Result<(), Reason> {
+    if let Some(reason) = never_fast(ranks) {
+        return Err(reason);
+    }
+    let (bytes, _) = shape(count, datatype, op)?;
+    if bytes > SETUP_LIMIT_BYTES { Err(Reason::TooLarge) } else { Ok(()) }
+}
+
+fn shape(count: usize, datatype: i32, op: i32) -> Result<(usize, DataType), Reason> {
+    if !(0..=LAST_BUILT_IN_OP).contains(&op) {
+        return Err(Reason::UserOp);
+    }
+    let datatype = DataType::from_nccl(datatype).ok_or(Reason::UnknownType)?;
+    if count == 0 {
+        return Err(Reason::CountZero);
+    }
+    let bytes = count.checked_mul(datatype.bytes()).ok_or(Reason::TooLarge)?;
+    Ok((bytes, datatype))
+}
+
+/// The decision for one all-reduce of `count` elements.
+pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choice, Reason> {
+    let (bytes, datatype) = shape(count, datatype, op)?;
+    let threshold = match (plan.threshold_bytes, plan.forced) {
+        (Some(bytes), _) => bytes,
+        // A kernel that is forced takes whatever it can carry.
+        (None, Some(_)) => SETUP_LIMIT_BYTES,
+        (None, None) => table_threshold_bytes(datatype.is_float(), plan.ranks),
+    };
+    if bytes > threshold.min(SETUP_LIMIT_BYTES) {
+        return Err(Reason::TooLarge);
+    }
+    if datatype.is_fp8() && plan.arch < 90 {
+        return Err(Reason::Fp8Arch);
+    }
+    let row = match plan.forced {
+        None => {
+            let table = table(datatype.is_float(), plan.ranks);
+            table.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&table[table.len() - 1])
+        }
+        Some(kernel) if kernel.carries(datatype) => forced_row(kernel, bytes),
+        Some(_) => return Err(Reason::ForcedKernel),
+    };
+    let threads = if plan.threads == 0 { row.threads } else { plan.threads.clamp(32, 512).next_multiple_of(32) };
+    let blocks = if plan.blocks == 0 { row.blocks } else { plan.blocks.clamp(1, MAX_BLOCKS) };
+    Ok(Choice {
+        kernel: row.kernel,
+        blocks,
+        threads,
+        tile_log2: row.tile_log2,
+        stages: row.stages.clamp(1, MAX_STAGES as u8),
+        piece_bytes: capacity_bytes(row.kernel, plan.ranks),
+    })
+}
+
+fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
+    const fn rows(kernel: Kernel) -> [Row; 3] {
+        [
+            row(16 * KIB, kernel, 32, 256, 32, 1),
+            row(MIB, kernel, 64, 256, 64, 1),
+            row(usize::MAX, kernel, 128, 512, 512, 1),
+        ]
+    }
+    const ROWS: [[Row; 3]; KERNELS.len()] = [
+        rows(Kernel::OneShotLl),
+        rows(Kernel::OneShotSentinel),
+        rows(Kernel::TwoShotLl),
+        rows(Kernel::TwoShotSentinel),
+        rows(Kernel::TwoShotBulk),
+    ];
+    let rows = &ROWS[kernel as usize];
+    rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
+}
+
+/// How many packets a launch of `bytes` has, and how many of them a chunk (for one-shot the message).
+pub const fn packets(kernel: Kernel, ranks: usize, bytes: usize) -> (u32, u32) {
+    let packets = bytes.div_ceil(kernel.packet_bytes());
+    let chunk = if kernel.is_two_shot() { packets.div_ceil(ranks) } else { packets };
+    (packets as u32, chunk as u32)
+}
+
+/// Blocks that a launch of `chunk_packets` packets keeps busy, at most `choice.blocks`. Bulk kernels deal tiles to every block.
+pub const fn blocks(choice: &Choice, chunk_packets: u32) -> u32 {
+    let tile = match choice.kernel {
+        Kernel::TwoShotBulk => 64 * choice.stages as u32,
+        _ => 1 << choice.tile_log2,
+    };
+    let busy = chunk_packets.div_ceil(tile);
+    if busy < 1 {
+        1
+    } else if busy < choice.blocks {
+        busy
+    } else {
+        choice.blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(ranks: usize) -> Plan {
+        Plan { ranks, arch: 90, forced: None, threshold_bytes: None, blocks: 0, threads: 0 }
+    }
+
+    #[test]
+    fn every_shape_up_to_the_threshold_is_served_and_fits_its_slots() {
+        for ranks in 2..=MAX_RANKS {
+            for datatype in DataType::ALL {
+                for shift in 0..=24 {
+                    for delta in [-1_isize, 0, 1] {
+                        let bytes = ((1_isize << shift) + delta).max(1) as usize;
+                        let count = bytes.div_ceil(datatype.bytes());
+                        let Ok(choice) = choose(&plan(ranks), count, datatype as i32, 0) else {
+                            assert!(count * datatype.bytes() > table_threshold_bytes(datatype.is_float(), ranks));
+                            continue;
+                        };
+                        assert!(choice.kernel.carries(datatype));
+                        assert!(choice.blocks >= 1 && choice.blocks <= MAX_BLOCKS);
+                        assert!((32..=512).contains(&choice.threads) && choice.threads.is_multiple_of(32));
+                        assert!(choice.piece_bytes.is_multiple_of(16 * ranks));
+                        let piece = choice.piece_bytes.min(count * datatype.bytes());
+                        let (packets, chunk) = packets(choice.kernel, ranks, piece);
+                        let exchanges = if choice.kernel.is_two_shot() { 2 } else { 1 };
+                        let slots = exchanges * (ranks - 1) * chunk as usize;
+                        let region = if choice.kernel.packet_bytes() == 8 { LL_BYTES } else { DATA_BYTES };
+                        assert!(slots * 16 <= region, "{:?} {ranks} {piece} {packets}", choice.kernel);
+                        assert!(blocks(&choice, chunk) >= 1);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_forced_kernel_is_taken_or_the_call_is_forwarded() {
+        for kernel in KERNELS {
+            let plan = Plan { forced: Some(kernel), ..plan(8) };
+            assert_eq!(choose(&plan, 1000, DataType::Bfloat16 as i32, 0).map(|choice| choice.kernel), Ok(kernel));
+            let integer = choose(&plan, 1000, DataType::Int32 as i32, 0).map(|choice| choice.kernel);
+            let expected = if kernel.carries(DataType::Int32) { Ok(kernel) } else { Err(Reason::ForcedKernel) };
+            assert_eq!(integer, expected);
+        }
+    }
+
+    #[test]
+    fn what_the_kernels_do_not_know_is_forwarded_with_its_reason() {
+        let plan = plan(4);
+        assert_eq!(choose(&plan, 0, 7, 0), Err(Reason::CountZero));
+        assert_eq!(choose(&plan, 1, 12, 0), Err(Reason::UnknownType));
+        assert_eq!(choose(&plan, 1, -1, 0), Err(Reason::UnknownType));
+        assert_eq!(choose(&plan, 1, 7, 5), Err(Reason::UserOp));
+        assert_eq!(choose(&plan, usize::MAX, 8, 0), Err(Reason::TooLarge));
+        assert_eq!(choose(&plan, (16 << 20) + 1, 0, 0), Err(Reason::TooLarge));
+        assert_eq!(choose(&Plan { arch: 80, ..plan }, 1, 10, 0), Err(Reason::Fp8Arch));
+        assert_eq!(may_need_setup(1, 1, 7, 0), Err(Reason::OneRank));
+        assert_eq!(may_need_setup(9, 1, 7, 0), Err(Reason::ManyRanks));
+        assert_eq!(may_need_setup(2, 9 << 20, 7, 0), Err(Reason::TooLarge));
+    }
+
+    #[test]
+    fn the_threshold_setting_moves_the_threshold() {
+        let plan = Plan { threshold_bytes: Some(4096), ..plan(2) };
+        assert!(choose(&plan, 1024, 7, 0).is_ok());
+        assert_eq!(choose(&plan, 1025, 7, 0), Err(Reason::TooLarge));
+    }
+
+    #[test]
+    fn reasons_and_kernels_have_names_of_their_own() {
+        let mut names: Vec<_> = REASONS.iter().map(|reason| reason.name()).collect();
+        names.extend(KERNELS.map(Kernel::name));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        assert!(KERNELS.into_iter().all(|kernel| Kernel::named(kernel.name()) == Some(kernel)));
+    }
+}
