@@ -97,7 +97,7 @@ fn our_prototypes_of_device_communication_are_those_of_every_release_that_has_it
         let declared: BTreeMap<String, String> =
             header.functions().into_iter().filter(|(name, _)| !host.contains_key(name)).collect();
         let count = redeclare(&dir, &format!("device-{}", real_nccl.release), &header, &declared, &ours);
-        assert!(count >= 10, "only {count} prototypes compared with NCCL {}", real_nccl.release);
+        assert!(count >= 5, "only {count} prototypes compared with NCCL {}", real_nccl.release);
         compared += 1;
     }
     assert!(compared > 0 || std::env::var_os("DIME_TEST_NCCL").is_some());

@@ -62,6 +62,7 @@ static void report(void) {
     ncclComm_t comms[1] = {NULL};
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
+    printf("pid=%d\n", (int)getpid());
     printf("version-result=%d\n", NCCL(ncclGetVersion)(&version));
     printf("version=%d\n", version);
     const char *(*real)(void) = (const char *(*)(void))dlsym(library, "dimeRealLibrary");

@@ -35,3 +35,31 @@ pub fn instructions_per_function(profile: &Path) -> Vec<Function> {
     }
     counts.into_iter().map(|((object, name), instructions)| Function { object, name, instructions }).collect()
 }
+
+/// From the dumps that `--dump-after=FUNCTION` writes beside `profile`: the instructions collected up to the last
+/// return of each function, since the dump before.
+pub fn instructions_per_dump(profile: &Path) -> BTreeMap<String, u64> {
+    let directory = profile.parent().expect("a profile has a directory");
+    let prefix = format!("{}.", profile.file_name().expect("a profile has a name").to_string_lossy());
+    let mut dumps: Vec<(u32, String)> = std::fs::read_dir(directory)
+        .expect("the directory of the profile")
+        .filter_map(|entry| {
+            let entry = entry.expect("an entry");
+            let number = entry.file_name().to_string_lossy().strip_prefix(&prefix)?.parse().ok()?;
+            Some((number, std::fs::read_to_string(entry.path()).expect("a dump")))
+        })
+        .collect();
+    dumps.sort();
+    let mut counts = BTreeMap::new();
+    for (_, text) in dumps {
+        let trigger = text.lines().find_map(|line| line.strip_prefix("desc: Trigger: --dump-after="));
+        let total = text
+            .lines()
+            .find_map(|line| line.strip_prefix("summary:").or_else(|| line.strip_prefix("totals:")))
+            .and_then(|total| total.trim().parse().ok());
+        if let (Some(function), Some(total)) = (trigger, total) {
+            counts.insert(function.trim().to_string(), total);
+        }
+    }
+    counts
+}

@@ -131,8 +131,19 @@ impl Header {
 
     /// The fields of the struct with this typedef name, first to last; None when the header has no such struct.
     pub fn fields(&self, typedef: &str) -> Option<Vec<String>> {
+        // A struct under this name, or under a tag that a second typedef gives this name.
+        let ends = |statement: &str, name: &str| statement.starts_with("typedef ") && statement.ends_with(name);
+        let alias = self
+            .statements()
+            .iter()
+            .filter(|statement| ends(statement, &format!(" {typedef}")) && !statement.contains('{'))
+            .find_map(|statement| statement.split_whitespace().rev().nth(1));
         let statement = self.statements().iter().find(|statement| {
-            statement.starts_with("typedef struct") && statement.ends_with(&format!("}} {typedef}"))
+            [Some(typedef), alias].iter().flatten().any(|name| {
+                ends(statement, &format!("}} {name}"))
+                    || statement.starts_with(&format!("struct {name} {{"))
+                    || statement.starts_with(&format!("typedef struct {name} {{"))
+            })
         })?;
         let body = &statement[statement.find('{')? + 1..statement.rfind('}')?];
         let mut fields = Vec::new();

@@ -10,6 +10,7 @@
 pub mod callgrind;
 pub mod fake;
 pub mod header;
+pub mod log_line;
 pub mod places;
 
 use std::ffi::{OsStr, OsString};

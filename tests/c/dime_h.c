@@ -1,0 +1,42 @@
+/* What the functions of dime.h answer, before and after the real NCCL was needed.
+ *
+ *   linked with libdime.so; DIME_NCCL_LIB names a fake */
+#include "dime.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int main(void) {
+    printf("version=%s\n", dimeVersion());
+    printf("version-number=%d\n", dimeVersionNumber());
+    const char *real = dimeRealLibrary();
+    printf("real-before=%s\n", real ? real : "(null)");
+
+    int version = 0;
+    if (ncclGetVersion(&version) != ncclSuccess) return 1;
+    real = dimeRealLibrary();
+    printf("real-after=%s\n", real ? real : "(null)");
+
+    int counters = 0, same_names = 0;
+    while (dimeCounterName(counters)) counters++;
+    for (int i = 0; i < counters; i++)
+        for (int j = 0; j < i; j++) same_names += strcmp(dimeCounterName(i), dimeCounterName(j)) == 0;
+    printf("counters=%d\nsame-names=%d\n", counters, same_names);
+    for (int i = 0; i < counters; i++) printf("counter=%s\n", dimeCounterName(i));
+    printf("past-the-last=%d %llu\n", dimeCounterName(counters) == NULL,
+           (unsigned long long)(dimeCounterValue(counters) + dimeCounterValue(1 << 30)));
+    printf("negative=%d %llu\n", dimeCounterName(-1) == NULL && dimeCounterName(-0x7fffffff - 1) == NULL,
+           (unsigned long long)dimeCounterValue(-1));
+
+    char text[256];
+    memset(text, 'x', sizeof text);
+    printf("explain=%d\n", (int)dimeExplain(NULL, 1024, ncclFloat, ncclSum, text, sizeof text));
+    printf("explanation=%s\n", text);
+    char cut[8];
+    memset(cut, 'x', sizeof cut);
+    printf("explain-cut=%d\n", (int)dimeExplain(NULL, 1024, ncclFloat, ncclSum, cut, 6));
+    printf("cut=%s\ncut-is-start=%d\nuntouched=%c%c\n", cut, strncmp(cut, text, strlen(cut)) == 0, cut[6], cut[7]);
+    printf("explain-null=%d\n", (int)dimeExplain(NULL, 1, ncclFloat, ncclSum, NULL, 10));
+    printf("explain-zero=%d\n", (int)dimeExplain(NULL, 1, ncclFloat, ncclSum, cut, 0));
+    return 0;
+}
