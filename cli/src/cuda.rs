@@ -73,7 +73,6 @@ driver_table! {
     stream_create = "cuStreamCreate" (*mut Handle, c_uint);
     stream_destroy = "cuStreamDestroy_v2" (Handle);
     stream_query = "cuStreamQuery" (Handle);
-    stream_wait_event = "cuStreamWaitEvent" (Handle, Handle, c_uint);
     event_create = "cuEventCreate" (*mut Handle, c_uint);
     event_destroy = "cuEventDestroy_v2" (Handle);
     event_record = "cuEventRecord" (Handle, Handle);
@@ -162,7 +161,6 @@ pub fn kernel_driver_version() -> Option<String> {
 /// The primary context of one device, retained for the life of the process: giving it back and taking it again would
 /// cost every run a fresh context.
 pub struct Context {
-    device: c_int,
     raw: Handle,
 }
 
@@ -173,7 +171,7 @@ impl Context {
         let (mut device, mut raw) = (0, std::ptr::null_mut());
         call!(device_get(&mut device, ordinal)).map_err(|e| format!("device {ordinal}: {e}"))?;
         call!(primary_retain(&mut raw, device)).map_err(|e| format!("device {ordinal}: {e}"))?;
-        let context = Context { device, raw };
+        let context = Context { raw };
         context.enter()?;
         Ok(context)
     }
@@ -181,11 +179,6 @@ impl Context {
     /// Makes this context current on the calling thread.
     pub fn enter(&self) -> Fallible<()> {
         call!(set_current(self.raw))
-    }
-
-    /// The device's product name, for example "NVIDIA H200".
-    pub fn device_name(&self) -> Fallible<String> {
-        device_name_of(self.device)
     }
 
     /// Free and total device memory in bytes. The context must be current.
@@ -196,18 +189,14 @@ impl Context {
     }
 }
 
-fn device_name_of(device: c_int) -> Fallible<String> {
+/// The product name of device `ordinal`, for example "NVIDIA H200"; makes no context.
+pub fn device_name(ordinal: usize) -> Fallible<String> {
+    let mut device = 0;
+    call!(device_get(&mut device, c_int::try_from(ordinal).map_err(|e| e.to_string())?))?;
     let mut name = [0 as c_char; 128];
     call!(device_name(name.as_mut_ptr(), 127, device))?;
     // SAFETY: the array is larger than what the driver may write, so a terminating zero is always inside it.
     Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
-}
-
-/// The product name of device `ordinal`, without making a context.
-pub fn device_name(ordinal: usize) -> Fallible<String> {
-    let mut device = 0;
-    call!(device_get(&mut device, c_int::try_from(ordinal).map_err(|e| e.to_string())?))?;
-    device_name_of(device)
 }
 
 /// A stream that does not synchronise with the default stream.
@@ -249,11 +238,6 @@ impl Stream {
                 std::hint::spin_loop();
             }
         }
-    }
-
-    /// Makes later work on this stream wait for `event`.
-    pub fn wait_event(&self, event: &Event) -> Fallible<()> {
-        call!(stream_wait_event(self.raw, event.raw, 0))
     }
 
     /// Fills `bytes` bytes at `target` with `value`.

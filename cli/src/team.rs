@@ -165,8 +165,10 @@ impl Team<'_> {
             if error == GAVE_UP {
                 return error;
             }
-            let rank = if seat.must_group() { "all ranks".to_owned() } else { format!("rank {worker}") };
-            let error = format!("{rank}: {error} [while: {}]", self.control.doing(worker));
+            let rank = if seat.must_group() { "all ranks" } else { &format!("rank {worker}") };
+            // Some errors name their rank already.
+            let named = if error.starts_with("rank ") { error } else { format!("{rank}: {error}") };
+            let error = format!("{named} [while: {}]", self.control.doing(worker));
             self.control.log(&format!("FAILED {error}"));
             self.control.fail();
             error

@@ -224,7 +224,7 @@ impl<'a> Worker<'a> {
                 first + batch.cases.len() - 1,
                 batch.cases[0].describe(self.payloads)
             ));
-            let poison = if number % 2 == 0 { 0xa5 } else { 0x5a };
+            let poison = if number.is_multiple_of(2) { 0xa5 } else { 0x5a };
             self.queue(&batch, number, poison).and_then(|()| wait_all(self.seat, &self.gpus)).inspect_err(|_| {
                 for case in batch.cases.iter().take(8) {
                     control.log(&format!("  in this batch: {}", case.describe(self.payloads)));
