@@ -17,6 +17,9 @@ use log::LevelFilter;
 
 use crate::config::{Config, Level};
 
+/// Target of the line that the level `version` asks for, which has no level of its own.
+const VERSION_LINE: &str = "version";
+
 thread_local! {
     static DEVICE: Cell<i32> = const { Cell::new(-1) };
 }
@@ -38,7 +41,10 @@ pub fn start(config: &Config) {
         let logger = env_logger::Builder::new()
             // The level is kept in one place only: log's own.
             .filter_level(LevelFilter::Trace)
-            .format(|line, record| writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()))
+            .format(|line, record| match record.target() {
+                VERSION_LINE => writeln!(line, "{} DIME version {}", prefix(), record.args()),
+                _ => writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()),
+            })
             .target(env_logger::Target::Pipe(Box::new(sink)))
             .build();
         // Fails in a program that has a logger already, which then gets our lines.
@@ -47,7 +53,7 @@ pub fn start(config: &Config) {
         std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
         if config.level() == Level::Version {
             log::set_max_level(LevelFilter::Error);
-            log::error!("Dime {}", env!("CARGO_PKG_VERSION"));
+            log::error!(target: VERSION_LINE, "{}", env!("CARGO_PKG_VERSION"));
         }
     });
     log::set_max_level(match config.level() {

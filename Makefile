@@ -1,0 +1,54 @@
+# make             builds target/release/libdime.so and the tool target/release/dime, installing what the build lacks
+# make demo        runs a C program against libdime.so in front of the real NCCL, with or without GPUs
+# make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
+# make gpu-test    tests that need at least two GPUs
+# make bench       latency of libdime.so and of the real NCCL on the GPUs here
+# make headers     writes include/ and docs/configuration.md again; make check-headers fails when that would change them
+# make docs        the documentation of the Rust code, in target/doc
+#
+# Nothing is installed into the system but Debian packages, and those only when they are missing. The CUDA compiler goes to
+# target/cuda, NCCL releases and cargo-deny to ~/.cache/dime (DIME_CACHE_DIR moves that).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: build packages cuda demo test gpu-test bench headers check-headers docs clean
+
+# Two invocations: in one, cargo would give the tool the exports of libdime.so, and it would interpose itself.
+build: packages cuda
+	cargo build --release --locked --package dime
+	cargo build --release --locked --package dime-cli
+	@echo "target/release/libdime.so is ready"
+
+packages:
+	@tools/install_packages.sh build
+
+cuda: packages
+	@tools/install_cuda.sh
+
+demo: build
+	@tools/demo.sh
+
+test:
+	@tools/test.sh
+
+gpu-test: build
+	tests/gpu/run_gpu_test.sh
+
+bench: build
+	tests/gpu/run_bench.sh
+
+headers:
+	cargo run --quiet --release --locked --package dime-headers -- write
+
+check-headers:
+	cargo run --quiet --release --locked --package dime-headers -- check
+
+docs:
+	cargo doc --locked --no-deps --package dime
+
+clean:
+	cargo clean

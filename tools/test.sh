@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# All that can be checked without a GPU. Stops at the first failure; says how long each step took.
+# Downloads and the build of cargo-deny run beside the steps that do not need them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+logs=target/test-logs
+mkdir -p "$logs"
+started=$SECONDS
+
+step() {
+    local name="$1" since=$SECONDS
+    shift
+    echo "== $name"
+    "$@" || {
+        echo "== $name FAILED after $((SECONDS - since)) s" >&2
+        exit 1
+    }
+    echo "== $name: $((SECONDS - since)) s"
+}
+
+# Waits for a job of the background; its output is shown when it failed.
+finish() {
+    local name="$1" job="$2"
+    if ! wait "$job"; then
+        cat "$logs/$name.log" >&2
+        return 1
+    fi
+}
+
+jobs_of_ours=()
+trap 'for job in "${jobs_of_ours[@]}"; do kill "$job" 2>/dev/null || true; done' EXIT
+
+step "packages" tools/install_packages.sh test
+step "CUDA compiler" tools/install_cuda.sh
+python3 tests/fetch_nccl.py >"$logs/nccl.log" 2>&1 &
+nccl=$!
+nice tools/install_cargo_deny.sh >"$logs/cargo-deny.log" 2>&1 &
+deny=$!
+jobs_of_ours=("$nccl" "$deny")
+
+step "format" cargo fmt --all -- --check
+step "build" cargo build --release --locked --package dime
+step "build the tool" cargo build --release --locked --package dime-cli
+step "headers and docs" make --no-print-directory check-headers
+# Without the exports first: that is how the tests see the library. Then with them, then without kernels.
+step "lint" cargo clippy --quiet --locked --workspace --all-targets --no-default-features -- -D warnings
+step "lint the exports" cargo clippy --quiet --locked --package dime --lib -- -D warnings
+step "lint forward-only" cargo clippy --quiet --locked --package dime --lib --features forward-only -- -D warnings
+step "build the tests" cargo test --quiet --locked --workspace --no-default-features --no-run
+step "NCCL releases" finish nccl "$nccl"
+step "tests" cargo test --quiet --locked --workspace --no-default-features
+step "cargo-deny" finish cargo-deny "$deny"
+deny_folder="$(tail -n 1 "$logs/cargo-deny.log")"
+# Advisories would need the advisory database from the network at each run.
+step "dependencies" env PATH="$deny_folder:$PATH" cargo deny --workspace --locked check bans licenses sources
+
+echo "== all passed in $((SECONDS - started)) s"
