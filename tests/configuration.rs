@@ -106,7 +106,6 @@ fn an_unknown_variable_is_one_warning_with_the_nearest_name() {
         ("DIME_FRIST_EPOCH", "DIME_FIRST_EPOCH"),
         ("DIME_THRESHOLD_BITES", "DIME_THRESHOLD_BYTES"),
         ("DIME_NCCL_LIBRARY", "DIME_NCCL_LIB"),
-        ("DIME_TIMEOUT_S", "DIME_SETUP_TIMEOUT_S"),
     ] {
         let warnings = setting.warnings(&[(name, "1")]);
         assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");

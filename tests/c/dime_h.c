@@ -28,15 +28,24 @@ int main(void) {
     printf("negative=%d %llu\n", dimeCounterName(-1) == NULL && dimeCounterName(-0x7fffffff - 1) == NULL,
            (unsigned long long)dimeCounterValue(-1));
 
+    /* The fake does not look behind a handle. */
+    ncclComm_t comm = (ncclComm_t)&version;
+    ncclRedOp_t user_made = (ncclRedOp_t)77;
     char text[256];
     memset(text, 'x', sizeof text);
-    printf("explain=%d\n", (int)dimeExplain(NULL, 1024, ncclFloat, ncclSum, text, sizeof text));
+    printf("explain=%d\n", (int)dimeExplain(comm, 1024, ncclFloat, user_made, text, sizeof text));
+    text[sizeof text - 1] = 0;
     printf("explanation=%s\n", text);
+    printf("explain-eligible=%d\n", (int)dimeExplain(comm, 1024, ncclFloat, ncclSum, text, sizeof text));
+    printf("explanation-eligible=%s\n", text);
+    dimeExplain(comm, 1024, ncclFloat, user_made, text, sizeof text);
     char cut[8];
     memset(cut, 'x', sizeof cut);
-    printf("explain-cut=%d\n", (int)dimeExplain(NULL, 1024, ncclFloat, ncclSum, cut, 6));
-    printf("cut=%s\ncut-is-start=%d\nuntouched=%c%c\n", cut, strncmp(cut, text, strlen(cut)) == 0, cut[6], cut[7]);
-    printf("explain-null=%d\n", (int)dimeExplain(NULL, 1, ncclFloat, ncclSum, NULL, 10));
-    printf("explain-zero=%d\n", (int)dimeExplain(NULL, 1, ncclFloat, ncclSum, cut, 0));
+    printf("explain-cut=%d\n", (int)dimeExplain(comm, 1024, ncclFloat, user_made, cut, 6));
+    printf("cut-length=%d\n", (int)strnlen(cut, sizeof cut));
+    printf("cut-is-start=%d\nuntouched=%c%c\n", strncmp(cut, text, 5) == 0, cut[6], cut[7]);
+    printf("explain-no-text=%d\n", (int)dimeExplain(comm, 1, ncclFloat, ncclSum, NULL, 10));
+    printf("explain-no-room=%d\n", (int)dimeExplain(comm, 1, ncclFloat, ncclSum, cut, 0));
+    printf("explain-no-communicator=%d\n", (int)dimeExplain(NULL, 1, ncclFloat, ncclSum, text, sizeof text));
     return 0;
 }

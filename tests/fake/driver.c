@@ -49,6 +49,18 @@ static int count_nothing(void) {
     return 0;
 }
 
+/* The first all-reduce of a communicator may ask about the communicator, and who says that a function is missing asks
+ * for the version. Nothing else makes a call of its own. */
+static int is_question_before(const char *called, int arrives, const char *arrived) {
+    if (!arrives) return strcmp(arrived, "ncclGetVersion") == 0;
+    static const char *const questions[] = {"ncclCommCount", "ncclCommUserRank", "ncclCommCuDevice",
+                                            "ncclCommGetAsyncError"};
+    if (strcmp(called, "ncclAllReduce") != 0) return 0;
+    for (size_t i = 0; i < sizeof questions / sizeof questions[0]; i++)
+        if (strcmp(arrived, questions[i]) == 0) return 1;
+    return 0;
+}
+
 static void *open_or_exit(const char *path) {
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
@@ -95,18 +107,20 @@ int main(int argc, char **argv) {
             program(programmed[p]);
             if (!this_case->call(symbol, programmed[p], &expected)) complaint = "wrong return";
             int arrived = record_count();
-            if (!this_case->arrives) {
-                for (int i = 0; i < arrived; i++) {
-                    if (strcmp(get_record(i)->function, "ncclGetVersion") != 0) complaint = "another function called";
+            int matching = 0, others = 0;
+            for (int i = 0; i < arrived; i++) {
+                const struct record *record = get_record(i);
+                if (strcmp(record->function, this_case->function) != 0) {
+                    others += !is_question_before(this_case->function, this_case->arrives, record->function);
+                } else if (record->bytes_used != expected.bytes_used ||
+                           memcmp(record->bytes, expected.bytes, expected.bytes_used) != 0) {
+                    complaint = "arguments changed";
+                } else {
+                    matching++;
                 }
-            } else if (arrived != 1) {
-                complaint = arrived ? "more than one call arrived" : "the call did not arrive";
-            } else if (strcmp(get_record(0)->function, expected.function) != 0) {
-                complaint = "another function was called";
-            } else if (get_record(0)->bytes_used != expected.bytes_used ||
-                       memcmp(get_record(0)->bytes, expected.bytes, expected.bytes_used) != 0) {
-                complaint = "arguments changed";
             }
+            if (others) complaint = "another function was called";
+            else if (!complaint && matching != this_case->arrives) complaint = "it did not arrive just as often as called";
             /* The version is the one thing that the fake writes, and the first argument's place is where. */
             if (strcmp(this_case->function, "ncclGetVersion") == 0) {
                 void *place;

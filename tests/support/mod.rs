@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 /// Result codes of NCCL that the tests expect by name.
 pub const NCCL_SYSTEM_ERROR: i32 = 2;
+pub const NCCL_INVALID_ARGUMENT: i32 = 4;
 pub const NCCL_INVALID_USAGE: i32 = 5;
 
 pub fn manifest_dir() -> &'static Path {
