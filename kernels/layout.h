@@ -41,6 +41,9 @@
 // the 32-bit counter comes round to it again. See device/epoch.h.
 #define DIME_CLEAR_PERIOD 4096u
 
+// The probe of a communicator's setup: one word of each sender every so many bytes, each sender at a place of its own.
+#define DIME_PROBE_STRIDE 4096u
+
 enum dime_type {
   DIME_INT8 = 0,
   DIME_UINT8 = 1,

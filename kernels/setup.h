@@ -16,9 +16,6 @@ DIME_DEVICE uint64_t dime_probe_pattern(uint32_t from, uint32_t to, uint64_t wor
   return x ^ (x >> 29);
 }
 
-// The probe words of a sender: one every DIME_PROBE_STRIDE bytes, each sender at a place of its own.
-#define DIME_PROBE_STRIDE 4096u
-
 extern "C" __global__ void dime_probe_write(uint64_t scratch, uint32_t from, uint32_t to, uint64_t salt) {
   const uint64_t words = DIME_SCRATCH_BYTES / DIME_PROBE_STRIDE;
   for (uint64_t word = blockIdx.x * blockDim.x + threadIdx.x; word < words; word += gridDim.x * blockDim.x)

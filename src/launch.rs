@@ -57,9 +57,10 @@ pub fn launch(
         *address += (lane * LANE_BYTES) as u64;
     }
     let mut attributes = launch_attributes();
+    let piece_bytes = route::piece_bytes(choice, usize::from(target.ranks), operation.bytes);
     let mut done = 0;
     while done < operation.bytes {
-        let bytes = (operation.bytes - done).min(choice.piece_bytes);
+        let bytes = (operation.bytes - done).min(piece_bytes);
         let (packets, chunk_packets) = route::packets(choice.kernel, usize::from(target.ranks), bytes);
         let mut args = Args {
             input: operation.input + done as u64,

@@ -62,3 +62,83 @@ pub struct Args {
     /// Not used.
     pub reserved: [u8; 2],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+    use std::process::Command;
+
+    /// What the C compiler makes of `kernels/layout.h`, as lines of `name value`.
+    const PROGRAM: &str = r#"
+        #include <stddef.h>
+        #include <stdio.h>
+        #include "layout.h"
+        #define CONSTANT(name) printf(#name " %zu\n", (size_t)(name))
+        #define FIELD(name) printf(#name " %zu\n", offsetof(struct dime_args, name))
+        int main(void) {
+          CONSTANT(DIME_MAX_RANKS); CONSTANT(DIME_LANES); CONSTANT(DIME_PARITY_BYTES); CONSTANT(DIME_DATA_BYTES);
+          CONSTANT(DIME_CONTROL_BYTES); CONSTANT(DIME_LL_OFFSET); CONSTANT(DIME_LL_BYTES); CONSTANT(DIME_CONTROL_OFFSET);
+          CONSTANT(DIME_LANE_BYTES); CONSTANT(DIME_SCRATCH_BYTES); CONSTANT(DIME_MAX_BLOCKS); CONSTANT(DIME_MAX_STAGES);
+          CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_PROBE_STRIDE);
+          FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(abort_word); FIELD(packets); FIELD(chunk_packets);
+          FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(reserved);
+          CONSTANT(sizeof(struct dime_args));
+          return 0;
+        }"#;
+
+    #[test]
+    fn the_header_that_the_kernels_see_says_the_same() {
+        let folder = std::env::temp_dir().join(format!("dime-layout-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (source, program) = (folder.join("layout.c"), folder.join("layout"));
+        std::fs::write(&source, PROGRAM).unwrap();
+        let kernels = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        let built =
+            Command::new("cc").args(["-std=c11", "-I", kernels, "-o"]).arg(&program).arg(&source).status().unwrap();
+        assert!(built.success());
+        let output = Command::new(&program).output().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let ours = [
+            ("DIME_MAX_RANKS", MAX_RANKS),
+            ("DIME_LANES", LANES),
+            ("DIME_PARITY_BYTES", PARITY_BYTES),
+            ("DIME_DATA_BYTES", DATA_BYTES),
+            ("DIME_CONTROL_BYTES", CONTROL_BYTES),
+            ("DIME_LL_OFFSET", LL_OFFSET),
+            ("DIME_LL_BYTES", LL_BYTES),
+            ("DIME_CONTROL_OFFSET", CONTROL_OFFSET),
+            ("DIME_LANE_BYTES", LANE_BYTES),
+            ("DIME_SCRATCH_BYTES", SCRATCH_BYTES),
+            ("DIME_MAX_BLOCKS", MAX_BLOCKS as usize),
+            ("DIME_MAX_STAGES", MAX_STAGES as usize),
+            ("DIME_EPOCH_OFFSET", EPOCH_OFFSET),
+            ("DIME_PROBE_STRIDE", PROBE_STRIDE),
+            ("input", offset_of!(Args, input)),
+            ("output", offset_of!(Args, output)),
+            ("bytes", offset_of!(Args, bytes)),
+            ("inbox", offset_of!(Args, inbox)),
+            ("abort_word", offset_of!(Args, abort_word)),
+            ("packets", offset_of!(Args, packets)),
+            ("chunk_packets", offset_of!(Args, chunk_packets)),
+            ("rank", offset_of!(Args, rank)),
+            ("ranks", offset_of!(Args, ranks)),
+            ("type", offset_of!(Args, element_type)),
+            ("op", offset_of!(Args, op)),
+            ("tile_log2", offset_of!(Args, tile_log2)),
+            ("stages", offset_of!(Args, stages)),
+            ("reserved", offset_of!(Args, reserved)),
+            ("sizeof(struct dime_args)", size_of::<Args>()),
+        ];
+        let ours: Vec<String> = ours.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let theirs = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(ours, theirs.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_probe_of_every_rank_lies_between_two_strides_and_the_control_words_fit() {
+        assert!(8 * (MAX_RANKS + 1) <= PROBE_STRIDE);
+        assert!(EPOCH_OFFSET + 4 * MAX_BLOCKS as usize <= PARITY_BYTES);
+        assert!(LL_OFFSET + LL_BYTES <= CONTROL_OFFSET);
+    }
+}

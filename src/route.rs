@@ -227,6 +227,9 @@ pub struct Plan {
     pub ranks: usize,
     /// Compute capability, 90 for 9.0.
     pub arch: u32,
+    /// Multiprocessors of the smallest GPU: a launch has no more blocks, so that all of them run at once. A block that waits
+    /// for a peer's block must not keep that one's counterpart from starting.
+    pub multiprocessors: u32,
     /// A kernel that is forced.
     pub forced: Option<Kernel>,
     /// Largest message that takes the fast path, in bytes, when it is set; else the table says.
@@ -436,7 +439,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
     let blocks = if plan.blocks == 0 { row.blocks } else { plan.blocks.clamp(1, MAX_BLOCKS) };
     Ok(Choice {
         kernel: row.kernel,
-        blocks,
+        blocks: blocks.min(plan.multiprocessors.max(1)),
         threads,
         tile_log2: row.tile_log2,
         stages: row.stages.clamp(1, MAX_STAGES as u8),
@@ -461,6 +464,16 @@ fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
     ];
     let rows = &ROWS[kernel as usize];
     rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
+}
+
+/// Bytes of each launch of a message of `bytes` bytes: pieces of about equal size, none above `choice.piece_bytes`, cut at
+/// packets and chunks.
+pub const fn piece_bytes(choice: &Choice, ranks: usize, bytes: usize) -> usize {
+    if bytes <= choice.piece_bytes {
+        return bytes;
+    }
+    let pieces = bytes.div_ceil(choice.piece_bytes);
+    bytes.div_ceil(pieces).next_multiple_of(16 * ranks)
 }
 
 /// How many packets a launch of `bytes` has, and how many of them a chunk (for one-shot the message).
@@ -491,7 +504,7 @@ mod tests {
     use super::*;
 
     fn plan(ranks: usize) -> Plan {
-        Plan { ranks, arch: 90, forced: None, threshold_bytes: None, blocks: 0, threads: 0 }
+        Plan { ranks, arch: 90, multiprocessors: 132, forced: None, threshold_bytes: None, blocks: 0, threads: 0 }
     }
 
     #[test]
@@ -547,6 +560,26 @@ mod tests {
         assert_eq!(may_need_setup(1, 1, 7, 0), Err(Reason::OneRank));
         assert_eq!(may_need_setup(9, 1, 7, 0), Err(Reason::ManyRanks));
         assert_eq!(may_need_setup(2, 9 << 20, 7, 0), Err(Reason::TooLarge));
+    }
+
+    #[test]
+    fn a_launch_never_has_more_blocks_than_the_smallest_gpu_has_multiprocessors() {
+        let plan = Plan { multiprocessors: 24, ..plan(4) };
+        for shift in 0..24 {
+            let choice = choose(&plan, 1 << shift, DataType::Uint8 as i32, 0);
+            assert!(choice.is_ok_and(|choice| choice.blocks <= 24) || shift > 23);
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_into_equal_pieces_that_fit() {
+        for ranks in 2..=MAX_RANKS {
+            let choice = choose(&plan(ranks), 8 << 20, DataType::Bfloat16 as i32, 0).expect("at the threshold");
+            let piece = piece_bytes(&choice, ranks, 16 << 20);
+            let pieces = (16_usize << 20).div_ceil(piece);
+            assert!(piece <= choice.piece_bytes && piece.is_multiple_of(16 * ranks));
+            assert!(piece - ((16 << 20) - (pieces - 1) * piece) < 16 * ranks * pieces);
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ driver_table! {
     stream_create = "cuStreamCreate" (*mut Handle, c_uint);
     stream_destroy = "cuStreamDestroy_v2" (Handle);
     stream_query = "cuStreamQuery" (Handle);
+    stream_synchronize = "cuStreamSynchronize" (Handle);
     event_create = "cuEventCreate" (*mut Handle, c_uint);
     event_destroy = "cuEventDestroy_v2" (Handle);
     event_record = "cuEventRecord" (Handle, Handle);
@@ -408,7 +409,10 @@ impl DeviceBuffer {
         if source.len() > self.bytes {
             return Err(format!("an upload of {} bytes into {} bytes", source.len(), self.bytes));
         }
-        call!(copy_to_device(self.address, source.as_ptr().cast(), source.len()))
+        call!(copy_to_device(self.address, source.as_ptr().cast(), source.len()))?;
+        // From pageable memory the call returns when the bytes are staged, not when they have arrived; the copy is work of
+        // the default stream, for which our streams do not wait.
+        call!(stream_synchronize(std::ptr::null_mut()))
     }
 
     /// Repeats the first `period` bytes over the whole buffer, in stream order.

@@ -34,6 +34,8 @@ pub struct Hello {
     pub device_uuid: [u8; 16],
     /// Its compute capability, 90 for 9.0.
     pub arch: u32,
+    /// Its multiprocessors.
+    pub multiprocessors: u16,
     /// It can share memory as a file descriptor.
     pub shares_descriptors: bool,
     /// Name of the socket that takes the peers' descriptors.
@@ -66,7 +68,8 @@ impl Hello {
         put(&self.process);
         put(&self.device_uuid);
         put(&self.arch.to_le_bytes());
-        put(&[u8::from(self.shares_descriptors), self.refusal.map_or(0, |reason| reason as u8 + 1), 0, 0]);
+        put(&[u8::from(self.shares_descriptors), self.refusal.map_or(0, |reason| reason as u8 + 1)]);
+        put(&self.multiprocessors.to_le_bytes());
         put(&self.socket);
         put(&self.token);
         put(&self.ipc_handle);
@@ -89,13 +92,14 @@ impl Hello {
             process: reader.array()?,
             device_uuid: reader.array()?,
             arch: reader.u32()?,
+            multiprocessors: 0,
             shares_descriptors: false,
             socket: [0; 16],
             token: [0; 16],
             refusal: None,
             ipc_handle: [0; IPC_HANDLE_BYTES],
         };
-        let [shares, refusal, _, _] = reader.array()?;
+        let [shares, refusal] = reader.array()?;
         let refusal = match refusal {
             0 => None,
             // A reason that this build does not know is still a refusal.
@@ -104,6 +108,7 @@ impl Hello {
         Some(Self {
             shares_descriptors: shares == 1,
             refusal,
+            multiprocessors: reader.array().map(u16::from_le_bytes)?,
             socket: reader.array()?,
             token: reader.array()?,
             ipc_handle: reader.array()?,
@@ -197,6 +202,7 @@ mod tests {
             process: [rank as u8; 16],
             device_uuid: [rank as u8; 16],
             arch: 90,
+            multiprocessors: 132,
             shares_descriptors: true,
             socket: [5; 16],
             token: [6; 16],

@@ -305,6 +305,7 @@ impl Candidate {
             process: process_id(),
             device_uuid: device.uuid,
             arch: device.arch,
+            multiprocessors: device.multiprocessors,
             shares_descriptors: device.shares_descriptors && !config.legacy_ipc,
             socket,
             token,
@@ -575,6 +576,7 @@ impl Candidate {
         let plan = Plan {
             ranks: self.ranks,
             arch: self.device.arch,
+            multiprocessors: self.hellos.iter().map(|hello| u32::from(hello.multiprocessors)).min().unwrap_or(1),
             forced: forced(config),
             threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
             blocks: config.blocks,

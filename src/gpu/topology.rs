@@ -16,12 +16,15 @@ pub struct Device {
     pub uuid: [u8; 16],
     /// Compute capability, 90 for 9.0.
     pub arch: u32,
+    /// Multiprocessors.
+    pub multiprocessors: u16,
     /// A slice of a GPU.
     pub mig: bool,
     /// Memory can be shared as a file descriptor.
     pub shares_descriptors: bool,
 }
 
+const MULTIPROCESSOR_COUNT: c_int = 16;
 const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 const VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED: c_int = 102;
@@ -58,6 +61,7 @@ impl Device {
             ordinal,
             uuid: uuid_of(driver, ordinal)?,
             arch: (major * 10 + minor) as u32,
+            multiprocessors: attribute(driver, ordinal, MULTIPROCESSOR_COUNT)? as u16,
             mig: name.contains(" MIG "),
             shares_descriptors: attribute(driver, ordinal, VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)? != 0
                 && attribute(driver, ordinal, HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED)? != 0,
