@@ -29,7 +29,7 @@ int dimeVersionNumber(void);
  * Says what an all-reduce of this shape does on this communicator: "fast: KERNEL ..." or "forward: REASON".
  *
  * Writes one line without a line break to `text`, cut to `text_bytes` bytes with the final zero. Returns
- * ncclInvalidArgument when `text` is NULL or `text_bytes` is 0.
+ * ncclInvalidArgument when `comm` or `text` is NULL or `text_bytes` is 0.
  */
 ncclResult_t dimeExplain(ncclComm_t comm,
                          size_t count,

@@ -49,7 +49,7 @@ step "lint the exports" cargo clippy --quiet --locked --package dime --lib -- -D
 step "lint forward-only" cargo clippy --quiet --locked --package dime --lib --features forward-only -- -D warnings
 step "build the tests" cargo test --quiet --locked --workspace --no-default-features --no-run
 step "NCCL releases" finish nccl "$nccl"
-step "tests" cargo test --quiet --locked --workspace --no-default-features
+step "tests" cargo test --quiet --locked --workspace --no-default-features --no-fail-fast
 step "cargo-deny" finish cargo-deny "$deny"
 deny_folder="$(tail -n 1 "$logs/cargo-deny.log")"
 # Advisories would need the advisory database from the network at each run.

@@ -34,7 +34,7 @@ pub extern "C" fn dimeVersionNumber() -> c_int {
 /// Says what an all-reduce of this shape does on this communicator: "fast: KERNEL ..." or "forward: REASON".
 ///
 /// Writes one line without a line break to `text`, cut to `text_bytes` bytes with the final zero. Returns
-/// ncclInvalidArgument when `text` is NULL or `text_bytes` is 0.
+/// ncclInvalidArgument when `comm` or `text` is NULL or `text_bytes` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dimeExplain(
     comm: ncclComm_t,
@@ -49,6 +49,9 @@ pub unsafe extern "C" fn dimeExplain(
             return Error::new(ncclInvalidArgument, "dimeExplain: there is no room for the text").report();
         }
         // SAFETY: the caller passes a communicator or NULL.
+        if comm.is_null() {
+            return Error::new(ncclInvalidArgument, "dimeExplain: the communicator is NULL").report();
+        }
         let line = match unsafe { crate::comm::explain(comm, count, datatype, op) } {
             Ok(line) => line,
             Err(failed) => return failed,

@@ -149,7 +149,7 @@ fn search(config: &Config) -> (Outcome, String) {
         for file in &place.files {
             match open(file) {
                 Ok(opened) => return (Outcome::Found(Box::new(Library::new(opened))), place.what),
-                Err(refusal) => refusals.push(format!("{} {refusal}", file.display())),
+                Err(refusal) => refusals.push(format!("{}: {refusal}", file.display())),
             }
         }
         if refusals.is_empty() {
@@ -159,9 +159,10 @@ fn search(config: &Config) -> (Outcome, String) {
             searched.push_str(&format!("\n  {}: {refusal}", place.what));
         }
     }
-    if surroundings.configured.is_none() {
-        searched.push_str("\nDIME_NCCL_LIB can name the file.");
-    }
+    searched.push_str(match surroundings.configured {
+        Some(_) => "\nCorrect DIME_NCCL_LIB, or unset it to have NCCL searched for.",
+        None => "\nSet DIME_NCCL_LIB to the path of the NCCL to use.",
+    });
     (Outcome::NotFound(searched), String::new())
 }
 

@@ -28,6 +28,7 @@ pub(super) struct Opened {
 pub(super) enum Refusal {
     Missing,
     Unreadable(io::Error),
+    Directory,
     NotAFile,
     NotALibrary,
     OtherMachine { file: String, process: &'static str },
@@ -42,6 +43,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Missing => write!(f, "no such file"),
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::Directory => write!(f, "is a directory, not a library"),
             Self::NotAFile => write!(f, "is not a file"),
             Self::NotALibrary => write!(f, "is not a shared library"),
             Self::OtherMachine { file, process } => {
@@ -65,6 +67,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
         _ => Refusal::Unreadable(error),
     })?;
     let metadata = fs::metadata(&path).map_err(Refusal::Unreadable)?;
+    if metadata.is_dir() {
+        return Err(Refusal::Directory);
+    }
     if !metadata.is_file() {
         return Err(Refusal::NotAFile);
     }
