@@ -55,6 +55,9 @@ pub struct Options {
     /// Only these message sizes, instead of the sizes around every boundary
     #[arg(long)]
     bytes: Option<Sizes>,
+    /// More boundaries, in bytes, around which messages end, for example where a kernel's memory is full
+    #[arg(long)]
+    around: Option<Sizes>,
     /// Time for cases, shared between the numbers of ranks, in seconds
     #[arg(long, default_value_t = 120)]
     seconds: u64,

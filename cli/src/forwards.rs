@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::Fallible;
 use crate::check::choose_devices;
 use crate::control::Control;
 use crate::cuda::{DeviceBuffer, PinnedBuffer};
@@ -13,7 +14,6 @@ use crate::number::{Dtype, Op};
 use crate::payload::{Kind, PERIOD, Payload};
 use crate::rig::{Buffers, Communicator, open_gpus, wait_all};
 use crate::team::{Model, Seat, Team, set_variables};
-use crate::{Fallible, stats};
 
 /// Options of `dime forwards`.
 #[derive(clap::Args, Clone)]
@@ -42,8 +42,11 @@ struct Scenario {
     ranks: usize,
     /// Both ranks on one device.
     same_device: bool,
+    dtype: Dtype,
     bytes: usize,
     pre_mul_sum: bool,
+    /// The communicator's first call happens inside a stream capture.
+    capture_first: bool,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -54,8 +57,10 @@ const PLAIN: Scenario = Scenario {
     model: Model::Threads,
     ranks: 2,
     same_device: false,
+    dtype: Dtype::F32,
     bytes: 4096,
     pre_mul_sum: false,
+    capture_first: false,
 };
 
 fn scenarios() -> Vec<Scenario> {
@@ -66,6 +71,13 @@ fn scenarios() -> Vec<Scenario> {
         Scenario { variables: &[("DIME_THRESHOLD_BYTES", "2048")], ..forward("a message past DIME_THRESHOLD_BYTES") },
         Scenario { variables: &[("DIME_DISABLE", "1")], ..forward("DIME_DISABLE=1") },
         Scenario { variables: &[("CUDA_LAUNCH_BLOCKING", "1")], ..forward("CUDA_LAUNCH_BLOCKING=1") },
+        Scenario { bytes: 0, ..forward("no elements") },
+        Scenario { capture_first: true, ..forward("a first call inside a stream capture") },
+        Scenario {
+            dtype: Dtype::I32,
+            variables: &[("DIME_KERNEL", "one_shot_sentinel")],
+            ..forward("a forced kernel that cannot carry the type")
+        },
         Scenario { ranks: 1, ..forward("one rank") },
         Scenario { pre_mul_sum: true, ..forward("an operation made by ncclRedOpCreatePreMulSum") },
         Scenario { same_device: true, ..forward("two ranks on one device") },
@@ -102,7 +114,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
 fn one(scenario: &Scenario, paths: &Paths, devices: &[usize]) -> Fallible<(bool, String)> {
     set_variables(scenario.variables);
     let devices = if scenario.same_device { vec![devices[0]; 2] } else { devices[..scenario.ranks].to_vec() };
-    let payload = Payload::new(Dtype::F32, Kind::Exact, &[Op::Sum], devices.len(), 1);
+    let payload = Payload::new(scenario.dtype, Kind::Exact, &[Op::Sum], devices.len(), 1);
     let control = Control::new()?;
     let team = Team {
         model: scenario.model,
@@ -118,7 +130,12 @@ fn one(scenario: &Scenario, paths: &Paths, devices: &[usize]) -> Fallible<(bool,
     Ok(match outcome {
         Ok(()) => {
             let line = control.report();
-            let wanted = if scenario.expect == Expect::Fast { "fast:" } else { "forward:" };
+            let wanted = match scenario.expect {
+                Expect::Fast => "fast:",
+                // Such a call leaves the communicator as it was; that it was forwarded is in the counters.
+                Expect::Forward if scenario.capture_first => "forward_capture_first",
+                Expect::Forward => "forward:",
+            };
             (line.starts_with(wanted), line)
         }
         // NCCL refuses two ranks on one device by itself, with ncclInvalidUsage, before there is anything to forward.
@@ -143,20 +160,37 @@ fn work(scenario: &Scenario, seat: &Seat, paths: &Paths, payload: &Payload) -> F
     let output = DeviceBuffer::new(scenario.bytes)?;
     gpu.stream.fill(output.address(), 0xa5, scenario.bytes)?;
     let op = if scenario.pre_mul_sum { library.pre_mul_sum(0.5, comm)? } else { Op::Sum.code() };
-    let count = scenario.bytes / Dtype::F32.bytes();
+    let dtype = scenario.dtype;
+    let count = scenario.bytes / dtype.bytes();
     let buffers = [Buffers { input: input.address(), output: output.address() }];
     seat.doing("the all-reduce");
-    // Twice: the first eligible call sets the communicator up.
-    for _ in 0..2 {
-        communicator.all_reduce_on(&[&gpu.stream], &buffers, count, Dtype::F32, op)?;
+    let call = || communicator.all_reduce_on(&[&gpu.stream], &buffers, count, dtype, op);
+    if scenario.capture_first {
+        let graph = gpu.stream.capture(call)?;
+        gpu.stream.launch(&graph)?;
         wait_all(seat, &gpus)?;
+    } else {
+        // Twice: the first eligible call sets the communicator up.
+        for _ in 0..2 {
+            call()?;
+            wait_all(seat, &gpus)?;
+        }
     }
-    let line = library.explain_raw(comm, count, Dtype::F32, op)?.unwrap_or_default();
+    let line = if scenario.capture_first {
+        let counted = library.counters().into_iter().filter(|(name, value)| name.starts_with("forward") && *value > 0);
+        counted.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+    } else {
+        library.explain_raw(comm, count, dtype, op)?.unwrap_or_default()
+    };
     let host = PinnedBuffer::new(scenario.bytes)?;
     gpu.stream.copy_to_host(&host, 0, output.address(), scenario.bytes)?;
     wait_all(seat, &gpus)?;
-    let factor = if scenario.pre_mul_sum { 0.5 } else { 1.0 };
-    check_result(payload, host.as_slice(), factor)?;
+    if scenario.pre_mul_sum {
+        check_halves(payload, host.as_slice())?;
+    } else if let Some(index) = payload.first_wrong(Op::Sum, 0, &host.as_slice()[..count * dtype.bytes()]) {
+        let value = dtype.show(dtype.bits_at(host.as_slice(), index));
+        return Err(format!("element {index} of {count} is {value}, which is wrong"));
+    }
     if scenario.pre_mul_sum {
         library.destroy_op(op, comm)?;
     }
@@ -167,15 +201,14 @@ fn work(scenario: &Scenario, seat: &Seat, paths: &Paths, payload: &Payload) -> F
     seat.barrier()
 }
 
-/// Compares a result with the sum of small integers, times a factor that keeps it exact.
-fn check_result(payload: &Payload, got: &[u8], factor: f32) -> Fallible<()> {
+/// Compares a result with half the sum of small integers, which is exact.
+fn check_halves(payload: &Payload, got: &[u8]) -> Fallible<()> {
     let answer = payload.answer(Op::Sum);
     for index in 0..got.len() / 4 {
-        let want = payload.dtype.to_f32(payload.dtype.bits_at(&answer.first, index % PERIOD)) * factor;
+        let want = payload.dtype.to_f32(payload.dtype.bits_at(&answer.first, index % PERIOD)) / 2.0;
         let value = payload.dtype.to_f32(payload.dtype.bits_at(got, index));
         if value != want {
-            let size = stats::show_bytes(got.len());
-            return Err(format!("element {index} of {size} bytes is {value}, not {want}"));
+            return Err(format!("element {index} is {value}, not {want}"));
         }
     }
     Ok(())
@@ -200,7 +233,7 @@ mod tests {
                 (f32::from_bits(Dtype::F32.bits_at(&payload.answer(Op::Sum).first, i) as u32) / 2.0).to_le_bytes()
             })
             .collect();
-        assert_eq!(check_result(&payload, &halves, 0.5), Ok(()));
-        assert!(check_result(&payload, &halves, 1.0).is_err());
+        assert_eq!(check_halves(&payload, &halves), Ok(()));
+        assert!(check_halves(&payload, &payload.answer(Op::Sum).first).is_err());
     }
 }

@@ -21,11 +21,11 @@ impl Answer {
     }
 }
 
-/// Which zero wins where +0 meets -0 in min or max.
+/// What becomes of an infinity of f8e5m2 that wins in min or max.
 #[derive(Clone, Copy, PartialEq)]
-enum Zero {
-    Earlier,
-    Later,
+enum Infinity {
+    Saturates,
+    Passes,
 }
 
 /// Reduces the inputs of all ranks, given in rank order.
@@ -33,18 +33,18 @@ pub fn all_reduce(dtype: Dtype, op: Op, inputs: &[&[u8]]) -> Answer {
     let elems = inputs[0].len() / dtype.bytes();
     let mut first = vec![0; inputs[0].len()];
     for index in 0..elems {
-        dtype.put_bits(&mut first, index, element(dtype, op, inputs, index, Zero::Earlier));
+        dtype.put_bits(&mut first, index, element(dtype, op, inputs, index, Infinity::Saturates));
     }
     let mut second = first.clone();
     if dtype.is_float() && matches!(op, Op::Min | Op::Max) {
         for index in 0..elems {
-            dtype.put_bits(&mut second, index, element(dtype, op, inputs, index, Zero::Later));
+            dtype.put_bits(&mut second, index, element(dtype, op, inputs, index, Infinity::Passes));
         }
     }
     Answer { first, second }
 }
 
-fn element(dtype: Dtype, op: Op, inputs: &[&[u8]], index: usize, zero: Zero) -> u64 {
+fn element(dtype: Dtype, op: Op, inputs: &[&[u8]], index: usize, infinity: Infinity) -> u64 {
     let bits = inputs.iter().map(|input| dtype.bits_at(input, index));
     match dtype {
         Dtype::I8 => integer_i8(op, bits, inputs.len()),
@@ -55,12 +55,12 @@ fn element(dtype: Dtype, op: Op, inputs: &[&[u8]], index: usize, zero: Zero) -> 
         Dtype::U64 => integer_u64(op, bits, inputs.len()),
         Dtype::F64 => {
             let values = bits.map(f64::from_bits);
-            float_f64(op, values, 1.0 / inputs.len() as f64, zero).to_bits()
+            float_f64(op, values, 1.0 / inputs.len() as f64).to_bits()
         }
         _ => {
             let inverse = dtype.to_f32(dtype.bits_from_f32(1.0 / inputs.len() as f32));
-            let value = float_f32(op, bits.map(|bits| dtype.to_f32(bits)), inverse, zero);
-            let passes_infinity = zero == Zero::Later && dtype == Dtype::F8e5m2 && value.is_infinite();
+            let value = float_f32(op, bits.map(|bits| dtype.to_f32(bits)), inverse);
+            let passes_infinity = infinity == Infinity::Passes && dtype == Dtype::F8e5m2 && value.is_infinite();
             if passes_infinity { if value > 0.0 { 0x7c } else { 0xfc } } else { dtype.bits_from_f32(value) }
         }
     }
@@ -91,14 +91,12 @@ integer_fold!(integer_u64, u64, u64);
 
 macro_rules! float_fold {
     ($name:ident, $type:ty) => {
-        fn $name(op: Op, values: impl Iterator<Item = $type>, inverse: $type, zero: Zero) -> $type {
+        fn $name(op: Op, values: impl Iterator<Item = $type>, inverse: $type) -> $type {
             let choose = |a: $type, b: $type, a_wins: bool| {
                 if a.is_nan() {
                     b
                 } else if b.is_nan() {
                     a
-                } else if a == b {
-                    if zero == Zero::Earlier { a } else { b }
                 } else if a_wins {
                     a
                 } else {
@@ -108,8 +106,8 @@ macro_rules! float_fold {
             let fold = |a: $type, b: $type| match op {
                 Op::Sum | Op::Avg => a + b,
                 Op::Prod => a * b,
-                Op::Max => choose(a, b, a > b),
-                Op::Min => choose(a, b, a < b),
+                Op::Max => choose(a, b, a > b || (a == b && b.is_sign_negative())),
+                Op::Min => choose(a, b, a < b || (a == b && a.is_sign_negative())),
             };
             values.map(|value| if op == Op::Avg { value * inverse } else { value }).reduce(fold).unwrap_or(0.0)
         }
@@ -175,11 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn either_zero_may_win_a_tie() {
-        let (first, second) = reduce_bits(Dtype::F32, Op::Max, &[0x8000_0000, 0]);
-        assert_eq!((first, second), (0x8000_0000, 0));
-        let (first, second) = reduce_bits(Dtype::F32, Op::Max, &[0x8000_0000, 0x8000_0000]);
-        assert_eq!((first, second), (0x8000_0000, 0x8000_0000));
+    fn negative_zero_is_less_than_zero_in_min_and_max() {
+        let (zero, negative_zero) = (0, 0x8000_0000);
+        for inputs in [[zero, negative_zero, zero], [negative_zero, zero, negative_zero]] {
+            assert_eq!(reduce_bits(Dtype::F32, Op::Max, &inputs), (zero, zero));
+            assert_eq!(reduce_bits(Dtype::F32, Op::Min, &inputs), (negative_zero, negative_zero));
+        }
+        assert_eq!(reduce_bits(Dtype::F32, Op::Max, &[negative_zero; 3]).0, negative_zero);
     }
 
     #[test]

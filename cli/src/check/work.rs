@@ -67,7 +67,11 @@ pub fn work(options: &Options, seat: &Seat, payloads: &[Payload], time: Duration
     let thresholds = worker.thresholds()?;
     let counts = |dtype: Dtype| match &options.bytes {
         Some(sizes) => sizes.0.iter().map(|bytes| (bytes / dtype.bytes()).max(1)).collect(),
-        None => cases::counts(dtype, seat.total, &thresholds[&dtype], options.max_bytes),
+        None => {
+            let mut boundaries = thresholds[&dtype].clone();
+            boundaries.extend(options.around.iter().flat_map(|sizes| &sizes.0).map(|bytes| bytes / dtype.bytes()));
+            cases::counts(dtype, seat.total, &boundaries, options.max_bytes)
+        }
     };
     let list = cases::list(payloads, &options.ops, options.max_bytes, options.seed, counts);
     let counters = counters_of(&libraries.dime);

@@ -1,0 +1,44 @@
+#!/bin/bash
+# The measurements of docs/performance.md: what `make bench` runs. Needs target/release/{libdime.so,dime}, no cargo.
+#
+#   tests/gpu/run_bench.sh [RESULTS_DIR] [STAGE...]
+#
+# For each of 2, 4 and 8 GPUs as far as present: stage graph-N (both libraries, every size), stage eager-N (host cost), and stage
+# kernels-N (each kernel forced; only when named). Measurements are appended as JSON lines to RESULTS_DIR/<gpu>-x<N>.jsonl,
+# for example perf/results/h200-x8.jsonl; tables are in the logs beside it. KEEP=1 appends to existing files instead
+# of replacing them.
+# Environment: GPUS ("2 4 8"), REPEAT (1), BYTES (256..16M), EAGER_BYTES (256..64K), DIME_NCCL_LIB.
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+results=${1:-$root/perf/results}
+[ $# -gt 0 ] && shift
+wanted="$*"
+mkdir -p "$results"
+results=$(cd "$results" && pwd)
+. "$here/stages.sh"
+
+dime=$root/target/release/dime
+[ -e "$dime" ] || { echo "$dime is missing; build it with make"; exit 2; }
+[ -x "$dime" ] || chmod +x "$dime"
+# NVLink multicast off for both libraries, as in every number published.
+export NCCL_NVLS_ENABLE=0
+count=$("$dime" devices --count) || { echo "no usable GPU"; exit 2; }
+short=$("$dime" devices --short)
+repeat=${REPEAT:-1}
+
+for gpus in ${GPUS:-2 4 8}; do
+    [ "$gpus" -le "$count" ] || continue
+    json=$results/${short%-x*}-x$gpus.jsonl
+    if [ -z "${KEEP:-}" ] && is_wanted "graph-$gpus"; then rm -f "$json"; fi
+    stage "graph-$gpus" 240 "$dime" bench --gpus "$gpus" --bytes "${BYTES:-256..16M}" --repeat "$repeat" --json "$json"
+    stage "eager-$gpus" 240 "$dime" bench --gpus "$gpus" --bytes "${EAGER_BYTES:-256..64K}" --mode eager \
+        --repeat "$repeat" --json "$json"
+    if [ -n "$wanted" ]; then
+        stage "kernels-$gpus" 300 "$dime" bench --gpus "$gpus" --bytes "${BYTES:-256..16M}" --kernels all \
+            --repeat "$repeat" --json "$results/${short%-x*}-x$gpus-kernels.jsonl"
+    fi
+    for name in graph eager kernels; do
+        if is_wanted "$name-$gpus" && [ -e "$results/$name-$gpus.log" ]; then tail -n +2 "$results/$name-$gpus.log"; fi
+    done
+done
+finish

@@ -1,0 +1,131 @@
+#!/bin/bash
+# Every test that needs GPUs: what `make gpu-test` runs. Needs target/release/{libdime.so,dime} and this folder, no cargo.
+#
+#   tests/gpu/run_gpu_test.sh [RESULTS_DIR] [STAGE...]
+#
+# STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
+#   devices forwards check check-one-thread check-processes check-own-gpu leak memcheck racecheck
+#   torch torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
+# Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
+# LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
+# COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin, target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+results=${1:-$root/perf/results/gpu-test}
+[ $# -gt 0 ] && shift
+wanted="$*"
+mkdir -p "$results"
+results=$(cd "$results" && pwd)
+. "$here/stages.sh"
+
+dime=$root/target/release/dime
+library=$root/target/release/libdime.so
+python=${PYTHON:-python3}
+for file in "$dime" "$library"; do
+    [ -e "$file" ] || { echo "$file is missing; build it with make"; exit 2; }
+done
+# An unpacked tree may have lost the bit.
+[ -x "$dime" ] || chmod +x "$dime"
+export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0}
+count=$("$dime" devices --count) || { echo "no usable GPU"; exit 2; }
+devices=${DEVICES:-$(seq -s, 0 $((count - 1)))}
+gpus=$(echo "$devices" | tr ',' '\n' | wc -l)
+[ "$gpus" -ge 2 ] || { echo "two GPUs are needed, $gpus here"; exit 2; }
+echo "$gpus GPUs ($devices), results in $results"
+
+check_seconds=${CHECK_SECONDS:-240}
+model_seconds=${MODEL_SECONDS:-20}
+soak_seconds=${SOAK_SECONDS:-600}
+wrap_seconds=${WRAP_SECONDS:-30}
+
+# first N: the first N devices.
+first() { echo "$devices" | cut -d, -f"1-$1"; }
+# from A TO B: devices number A to B of the list, from 1.
+slice() { echo "$devices" | cut -d, -f"$1-$2"; }
+
+# The sweep over all numbers of ranks. Numbers that fit the machine side by side run at the same time on disjoint GPUs.
+sweep() {
+    slots=()
+    case $gpus in
+        8) slots=("8:1-8" "7:1-7" "2:1-2 6:3-8" "3:1-3 5:4-8" "4:1-4") ;;
+        7) slots=("7:1-7" "2:1-2 5:3-7" "3:1-3 4:4-7" "6:1-6") ;;
+        6) slots=("6:1-6" "2:1-2 4:3-6" "5:1-5" "3:1-3") ;;
+        5) slots=("5:1-5" "2:1-2 3:3-5" "4:1-4") ;;
+        4) slots=("4:1-4" "3:1-3" "2:1-2") ;;
+        3) slots=("3:1-3" "2:1-2") ;;
+        *) slots=("2:1-2") ;;
+    esac
+    share=$((check_seconds / ${#slots[@]}))
+    code=0
+    for slot in "${slots[@]}"; do
+        pids=()
+        for part in $slot; do
+            ranks=${part%%:*} range=${part##*:}
+            "$dime" check --ranks "$ranks" --devices "$(slice "${range%-*}" "${range#*-}")" --seconds "$share" \
+                --out "$results/check-$ranks" >"$results/check-$ranks.log" 2>&1 &
+            pids+=($!)
+        done
+        for pid in "${pids[@]}"; do wait "$pid" || code=1; done
+        for part in $slot; do
+            tail -n +2 "$results/check-${part%%:*}.log"
+        done
+    done
+    [ $code -eq 0 ] && echo "PASS: every number of ranks from 2 to $gpus" || echo "FAIL"
+    return $code
+}
+# timeout needs a program, so the sweep runs in a shell of its own.
+export -f sweep slice
+export dime results gpus devices check_seconds
+
+stage devices 60 "$dime" devices
+stage forwards 420 "$dime" forwards --devices "$(first 2)"
+stage check $((check_seconds + 300)) bash -c sweep
+for model in one-thread processes own-gpu; do
+    stage "check-$model" $((model_seconds + 120)) "$dime" check --model $model --devices "$devices" --ranks "$gpus" \
+        --seconds "$model_seconds" --max-bytes 4M --out "$results/check-$model"
+done
+stage leak 600 "$dime" leak --devices "$devices" --cycles "${LEAK_CYCLES:-200}" --via "${LEAK_VIA:-init}" --seconds 240
+
+sanitizer=${COMPUTE_SANITIZER:-}
+for candidate in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer "$root/target/sanitizer/compute-sanitizer"; do
+    [ -z "$sanitizer" ] && [ -n "$candidate" ] && [ -e "$candidate" ] && sanitizer=$candidate
+done
+for tool in memcheck racecheck; do
+    if [ -z "$sanitizer" ]; then
+        missing $tool "no compute-sanitizer; tests/gpu/get_sanitizer.sh fetches one"
+        continue
+    fi
+    # In one process without a fork. Small messages: instrumented kernels are slow, and a kernel that spins for a peer's
+    # packets is slower still.
+    stage $tool 300 "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 20 \
+        "$dime" check --no-fork --devices "$(first 2)" --ranks 2 --max-bytes 16K --cases "${SANITIZE_CASES:-40}" \
+        --batch 4 --seconds 200 --patience 120
+done
+
+if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)' 2>/dev/null; then
+    stage torch 330 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
+        "$here/torch_allreduce.py" --ranks "$gpus"
+    stage torch-own-gpu 330 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
+        "$here/torch_allreduce.py" --ranks "$gpus" --own-gpu
+    stage ddp-2 200 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/ddp-2" --limit 90 -- \
+        "$here/torch_ddp.py" --ranks 2
+    power=2
+    while [ $((power * 2)) -le "$gpus" ]; do power=$((power * 2)); done
+    [ $power -gt 2 ] && stage "ddp-$power" 200 "$python" "$here/compare_torch.py" --dime "$library" \
+        --out "$results/ddp-$power" --limit 90 -- "$here/torch_ddp.py" --ranks $power
+else
+    for name in torch torch-own-gpu ddp-2; do
+        missing $name "$python has no torch that sees a GPU"
+    done
+fi
+
+stage soak-wrap $((wrap_seconds + 120)) "$dime" soak --devices "$devices" --seconds "$wrap_seconds" \
+    --first-epoch 4294967000 --out "$results/soak-wrap"
+for kernel in one_shot_ll one_shot_sentinel two_shot_ll two_shot_sentinel two_shot_bulk; do
+    stage "soak-wrap-$kernel" $((wrap_seconds / 3 + 120)) "$dime" soak --devices "$devices" --seconds $((wrap_seconds / 3)) \
+        --kernel $kernel --first-epoch 4294967000 --out "$results/soak-wrap-$kernel"
+done
+stage soak-processes $((model_seconds + 120)) "$dime" soak --devices "$devices" --model processes \
+    --seconds "$model_seconds" --out "$results/soak-processes"
+stage soak $((soak_seconds + 120)) "$dime" soak --devices "$devices" --seconds "$soak_seconds" --out "$results/soak"
+finish
