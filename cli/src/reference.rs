@@ -1,9 +1,9 @@
 //! What an all-reduce must give, computed on the host: contributions folded in rank order, rounded once.
 //!
 //! Floats of 16 bits and fewer accumulate in f32, f32 and f64 in their own precision without fused steps. avg multiplies
-//! each contribution by 1/n rounded to the type first; integers divide the wrapped sum towards zero. A NaN loses in
-//! min and max. Where the rules leave a choice (the sign of a zero that wins a tie in min or max, an infinity of
-//! f8e5m2 that min or max passes through) the answer has two allowed values.
+//! each contribution by 1/n rounded to the type first; integers divide the wrapped sum towards zero. In min and max a NaN
+//! loses, and -0 is less than +0. Where the rules leave a choice (an infinity of f8e5m2 that min or max passes through or
+//! saturates) the answer has two allowed values.
 
 use crate::number::{Dtype, Op};
 

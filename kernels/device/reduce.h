@@ -19,6 +19,18 @@ DIME_DEVICE double sum_of(double a, double b) { return __dadd_rn(a, b); }
 DIME_DEVICE float product_of(float a, float b) { return __fmul_rn(a, b); }
 DIME_DEVICE double product_of(double a, double b) { return __dmul_rn(a, b); }
 
+// The larger and the smaller: a NaN loses against a number, and -0 is less than +0. The hardware has that for f32; the f64
+// functions of the CUDA headers leave the sign of a zero open.
+DIME_DEVICE float larger_of(float a, float b) { return fmaxf(a, b); }
+DIME_DEVICE float smaller_of(float a, float b) { return fminf(a, b); }
+DIME_DEVICE bool is_negative(double a) { return __double_as_longlong(a) < 0; }
+DIME_DEVICE double larger_of(double a, double b) {
+  return a < b || a != a || (a == b && is_negative(a)) ? b : a;
+}
+DIME_DEVICE double smaller_of(double a, double b) {
+  return b < a || a != a || (a == b && is_negative(b)) ? b : a;
+}
+
 template <class T>
 struct SumOf {
   template <int M>
@@ -36,7 +48,7 @@ struct SumOf {
   }
 };
 
-// One step of any operation, floats: a NaN loses against a number in min and max.
+// One step of any operation, floats.
 template <class T, bool INTEGER>
 struct Step {
   typedef typename T::Acc Acc;
@@ -52,8 +64,8 @@ struct Step {
     switch (op) {
       case DIME_SUM: return sum_of(a, b);
       case DIME_PROD: return product_of(a, b);
-      case DIME_MAX: return fmax(a, b);
-      case DIME_MIN: return fmin(a, b);
+      case DIME_MAX: return larger_of(a, b);
+      case DIME_MIN: return smaller_of(a, b);
       default: return sum_of(a, product_of(b, scale));
     }
   }
