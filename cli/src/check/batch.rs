@@ -21,6 +21,8 @@ pub struct Run {
 /// Cases between two synchronisations.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Place of the first case in the order of all cases.
+    pub first: usize,
     pub cases: Vec<Case>,
     /// Where in the host's copy of the inputs the window of each case goes, guards included; not for cases in place.
     pub input_copies: Vec<Option<usize>>,
@@ -50,9 +52,15 @@ fn region_bytes(bytes: usize, offset_bytes: usize) -> usize {
     (GUARD_BYTES + offset_bytes + bytes + GUARD_BYTES).next_multiple_of(GUARD_BYTES)
 }
 
-/// Takes the next batch from the front of `cases`. At least one case is taken.
-pub fn next(cases: &mut std::slice::Iter<'_, Case>, payloads: &[Payload], lanes: &[String], room: Room) -> Batch {
-    let mut batch = Batch::default();
+/// Takes the next batch from the front of `cases`, of which the first is number `first`. At least one case is taken.
+pub fn next(
+    first: usize,
+    cases: &mut std::slice::Iter<'_, Case>,
+    payloads: &[Payload],
+    lanes: &[String],
+    room: Room,
+) -> Batch {
+    let mut batch = Batch { first, ..Batch::default() };
     while let Some(case) = cases.as_slice().first() {
         let dtype = payloads[case.payload].dtype;
         let bytes = case.count * dtype.bytes();
@@ -97,9 +105,9 @@ mod tests {
         let lanes = ["auto", "one_shot_sentinel", "two_shot_bulk"].map(str::to_owned);
         let room = Room::for_largest(16, lanes.len(), 2 << 20);
         let mut rest = list.iter();
-        let mut taken = Vec::new();
+        let mut taken: Vec<Case> = Vec::new();
         while !rest.as_slice().is_empty() {
-            let batch = next(&mut rest, &payloads, &lanes, room);
+            let batch = next(taken.len(), &mut rest, &payloads, &lanes, room);
             assert!((1..=16).contains(&batch.cases.len()));
             assert!(batch.arena_bytes <= room.arena_bytes && batch.input_bytes <= room.input_bytes);
             let mut end = 0;

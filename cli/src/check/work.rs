@@ -222,7 +222,7 @@ impl<'a> Worker<'a> {
         let mut reported = Instant::now();
         while !rest.as_slice().is_empty() && control.stop_before.load(Ordering::Acquire) > number {
             let first = self.options.from + list.len() - rest.as_slice().len();
-            let batch = batch::next(&mut rest, self.payloads, &self.options.kernels, room);
+            let batch = batch::next(first, &mut rest, self.payloads, &self.options.kernels, room);
             self.seat.doing(&format!(
                 "batch {number}, cases {first} to {}, the first: {}",
                 first + batch.cases.len() - 1,
@@ -357,10 +357,11 @@ impl<'a> Worker<'a> {
             }
             for (case, trouble, lanes) in found {
                 self.complain(&format!(
-                    "WRONG: {} ranks, {}, seed {}, rank {}, lanes {}: {trouble}",
+                    "WRONG: {} ranks, seed {}, case {}: {}, rank {}, lanes {}: {trouble}",
                     self.seat.total,
-                    batch.cases[case].describe(self.payloads),
                     self.options.seed,
+                    batch.first + case,
+                    batch.cases[case].describe(self.payloads),
                     gpu.rank,
                     lanes.join(", ")
                 ));
@@ -462,9 +463,11 @@ impl<'a> Worker<'a> {
                 report.disagreements += 1;
                 let who: Vec<&str> = seen.iter().map(|(_, who)| who.as_str()).collect();
                 self.complain(&format!(
-                    "BITS DIFFER, first seen at lane {}: {} ranks, {}",
+                    "BITS DIFFER, first seen at lane {}: {} ranks, seed {}, case {}: {}",
                     who.join(", then at "),
                     self.seat.total,
+                    self.options.seed,
+                    batch.first + number,
                     case.describe(self.payloads)
                 ));
             }
