@@ -220,18 +220,24 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> DriverResult<()> {
         order.before(fast.driver, capture, stream)?;
         launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream)?;
         order.after(fast.driver, capture, stream)
-    })?
-    .inspect(|()| {
-        log::trace!(
-            "AllReduce {} bytes type {} op {}: {} in {} blocks of {}",
-            bytes,
-            call.datatype,
-            call.op,
-            choice.kernel.name(),
-            choice.blocks,
-            choice.threads
-        )
-    })
+    })??;
+    if log::log_enabled!(log::Level::Trace) {
+        trace(fast, choice, call, bytes);
+    }
+    Ok(())
+}
+
+#[cold]
+fn trace(fast: &Fast, choice: &Choice, call: &AllReduce, bytes: usize) {
+    crate::log::set_device(fast.device);
+    log::trace!(
+        "AllReduce of {bytes} bytes, type {}, op {}: {} with up to {} blocks of {} threads",
+        call.datatype,
+        call.op,
+        choice.kernel.name(),
+        choice.blocks,
+        choice.threads
+    );
 }
 
 #[inline]

@@ -41,6 +41,8 @@ use crate::route::{Kernel, Plan, Reason};
 pub fn set_up(communicators: &[&'static Comm]) {
     let began = Instant::now();
     let (config, _) = Config::from_env();
+    // NCCL reads files of its own at its first communicator and may have set NCCL_DEBUG since.
+    crate::log::start(&config);
     let _relaxed = RelaxedCapture::enter();
     let mut candidates: Vec<Candidate> =
         communicators.iter().filter_map(|comm| Candidate::open(comm, &config)).collect();
@@ -204,11 +206,14 @@ struct Candidate {
     order: Vec<Order>,
     peers: Vec<(usize, PeerScratch)>,
     kernels_ms: f64,
+    /// Spent in the rounds: in NCCL, and waiting for the other ranks.
+    exchange_ms: f64,
 }
 
 /// Runs a step of each candidate that is still in. A failure is logged and becomes its refusal in the next message.
 fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Result<(), (Reason, String)>) {
     for candidate in candidates.iter_mut().filter(|candidate| candidate.is_in()) {
+        crate::log::set_device(candidate.device.ordinal);
         if let Err((reason, detail)) = step(candidate) {
             log::info!("rank {}: {}: {detail}", candidate.rank, reason.text());
             candidate.hello.refusal = Some(reason);
@@ -228,8 +233,11 @@ fn run_round(candidates: &mut [Candidate], round: u32) {
     }
     let channels: Vec<(&Channel, &Hello)> =
         going.iter().map(|candidate| (&candidate.channel, &candidate.hello)).collect();
+    let began = Instant::now();
     let outcome = exchange::round(&channels);
+    let exchange_ms = began.elapsed().as_secs_f64() * 1e3;
     for (index, candidate) in going.iter_mut().enumerate() {
+        candidate.exchange_ms += exchange_ms;
         match &outcome {
             Ok(gathered) => match hello::read_round(&gathered[index], round, candidate.ranks) {
                 Ok(hellos) => candidate.hellos = hellos,
@@ -332,6 +340,7 @@ impl Candidate {
             order: Vec::new(),
             peers: Vec::new(),
             kernels_ms: 0.0,
+            exchange_ms: 0.0,
         })
     }
 
@@ -553,6 +562,7 @@ impl Candidate {
     /// After round 4: fast, or everything back and forward.
     fn finish(mut self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| *token != self.hello.token);
+        crate::log::set_device(self.device.ordinal);
         let line = format!(
             "communicator {:p} rank {} of {} on GPU {}",
             self.handle, self.rank, self.ranks, self.device.ordinal
@@ -604,10 +614,11 @@ impl Candidate {
             peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
         });
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}, set up in {:.0} ms (kernels {:.1} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.sharing,
             began.elapsed().as_secs_f64() * 1e3,
+            self.exchange_ms,
             self.kernels_ms
         );
     }
