@@ -48,10 +48,10 @@ pub unsafe extern "C" fn dimeExplain(
         if text.is_null() || text_bytes == 0 {
             return Error::new(ncclInvalidArgument, "dimeExplain: there is no room for the text").report();
         }
-        // SAFETY: the caller passes a communicator or NULL.
         if comm.is_null() {
             return Error::new(ncclInvalidArgument, "dimeExplain: the communicator is NULL").report();
         }
+        // SAFETY: the caller passes a communicator.
         let line = match unsafe { crate::comm::explain(comm, count, datatype, op) } {
             Ok(line) => line,
             Err(failed) => return failed,

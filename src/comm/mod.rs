@@ -23,7 +23,7 @@ use std::ptr;
 
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
-    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclInvalidUsage, ncclRedOp_t, ncclResult_t, ncclSuccess,
+    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess,
     ncclUnhandledCudaError,
 };
 use crate::error::Error;
@@ -425,16 +425,13 @@ pub fn async_error(handle: ncclComm_t) -> ncclResult_t {
 /// What an all-reduce of this shape does on this communicator, in one line.
 ///
 /// # Safety
-/// The handle is NULL or a communicator.
+/// The handle is a communicator.
 pub unsafe fn explain(
     handle: ncclComm_t,
     count: usize,
     datatype: ncclDataType_t,
     op: ncclRedOp_t,
 ) -> Result<String, ncclResult_t> {
-    if handle.is_null() {
-        return Err(Error::new(ncclInvalidUsage, "dimeExplain: the communicator is NULL").report());
-    }
     let forward = |reason: Reason| format!("forward: {}", reason.text());
     let mut ranks = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
