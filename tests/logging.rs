@@ -209,7 +209,7 @@ fn a_log_file_that_cannot_be_opened_costs_no_line() {
 }
 
 #[test]
-fn lines_of_many_threads_do_not_mix() {
+fn lines_of_many_threads_and_processes_do_not_mix() {
     let dir = work_dir("logging/threads");
     let fake = Fake::old(Release(2, 18, 3)).build(dir.join("old/libnccl.so.2"));
     let program = Cc::c().arg(test_file("c/warn_from_threads.c")).args(["-pthread", "-ldl"]).build(dir.join("threads"));
@@ -223,7 +223,8 @@ fn lines_of_many_threads_do_not_mix() {
     let text = std::fs::read_to_string(&log).expect("the log");
     let lines = LogLine::all(&text);
     assert_eq!(lines.len(), text.lines().count(), "{text}");
-    assert!(!lines.is_empty());
+    let processes: std::collections::BTreeSet<u32> = lines.iter().map(|line| line.pid).collect();
+    assert_eq!(processes.len(), 8, "{text}");
     for line in &lines {
         assert!(line.text.ends_with("is 2.18.3") || line.text.ends_with("is 2.18"), "{line:?}");
         assert_ne!(line.tid, line.pid, "the calls come from threads: {line:?}");

@@ -1,11 +1,13 @@
-/* Calls functions that an NCCL 2.18 lacks from many threads at once.
+/* Calls functions that an NCCL 2.18 lacks from many threads of several processes at once.
  *
  *   warn_from_threads LIBRARY */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-enum { THREADS = 16 };
+enum { PROCESSES = 8, THREADS = 8 };
 static pthread_barrier_t start;
 static void *library;
 
@@ -23,13 +25,22 @@ static void *call_all(void *unused) {
     return NULL;
 }
 
-int main(int argc, char **argv) {
-    library = argc == 2 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
-    if (!library) return 2;
+static int call_from_threads(void) {
     pthread_t threads[THREADS];
     pthread_barrier_init(&start, NULL, THREADS);
     for (int i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, call_all, NULL) != 0) return 2;
     for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
     return 0;
+}
+
+int main(int argc, char **argv) {
+    library = argc == 2 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
+    if (!library) return 2;
+    for (int i = 0; i < PROCESSES; i++) {
+        if (fork() == 0) return call_from_threads();
+    }
+    int failed = 0, status;
+    while (wait(&status) > 0) failed |= status;
+    return failed != 0;
 }
