@@ -6,6 +6,7 @@
 //! reserve of the loader when the library is opened after the start of the program, so keep this small.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 
 /// All zeros at the start of a thread; has no destructor.
 #[repr(C)]
@@ -17,6 +18,10 @@ struct Thread {
     depth: Cell<u32>,
     /// The last failure on this thread was our own, not NCCL's.
     failure_is_ours: Cell<bool>,
+    /// How many groups this thread has opened and not closed.
+    group_depth: Cell<u32>,
+    /// What a look-up of a communicator found last on this thread, or null. Its meaning is the looker's.
+    last_found: Cell<*const c_void>,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -57,7 +62,14 @@ fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
 #[inline(always)]
 fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
     thread_local! {
-        static THREAD: Thread = const { Thread { depth: Cell::new(0), failure_is_ours: Cell::new(false) } };
+        static THREAD: Thread = const {
+            Thread {
+                depth: Cell::new(0),
+                failure_is_ours: Cell::new(false),
+                group_depth: Cell::new(0),
+                last_found: Cell::new(std::ptr::null()),
+            }
+        };
     }
     THREAD.with(body)
 }
@@ -92,4 +104,28 @@ pub fn note_failure_of_ours() {
 /// Whether the last failure on this thread was ours.
 pub fn failure_is_ours() -> bool {
     with_thread(|thread| thread.failure_is_ours.get())
+}
+
+/// How many groups this thread has opened and not closed.
+#[inline(always)]
+pub fn group_depth() -> u32 {
+    with_thread(|thread| thread.group_depth.get())
+}
+
+/// Sets what [`group_depth`] tells.
+#[inline(always)]
+pub fn set_group_depth(depth: u32) {
+    with_thread(|thread| thread.group_depth.set(depth));
+}
+
+/// What [`set_last_found`] was last given on this thread; null at first.
+#[inline(always)]
+pub fn last_found() -> *const c_void {
+    with_thread(|thread| thread.last_found.get())
+}
+
+/// Remembers what a look-up found.
+#[inline(always)]
+pub fn set_last_found(found: *const c_void) {
+    with_thread(|thread| thread.last_found.set(found));
 }
