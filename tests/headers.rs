@@ -152,6 +152,9 @@ fn the_functions_of_dime_h_answer_as_documented() {
     assert_eq!(outcome.value("same-names"), "0", "{outcome}");
     assert_eq!(outcome.value("past-the-last"), "1 0", "{outcome}");
     assert_eq!(outcome.value("negative"), "1 0", "{outcome}");
+    let moved: Vec<&str> = outcome.stdout.lines().filter_map(|line| line.strip_prefix("moved=")).collect();
+    assert_eq!(moved.len(), 1, "each forwarded all-reduce counts under one reason: {outcome}");
+    assert!(moved[0].starts_with("forward_") && moved[0].ends_with(" by 10"), "{outcome}");
     assert_eq!(outcome.value("explain"), "0", "{outcome}");
     assert!(outcome.value("explanation").starts_with("forward: "), "{outcome}");
     assert_eq!(outcome.value("explain-eligible"), "0", "{outcome}");

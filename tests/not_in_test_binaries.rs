@@ -25,6 +25,13 @@ fn assert_exports_nothing(program: &Path) {
 }
 
 #[test]
+fn the_tests_are_built_without_the_exports() {
+    // A linker drops exports that nobody refers to, so the symbols alone would not always show it.
+    let exports = if cfg!(feature = "exports") { "with" } else { "without" };
+    assert_eq!(exports, "without", "the tests are run with --no-default-features, as `make test` does");
+}
+
+#[test]
 fn a_test_binary_carries_no_nccl_symbol() {
     assert_exports_nothing(&std::env::current_exe().expect("the path of this test"));
 }

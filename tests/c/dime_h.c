@@ -31,6 +31,14 @@ int main(void) {
     /* The fake does not look behind a handle. */
     ncclComm_t comm = (ncclComm_t)&version;
     ncclRedOp_t user_made = (ncclRedOp_t)77;
+    uint64_t before[64] = {0};
+    for (int i = 0; i < counters && i < 64; i++) before[i] = dimeCounterValue(i);
+    for (int i = 0; i < 10; i++) ncclAllReduce(&version, &version, 1, ncclFloat, user_made, comm, NULL);
+    for (int i = 0; i < counters && i < 64; i++) {
+        uint64_t more = dimeCounterValue(i) - before[i];
+        if (more) printf("moved=%s by %llu\n", dimeCounterName(i), (unsigned long long)more);
+    }
+
     char text[256];
     memset(text, 'x', sizeof text);
     printf("explain=%d\n", (int)dimeExplain(comm, 1024, ncclFloat, user_made, text, sizeof text));
