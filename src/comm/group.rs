@@ -3,30 +3,30 @@
 //!
 //! Whether a call is inside a group never changes where it goes: one rank's process may group what another's does not.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use super::AllReduce;
+use crate::real::thread;
 
 thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
     static KEPT: RefCell<Vec<AllReduce>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether this thread is inside a group.
 #[inline]
 pub fn is_open() -> bool {
-    DEPTH.get() != 0
+    thread::group_depth() != 0
 }
 
 /// A group was opened.
 pub fn start() {
-    DEPTH.set(DEPTH.get() + 1);
+    thread::set_group_depth(thread::group_depth() + 1);
 }
 
 /// A group is closed. True: it was the outermost.
 pub fn end() -> bool {
-    let depth = DEPTH.get().saturating_sub(1);
-    DEPTH.set(depth);
+    let depth = thread::group_depth().saturating_sub(1);
+    thread::set_group_depth(depth);
     depth == 0
 }
 

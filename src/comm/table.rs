@@ -4,10 +4,10 @@
 //! Each thread remembers its last hit. A hit is checked against the slot's handle, so a slot that was freed, or given to
 //! another handle meanwhile, is never taken for the old one.
 
-use std::cell::Cell;
 use std::sync::Mutex;
 
 use super::state::Comm;
+use crate::real::thread;
 
 /// More communicators than any program was seen to have; beyond that, they forward.
 const SLOTS: usize = 1024;
@@ -15,8 +15,16 @@ const SLOTS: usize = 1024;
 static TABLE: [Comm; SLOTS] = [const { Comm::empty() }; SLOTS];
 static CHANGE: Mutex<()> = Mutex::new(());
 
-thread_local! {
-    static LAST: Cell<Option<&'static Comm>> = const { Cell::new(None) };
+/// This thread's last hit.
+#[inline]
+fn last() -> Option<&'static Comm> {
+    // SAFETY: only `remember` sets it, and the table's slots live for good.
+    unsafe { thread::last_found().cast::<Comm>().as_ref() }
+}
+
+#[inline]
+fn remember(comm: &'static Comm) {
+    thread::set_last_found((&raw const *comm).cast());
 }
 
 fn start(handle: usize) -> usize {
@@ -33,7 +41,7 @@ fn places(handle: usize) -> impl Iterator<Item = &'static Comm> {
 /// The communicator of a handle, if we know it.
 #[inline]
 pub fn find(handle: usize) -> Option<&'static Comm> {
-    if let Some(last) = LAST.get()
+    if let Some(last) = last()
         && last.handle() == handle
     {
         return Some(last);
@@ -45,8 +53,8 @@ pub fn find(handle: usize) -> Option<&'static Comm> {
 fn search(handle: usize) -> Option<&'static Comm> {
     // A freed slot may lie between, so all are looked at; what is looked up once is remembered.
     let found = places(handle).find(|comm| comm.handle() == handle);
-    if found.is_some() {
-        LAST.set(found);
+    if let Some(comm) = found {
+        remember(comm);
     }
     found
 }
@@ -63,7 +71,7 @@ pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
     }
     let free = places(handle).find(|comm| comm.handle() == 0)?;
     free.assign(handle);
-    LAST.set(Some(free));
+    remember(free);
     Some(free)
 }
 
