@@ -61,6 +61,7 @@ fn each_bad_value_has_a_message_of_its_own() {
         ("text", write(dir.join("c"), "this is not a library\n"), "not"),
         ("other library", other_library(dir.join("d.so")), "ncclGetVersion"),
         ("other processor", foreign_library(&fake, dir.join("e")), ""),
+        ("device", PathBuf::from("/dev/null"), "not a"),
     ];
     std::fs::create_dir_all(dir.join("b")).expect("a directory");
     let mut messages = BTreeSet::new();
