@@ -42,10 +42,10 @@ bench: build
 	tests/gpu/run_bench.sh
 
 headers:
-	cargo run --quiet --release --locked --package dime-headers -- write
+	cargo run --quiet --locked --package dime-headers -- write
 
 check-headers:
-	cargo run --quiet --release --locked --package dime-headers -- check
+	cargo run --quiet --locked --package dime-headers -- check
 
 docs:
 	cargo doc --locked --no-deps --package dime
