@@ -24,6 +24,14 @@ pub fn count_forward(reason: Reason) {
     BY_REASON[reason as usize].fetch_add(1, Ordering::Relaxed);
 }
 
+/// An all-reduce was forwarded, for the reason of this number.
+#[inline(always)]
+pub fn count_forward_index(reason: usize) {
+    if let Some(counter) = BY_REASON.get(reason) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Name of a counter by its index: kernels come first, then `forward_` and a reason. None past the last.
 pub fn name(index: usize) -> Option<&'static CStr> {
     static NAMES: OnceCell<Vec<CString>> = OnceCell::new();

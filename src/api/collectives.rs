@@ -20,9 +20,15 @@ pub unsafe extern "C" fn ncclAllReduce(
     comm: ncclComm_t,
     stream: cudaStream_t,
 ) -> ncclResult_t {
-    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
-    // SAFETY: the caller has the contract of ncclAllReduce.
-    boundary(ncclInternalError, || unsafe { comm::all_reduce(call) })
+    boundary(ncclInternalError, || {
+        if comm::is_for_nccl(comm) {
+            // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+            return unsafe { real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream) };
+        }
+        let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+        // SAFETY: the caller has the contract of ncclAllReduce.
+        unsafe { comm::all_reduce(call) }
+    })
 }
 
 /// Same as ncclAllReduce, for profilers that put their own ncclAllReduce before this one.
@@ -36,9 +42,15 @@ pub unsafe extern "C" fn pncclAllReduce(
     comm: ncclComm_t,
     stream: cudaStream_t,
 ) -> ncclResult_t {
-    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
-    // SAFETY: the caller has the contract of ncclAllReduce.
-    boundary(ncclInternalError, || unsafe { comm::all_reduce(call) })
+    boundary(ncclInternalError, || {
+        if comm::is_for_nccl(comm) {
+            // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
+            return unsafe { real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream) };
+        }
+        let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+        // SAFETY: the caller has the contract of ncclAllReduce.
+        unsafe { comm::all_reduce(call) }
+    })
 }
 
 /// Combines the `count` elements at `sendbuff` of all ranks and leaves the result at `recvbuff` of rank `root`.

@@ -30,6 +30,15 @@ const FAST: u8 = 1;
 const POISONED: u8 = 2;
 const FORWARD: u8 = 3; // and up: the reason's number is added
 
+/// Some communicator of this process was poisoned. Applications poll for errors; this makes the answer cheap.
+static EVER_POISONED: AtomicBool = AtomicBool::new(false);
+
+/// Whether any communicator of this process was ever poisoned.
+#[inline]
+pub fn ever_poisoned() -> bool {
+    EVER_POISONED.load(Ordering::Acquire)
+}
+
 /// A slot for a communicator. Slots are never freed, only used again: another thread may look at one at any time.
 #[derive(Debug)]
 pub struct Comm {
@@ -104,6 +113,13 @@ impl Comm {
         self.handle.store(0, Ordering::Release);
     }
 
+    /// The reason, when all forward. The shortest way to know that.
+    #[inline(always)]
+    pub fn forward_reason_index(&self) -> Option<usize> {
+        let status = self.status.load(Ordering::Acquire);
+        (status >= FORWARD).then(|| usize::from(status - FORWARD))
+    }
+
     /// How far it has come.
     #[inline]
     pub fn status(&self) -> Status {
@@ -123,6 +139,7 @@ impl Comm {
     /// A fast operation failed.
     pub fn poison(&self) {
         self.status.store(POISONED, Ordering::Release);
+        EVER_POISONED.store(true, Ordering::Release);
     }
 
     /// Ranks of the communicator, once [`Self::set_ranks`] was called; else 0.

@@ -15,8 +15,14 @@ const SLOTS: usize = 1024;
 static TABLE: [Comm; SLOTS] = [const { Comm::empty() }; SLOTS];
 static CHANGE: Mutex<()> = Mutex::new(());
 
+/// This thread's last hit, if it is this handle's.
+#[inline(always)]
+pub fn last_hit(handle: usize) -> Option<&'static Comm> {
+    last().filter(|comm| comm.handle() == handle)
+}
+
 /// This thread's last hit.
-#[inline]
+#[inline(always)]
 fn last() -> Option<&'static Comm> {
     // SAFETY: only `remember` sets it, and the table's slots live for good.
     unsafe { thread::last_found().cast::<Comm>().as_ref() }
@@ -41,12 +47,7 @@ fn places(handle: usize) -> impl Iterator<Item = &'static Comm> {
 /// The communicator of a handle, if we know it.
 #[inline]
 pub fn find(handle: usize) -> Option<&'static Comm> {
-    if let Some(last) = last()
-        && last.handle() == handle
-    {
-        return Some(last);
-    }
-    search(handle)
+    last_hit(handle).or_else(|| search(handle))
 }
 
 #[cold]
