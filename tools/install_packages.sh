@@ -15,6 +15,7 @@ echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
 if [[ ${1:-build} == test ]]; then
     need_command valgrind valgrind
     need_command readelf binutils
+    need_command strace strace
     need_library libtcmalloc_minimal.so.4 libtcmalloc-minimal4
     need_library libjemalloc.so.2 libjemalloc2
 fi
