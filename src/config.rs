@@ -334,3 +334,78 @@ impl Value for KernelChoice {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(variables: &[(&str, &str)]) -> (Config, Vec<String>) {
+        let variables = variables.iter().map(|(name, text)| (OsString::from(name), OsString::from(text)));
+        let (config, warnings) = Config::parse(variables);
+        (config, warnings.iter().map(Warning::to_string).collect())
+    }
+
+    #[test]
+    fn nothing_set_is_the_default_without_a_warning() {
+        assert_eq!(parse(&[]), (Config::default(), vec![]));
+        assert_eq!(Config::default().level(), Level::Error);
+    }
+
+    #[test]
+    fn each_type_of_value_is_read() {
+        let (config, warnings) = parse(&[
+            ("DIME_NCCL_LIB", "/a/libnccl.so.2"),
+            ("DIME_DEBUG", "Trace"),
+            ("DIME_DISABLE", "yes"),
+            ("DIME_KERNEL", "two_shot_bulk"),
+            ("DIME_THRESHOLD_BYTES", "64K"),
+            ("DIME_FIRST_EPOCH", "0xfffffff0"),
+            ("DIME_BLOCKS", "24"),
+        ]);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(config.nccl_lib.as_deref(), Some(std::path::Path::new("/a/libnccl.so.2")));
+        assert_eq!(config.level(), Level::Trace);
+        assert!(config.disable);
+        assert_eq!(config.kernel, KernelChoice::TwoShotBulk);
+        assert_eq!(config.threshold_bytes, Some(Bytes(65536)));
+        assert_eq!(config.first_epoch, Positive(0xffff_fff0));
+        assert_eq!(config.blocks, 24);
+    }
+
+    #[test]
+    fn a_bad_value_keeps_the_default_and_warns_with_what_would_be_good() {
+        for (name, text) in [
+            ("DIME_DISABLE", "2"),
+            ("DIME_BLOCKS", "0x+8"),
+            ("DIME_FIRST_EPOCH", "0"),
+            ("DIME_THRESHOLD_BYTES", "K"),
+            ("DIME_THRESHOLD_BYTES", "99999999999G"),
+            ("DIME_KERNEL", "AUTO"),
+        ] {
+            let (config, warnings) = parse(&[(name, text)]);
+            assert_eq!(config, Config::default(), "{name}={text}");
+            assert_eq!(warnings.len(), 1, "{name}={text}");
+            let variable = VARIABLES.iter().find(|variable| variable.name == name).expect("in the table");
+            assert!(warnings[0].contains(variable.values) && warnings[0].contains(text), "{}", warnings[0]);
+        }
+    }
+
+    #[test]
+    fn the_level_of_nccl_holds_unless_there_is_one_of_ours_whatever_their_order() {
+        assert_eq!(parse(&[("NCCL_DEBUG", "INFO")]).0.level(), Level::Info);
+        assert_eq!(parse(&[("NCCL_DEBUG", "nonsense")]), (Config::default(), vec![]));
+        let both = [("NCCL_DEBUG", "TRACE"), ("DIME_DEBUG", "none")];
+        assert_eq!(parse(&both).0.level(), Level::None);
+        assert_eq!(parse(&[both[1], both[0]]).0.level(), Level::None);
+    }
+
+    #[test]
+    fn the_distance_of_names_counts_edits() {
+        for (a, b, distance) in
+            [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kernal", "kernel", 1), ("ab", "ba", 2)]
+        {
+            assert_eq!(edits(a, b), distance, "{a} {b}");
+            assert_eq!(edits(b, a), distance, "{b} {a}");
+        }
+    }
+}

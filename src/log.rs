@@ -129,3 +129,19 @@ impl Write for Sink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_process_id_are_filled_into_the_path_and_all_else_stays() {
+        let filled = expanded(Path::new("/log/%h.%p.%%.%x.%"));
+        assert_eq!(filled, PathBuf::from(format!("/log/{}.{}.%.%x.%", host(), std::process::id())));
+    }
+
+    #[test]
+    fn the_name_of_the_host_has_no_domain() {
+        assert!(!host().is_empty() && !host().contains('.'));
+    }
+}

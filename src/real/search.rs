@@ -252,3 +252,100 @@ fn listed(paths: &[PathBuf]) -> String {
     }
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of its own for a test, gone at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("dime-search-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).expect("the temporary folder is writable");
+            Self(folder)
+        }
+
+        fn file(&self, path: &str, text: &str) -> PathBuf {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().expect("below the folder")).expect("the temporary folder is writable");
+            fs::write(&path, text).expect("the temporary folder is writable");
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// All files below the folder that would be tried, in order.
+    fn found(folder: &Folder, surroundings: &Surroundings) -> Vec<PathBuf> {
+        let files = places(surroundings).into_iter().flat_map(|place| place.files);
+        distinct(files.filter(|file| file.starts_with(&folder.0)))
+    }
+
+    #[test]
+    fn a_configured_path_is_the_only_place() {
+        let surroundings = Surroundings {
+            configured: Some("/nowhere/libnccl.so.2".into()),
+            mapped: vec!["/x/libnccl.so.2".into()],
+            ..Surroundings::default()
+        };
+        let places = places(&surroundings);
+        assert_eq!(places.len(), 1);
+        assert_eq!(places[0].files, [PathBuf::from("/nowhere/libnccl.so.2")]);
+    }
+
+    #[test]
+    fn places_are_tried_in_the_documented_order() {
+        let folder = Folder::new("order");
+        let library = |path: &str| folder.file(path, "");
+        let mapped = library("mapped/libnccl.so.2");
+        let beside = library("torch-env/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let on_path = library("on-path/libnccl.so.2");
+        let of_venv = library("venv/lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let of_conda = library("conda/lib/libnccl.so.2");
+        let of_program = library("usr/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let of_loader = library("opt/libnccl.so.2");
+        let configuration = folder.file("ld.so.conf", "include conf.d/*.conf\n");
+        folder.file("conf.d/opt.conf", &format!("# comment\n{}\n", folder.0.join("opt").display()));
+        let surroundings = Surroundings {
+            configured: None,
+            mapped: vec![folder.0.join("torch-env/site-packages/torch/lib/libtorch_cuda.so"), mapped.clone()],
+            library_path: Some(format!(":{}", folder.0.join("on-path").display()).into()),
+            virtual_env: Some(folder.0.join("venv")),
+            conda_prefix: Some(folder.0.join("conda")),
+            programs: vec![folder.0.join("usr/bin/python3")],
+            loader_configuration: configuration,
+        };
+        assert_eq!(found(&folder, &surroundings), [mapped, beside, on_path, of_venv, of_conda, of_program, of_loader]);
+    }
+
+    #[test]
+    fn the_asked_for_name_comes_before_versions_and_those_from_the_newest() {
+        let folder = Folder::new("versions");
+        for name in
+            ["libnccl.so.2.9.1", "libnccl.so.2", "libnccl.so.2.27.5", "libnccl.so", "libnccl-net.so", "libnccl.so2"]
+        {
+            folder.file(name, "");
+        }
+        let names: Vec<_> = nccl_files_in(&folder.0)
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(names, ["libnccl.so.2", "libnccl.so.2.27.5", "libnccl.so.2.9.1", "libnccl.so"]);
+    }
+
+    #[test]
+    fn a_configuration_that_includes_itself_ends() {
+        let folder = Folder::new("loop");
+        let configuration = folder.file("ld.so.conf", "include ld.so.conf\n/first\n");
+        let mut folders = Vec::new();
+        configured_loader_folders(&configuration, 0, &mut folders);
+        assert!(folders.iter().all(|folder| folder == Path::new("/first")) && !folders.is_empty());
+    }
+}
