@@ -48,7 +48,7 @@ check-headers:
 	cargo run --quiet --locked --package dime-headers -- check
 
 docs:
-	cargo doc --locked --no-deps --package dime
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --quiet --locked --no-deps --document-private-items --package dime
 
 clean:
 	cargo clean

@@ -81,7 +81,12 @@ fn compile_kernels(kernels_hash: u64) {
             .arg(&partial)
             .status()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", nvcc.display()));
-        assert!(status.success(), "{} failed on {KERNELS} ({status})", nvcc.display());
+        assert!(
+            status.success(),
+            "{} failed on {KERNELS} ({status}). For all of {DEFAULT_ARCHS} it must be of CUDA 12.9 or newer: NVCC can name \
+             another one, such as the copy that `make` puts into target/cuda, and DIME_CUDA_ARCHS fewer architectures",
+            nvcc.display()
+        );
         fs::rename(&partial, &kept).expect("both lie in the target folder");
     }
     fs::copy(&kept, &out).expect("OUT_DIR is writable");

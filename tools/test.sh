@@ -47,6 +47,7 @@ step "headers and docs" make --no-print-directory check-headers
 step "lint" cargo clippy --quiet --locked --workspace --all-targets --no-default-features -- -D warnings
 step "lint the exports" cargo clippy --quiet --locked --package dime --lib -- -D warnings
 step "lint forward-only" cargo clippy --quiet --locked --package dime --lib --features forward-only -- -D warnings
+step "documentation" make --no-print-directory docs
 step "build the tests" cargo test --quiet --locked --workspace --no-default-features --no-run
 step "NCCL releases" finish nccl "$nccl"
 step "tests" cargo test --quiet --locked --workspace --no-default-features --no-fail-fast
