@@ -76,7 +76,8 @@ struct dime_args {
   uint8_t op;         // enum dime_op
   uint8_t tile_log2;  // a block takes tiles of 1 << tile_log2 packets (of every chunk)
   uint8_t stages;     // bulk: flags a block raises one after the other, 1..DIME_MAX_STAGES
-  uint8_t reserved[2];
+  uint8_t hand_over;  // 1: the next launch may take its place while this one runs
+  uint8_t reserved;
 };
 
 #endif

@@ -2,6 +2,7 @@
 //!
 //! Nothing here allocates, locks, or asks the driver anything.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::mem;
 use std::ptr;
@@ -42,7 +43,8 @@ pub struct Operation {
     pub op: u8,
 }
 
-/// Enqueues the operation on `stream`; the communicator's context is current.
+/// Enqueues the operation on `stream`; the communicator's context is current. `launches` counts what was enqueued, also when a
+/// later piece fails.
 pub fn launch(
     driver: &Driver,
     target: &Target,
@@ -50,6 +52,7 @@ pub fn launch(
     operation: &Operation,
     lane: usize,
     stream: CUstream,
+    launches: &Cell<u64>,
 ) -> DriverResult<()> {
     let function = target.functions.all_reduce(choice.kernel, Reduction::of(operation.datatype, operation.op));
     let mut inbox = target.scratch;
@@ -76,7 +79,8 @@ pub fn launch(
             op: operation.op,
             tile_log2: choice.tile_log2,
             stages: choice.stages,
-            reserved: [0; 2],
+            hand_over: u8::from(choice.hand_over),
+            reserved: 0,
         };
         let config = crate::gpu::LaunchConfig {
             gridDimX: route::blocks(choice, chunk_packets),
@@ -88,7 +92,7 @@ pub fn launch(
             sharedMemBytes: 0,
             hStream: stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: attributes.len() as u32,
+            numAttrs: if choice.dependent { attributes.len() as u32 } else { 0 },
         };
         let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
         const { assert!(mem::size_of::<Args>() <= 256) };
@@ -96,6 +100,7 @@ pub fn launch(
         let code = unsafe { (driver.launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut()) };
         driver.check("cuLaunchKernelEx", code)?;
         done += bytes;
+        launches.set(launches.get() + 1);
     }
     Ok(())
 }

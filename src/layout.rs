@@ -59,8 +59,10 @@ pub struct Args {
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
+    /// 1: the next launch may take its place while this one runs.
+    pub hand_over: u8,
     /// Not used.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
           CONSTANT(DIME_LANE_BYTES); CONSTANT(DIME_SCRATCH_BYTES); CONSTANT(DIME_MAX_BLOCKS); CONSTANT(DIME_MAX_STAGES);
           CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_PROBE_STRIDE);
           FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(abort_word); FIELD(packets); FIELD(chunk_packets);
-          FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(reserved);
+          FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(hand_over); FIELD(reserved);
           CONSTANT(sizeof(struct dime_args));
           return 0;
         }"#;
@@ -127,6 +129,7 @@ mod tests {
             ("op", offset_of!(Args, op)),
             ("tile_log2", offset_of!(Args, tile_log2)),
             ("stages", offset_of!(Args, stages)),
+            ("hand_over", offset_of!(Args, hand_over)),
             ("reserved", offset_of!(Args, reserved)),
             ("sizeof(struct dime_args)", size_of::<Args>()),
         ];

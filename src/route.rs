@@ -253,6 +253,10 @@ pub struct Choice {
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
+    /// The launch may begin before the one ahead of it in the stream has ended.
+    pub dependent: bool,
+    /// The launch behind may take its place while this one runs.
+    pub hand_over: bool,
     /// A longer message takes several launches of at most this many bytes, a multiple of 16 x ranks.
     pub piece_bytes: usize,
 }
@@ -348,8 +352,8 @@ const INTEGER_N: &[Row] = &[
 const fn table_threshold_bytes(float: bool, ranks: usize) -> usize {
     match (float, ranks) {
         (true, _) => 16 * MIB,
-        (false, 2) => 16 * MIB,
-        (false, _) => 8 * MIB,
+        (false, 2) => 8 * MIB,
+        (false, _) => 4 * MIB,
     }
 }
 
@@ -437,14 +441,35 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
     };
     let threads = if plan.threads == 0 { row.threads } else { plan.threads.clamp(32, 512).next_multiple_of(32) };
     let blocks = if plan.blocks == 0 { row.blocks } else { plan.blocks.clamp(1, MAX_BLOCKS) };
+    // Two communicators whose launches meet on the GPUs in different order must both have all their blocks running. So a launch
+    // takes half the room at most, and lets the next one in early only when it takes a quarter.
+    let room = plan.multiprocessors * blocks_per_multiprocessor(datatype, op, threads);
+    let blocks = blocks.min(plan.multiprocessors).min(room / 2).max(1);
     Ok(Choice {
         kernel: row.kernel,
-        blocks: blocks.min(plan.multiprocessors.max(1)),
+        blocks,
         threads,
         tile_log2: row.tile_log2,
         stages: row.stages.clamp(1, MAX_STAGES as u8),
+        dependent: plan.arch >= 90,
+        hand_over: blocks * 4 <= room,
         piece_bytes: capacity_bytes(row.kernel, plan.ranks),
     })
+}
+
+/// How many blocks of a launch a multiprocessor holds, by its 64 Ki registers. The kernels of one type and operation are compiled
+/// for at most 64 registers a thread, those that decide at run time for at most 128 (`kernels/instances.cu`).
+const fn blocks_per_multiprocessor(datatype: DataType, op: i32, threads: u32) -> u32 {
+    const REGISTERS: u32 = 64 << 10;
+    const THREADS: u32 = 1536;
+    let registers = if is_specialised(datatype, op) { 64 } else { 128 };
+    let (by_registers, by_threads) = (REGISTERS / (registers * threads), THREADS / threads);
+    if by_registers < by_threads { by_registers } else { by_threads }
+}
+
+/// Whether kernels are compiled for this type and operation alone.
+pub const fn is_specialised(datatype: DataType, op: i32) -> bool {
+    op == 0 && matches!(datatype, DataType::Float16 | DataType::Float32 | DataType::Bfloat16)
 }
 
 fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
@@ -565,9 +590,25 @@ mod tests {
     #[test]
     fn a_launch_never_has_more_blocks_than_the_smallest_gpu_has_multiprocessors() {
         let plan = Plan { multiprocessors: 24, ..plan(4) };
-        for shift in 0..24 {
+        for shift in 0..=22 {
             let choice = choose(&plan, 1 << shift, DataType::Uint8 as i32, 0);
-            assert!(choice.is_ok_and(|choice| choice.blocks <= 24) || shift > 23);
+            assert!(choice.is_ok_and(|choice| choice.blocks <= 24));
+        }
+    }
+
+    #[test]
+    fn two_communicators_fit_side_by_side_and_four_launches_where_the_next_comes_early() {
+        for datatype in DataType::ALL {
+            for op in 0..=LAST_BUILT_IN_OP {
+                for shift in 3..24 {
+                    let count = (1 << shift) / datatype.bytes();
+                    let Ok(choice) = choose(&plan(4), count, datatype as i32, op) else { continue };
+                    let room = 132 * blocks_per_multiprocessor(datatype, op, choice.threads);
+                    assert!(2 * choice.blocks <= room);
+                    assert!(!choice.hand_over || 4 * choice.blocks <= room);
+                    assert!(choice.hand_over || count * datatype.bytes() > 128 * KIB, "small ones start early");
+                }
+            }
         }
     }
 

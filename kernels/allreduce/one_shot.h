@@ -27,7 +27,7 @@ namespace dime {
 
 template <class Packet, class Reduction, int RANKS>
 DIME_DEVICE void one_shot(const dime_args &args) {
-  begin_launch();
+  begin_launch(args.hand_over != 0);
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];

@@ -31,7 +31,7 @@ namespace dime {
 
 template <class Packet, class Reduction, int RANKS>
 DIME_DEVICE void two_shot(const dime_args &args) {
-  begin_launch();
+  begin_launch(args.hand_over != 0);
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
@@ -56,7 +56,6 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       Packet::send(contributions.at(args.inbox[owner], owner, rank, slot), input.load(packet), epoch);
     }
   }
-  block_barrier();  // every thread has read the epoch
 
   for (uint32_t base = first; base < chunk; base += step) {
     for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {

@@ -54,7 +54,7 @@ DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
 
 template <class Reduction, int RANKS>
 DIME_DEVICE void two_shot_bulk(const dime_args &args) {
-  begin_launch();
+  begin_launch(args.hand_over != 0);
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];

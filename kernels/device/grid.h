@@ -12,14 +12,15 @@ DIME_DEVICE uint32_t block_threads() { return blockDim.x; }
 DIME_DEVICE uint32_t grid_blocks() { return gridDim.x; }
 DIME_DEVICE void block_barrier() { __syncthreads(); }
 
-// Programmatic dependent launch. The wait returns when every earlier launch of the stream is over
-// and its writes are visible; nothing may be read before it. The hand-over lets the next launch
-// take its place on the SMs now; it too waits for our end before it reads anything. Without the
-// launch attribute both do nothing.
-DIME_DEVICE void begin_launch() {
+// Programmatic dependent launch. The wait returns when every earlier launch of the stream is over and
+// its writes are visible; nothing may be read before it. The hand-over lets the next launch take its
+// place on the SMs now; it too waits for our end before it reads anything. The host asks for it only
+// where both leave room for as much of another communicator. Without the launch attribute both do
+// nothing.
+DIME_DEVICE void begin_launch(bool hand_over) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  if (hand_over) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 

@@ -48,8 +48,8 @@ struct SumOf {
   }
 };
 
-// One step of any operation, floats.
-template <class T, bool INTEGER>
+// The steps of operation OP on floats.
+template <class T, int OP, bool INTEGER>
 struct Step {
   typedef typename T::Acc Acc;
   // What avg multiplies every contribution with: 1 / ranks, rounded to the element type.
@@ -59,9 +59,9 @@ struct Step {
     for (int i = 0; i < T::PER_WORD; ++i) all[i] = Acc(1) / Acc(ranks);
     return T::decode(T::encode(all), 0);
   }
-  DIME_DEVICE static Acc first(Acc a, uint32_t op, Acc scale) { return op == DIME_AVG ? product_of(a, scale) : a; }
-  DIME_DEVICE static Acc next(Acc a, Acc b, uint32_t op, Acc scale) {
-    switch (op) {
+  DIME_DEVICE static Acc first(Acc a, Acc scale) { return OP == DIME_AVG ? product_of(a, scale) : a; }
+  DIME_DEVICE static Acc next(Acc a, Acc b, Acc scale) {
+    switch (OP) {
       case DIME_SUM: return sum_of(a, b);
       case DIME_PROD: return product_of(a, b);
       case DIME_MAX: return larger_of(a, b);
@@ -69,46 +69,55 @@ struct Step {
       default: return sum_of(a, product_of(b, scale));
     }
   }
-  DIME_DEVICE static Acc last(Acc a, uint32_t, uint32_t) { return a; }
+  DIME_DEVICE static Acc last(Acc a, uint32_t) { return a; }
 };
 
-// Integers: avg divides the wrapped sum, towards zero.
-template <class T>
-struct Step<T, true> {
+// On integers: avg divides the wrapped sum, towards zero.
+template <class T, int OP>
+struct Step<T, OP, true> {
   typedef typename T::Acc Acc;
   typedef typename T::Value Value;
   DIME_DEVICE static Acc scale(uint32_t) { return 0; }
-  DIME_DEVICE static Acc first(Acc a, uint32_t, Acc) { return a; }
-  DIME_DEVICE static Acc next(Acc a, Acc b, uint32_t op, Acc) {
-    switch (op) {
+  DIME_DEVICE static Acc first(Acc a, Acc) { return a; }
+  DIME_DEVICE static Acc next(Acc a, Acc b, Acc) {
+    switch (OP) {
       case DIME_PROD: return Acc(a * b);
       case DIME_MAX: return Value(a) < Value(b) ? b : a;
       case DIME_MIN: return Value(b) < Value(a) ? b : a;
       default: return Acc(a + b);
     }
   }
-  DIME_DEVICE static Acc last(Acc a, uint32_t op, uint32_t ranks) {
-    return op == DIME_AVG ? Acc(Value(a) / Value(ranks)) : a;
-  }
+  DIME_DEVICE static Acc last(Acc a, uint32_t ranks) { return OP == DIME_AVG ? Acc(Value(a) / Value(ranks)) : a; }
 };
 
-template <class T, int M>
-DIME_DEVICE uint64_t fold(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
-  typedef Step<T, T::INTEGER> S;
+template <class T, int OP, int M>
+DIME_DEVICE uint64_t fold_by(const uint64_t (&contribution)[M], uint32_t ranks) {
+  typedef Step<T, OP, T::INTEGER> S;
   typename T::Acc acc[T::PER_WORD];
-  const typename T::Acc scale = S::scale(ranks);
+  const typename T::Acc scale = OP == DIME_AVG ? S::scale(ranks) : typename T::Acc(0);
 #pragma unroll
-  for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::first(T::decode(contribution[0], i), op, scale);
+  for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::first(T::decode(contribution[0], i), scale);
 #pragma unroll
   for (int rank = 1; rank < M; ++rank)
     if (rank < ranks) {
 #pragma unroll
-      for (int i = 0; i < T::PER_WORD; ++i)
-        acc[i] = S::next(acc[i], T::decode(contribution[rank], i), op, scale);
+      for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::next(acc[i], T::decode(contribution[rank], i), scale);
     }
 #pragma unroll
-  for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::last(acc[i], op, ranks);
+  for (int i = 0; i < T::PER_WORD; ++i) acc[i] = S::last(acc[i], ranks);
   return T::encode(acc);
+}
+
+// The operation is decided once for a word, not for each element.
+template <class T, int M>
+DIME_DEVICE uint64_t fold(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
+  switch (op) {
+    case DIME_SUM: return fold_by<T, DIME_SUM>(contribution, ranks);
+    case DIME_PROD: return fold_by<T, DIME_PROD>(contribution, ranks);
+    case DIME_MAX: return fold_by<T, DIME_MAX>(contribution, ranks);
+    case DIME_MIN: return fold_by<T, DIME_MIN>(contribution, ranks);
+    default: return fold_by<T, DIME_AVG>(contribution, ranks);
+  }
 }
 
 // f64 keeps the payload of a NaN through an addition, so the word that a sentinel packet may not

@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
 use super::boundary::boundary;
+use super::header::NCCL_SHRINK_ABORT;
 use crate::real;
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
@@ -129,14 +130,22 @@ pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, de
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommFinalize(comm) })
+    boundary(ncclInternalError, || {
+        crate::comm::finalize(comm);
+        // SAFETY: as above.
+        unsafe { real::ncclCommFinalize(comm) }
+    })
 }
 
 /// Same as ncclCommFinalize, for profilers that put their own ncclCommFinalize before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommFinalize(comm) })
+    boundary(ncclInternalError, || {
+        crate::comm::finalize(comm);
+        // SAFETY: as above.
+        unsafe { real::ncclCommFinalize(comm) }
+    })
 }
 
 /// Frees a communicator. NULL is allowed and does nothing.
@@ -193,14 +202,22 @@ pub unsafe extern "C" fn pncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommRevoke(comm, revokeFlags) })
+    boundary(ncclInternalError, || {
+        crate::comm::revoke(comm);
+        // SAFETY: as above.
+        unsafe { real::ncclCommRevoke(comm, revokeFlags) }
+    })
 }
 
 /// Same as ncclCommRevoke, for profilers that put their own ncclCommRevoke before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommRevoke(comm, revokeFlags) })
+    boundary(ncclInternalError, || {
+        crate::comm::revoke(comm);
+        // SAFETY: as above.
+        unsafe { real::ncclCommRevoke(comm, revokeFlags) }
+    })
 }
 
 /// Makes one new communicator for each `color`; ranks are ordered by `key`. All ranks call it.
@@ -244,8 +261,12 @@ pub unsafe extern "C" fn ncclCommShrink(
     shrinkFlags: c_int,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe {
-        real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags)
+    boundary(ncclInternalError, || {
+        if shrinkFlags & NCCL_SHRINK_ABORT != 0 {
+            crate::comm::revoke(comm);
+        }
+        // SAFETY: as above.
+        unsafe { real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags) }
     })
 }
 
@@ -260,8 +281,12 @@ pub unsafe extern "C" fn pncclCommShrink(
     shrinkFlags: c_int,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe {
-        real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags)
+    boundary(ncclInternalError, || {
+        if shrinkFlags & NCCL_SHRINK_ABORT != 0 {
+            crate::comm::revoke(comm);
+        }
+        // SAFETY: as above.
+        unsafe { real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags) }
     })
 }
 

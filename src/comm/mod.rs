@@ -20,16 +20,17 @@ pub mod state;
 pub mod table;
 
 use std::ptr;
+use std::time::Duration;
 
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
-    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess,
+    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclInvalidUsage, ncclRedOp_t, ncclResult_t, ncclSuccess,
     ncclUnhandledCudaError,
 };
 use crate::error::Error;
 use crate::gpu::CUstream;
 use crate::gpu::context::with_context;
-use crate::gpu::driver::DriverResult;
+use crate::gpu::driver::{DriverError, DriverResult};
 use crate::launch::{self, Operation};
 use crate::real;
 use crate::route::{self, Choice, Kernel, Reason};
@@ -189,13 +190,16 @@ fn poisoned() -> ncclResult_t {
 #[inline]
 fn run(comm: &'static Comm, fast: &Fast, call: &AllReduce) -> ncclResult_t {
     match route::choose(&fast.plan, call.count, call.datatype, call.op) {
-        Ok(choice) => match enqueue(fast, &choice, call) {
-            Ok(()) => {
-                stats::count_kernel(choice.kernel);
-                ncclSuccess
+        Ok(choice) => {
+            let Some(_busy) = comm.enter() else { return poisoned() };
+            match enqueue(fast, &choice, call) {
+                Ok(()) => {
+                    stats::count_kernel(choice.kernel);
+                    ncclSuccess
+                }
+                Err(failure) => fail(comm, choice.kernel, &failure),
             }
-            Err(error) => fail(comm, choice.kernel, &error.to_string()),
-        },
+        }
         Err(reason) => {
             stats::count_forward(reason);
             // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
@@ -204,14 +208,24 @@ fn run(comm: &'static Comm, fast: &Fast, call: &AllReduce) -> ncclResult_t {
     }
 }
 
+/// An operation that failed: whether a part of it was enqueued before.
+struct Failure {
+    error: DriverError,
+    begun: bool,
+}
+
 #[cold]
-fn fail(comm: &'static Comm, kernel: Kernel, why: &str) -> ncclResult_t {
-    comm.poison();
-    Error::new(ncclUnhandledCudaError, format!("all-reduce with {} failed: {why}", kernel.name())).report()
+fn fail(comm: &'static Comm, kernel: Kernel, failure: &Failure) -> ncclResult_t {
+    // Nothing enqueued: the call failed, as one of NCCL's would, and the communicator is as it was.
+    if failure.begun {
+        comm.poison();
+    }
+    let text = format!("all-reduce with {} failed: {}", kernel.name(), failure.error);
+    Error::new(ncclUnhandledCudaError, text).report()
 }
 
 #[inline]
-fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> DriverResult<()> {
+fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure> {
     let stream = call.stream.cast();
     let bytes = route::DataType::from_nccl(call.datatype).map_or(0, route::DataType::bytes) * call.count;
     let operation = Operation {
@@ -221,14 +235,20 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> DriverResult<()> {
         datatype: call.datatype as u8,
         op: call.op as u8,
     };
+    let before = (fast.launches.get(), fast.captured_launches.get());
     with_context(fast.driver, fast.context, || {
         let capture = capture_of(fast, stream)?;
-        let lane = if capture == 0 { EAGER_LANE } else { CAPTURED_LANE };
+        let (lane, launches) = match capture {
+            0 => (EAGER_LANE, &fast.launches),
+            _ => (CAPTURED_LANE, &fast.captured_launches),
+        };
         let order = &fast.order[lane];
         order.before(fast.driver, capture, stream)?;
-        launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream)?;
+        launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches)?;
         order.after(fast.driver, capture, stream)
-    })??;
+    })
+    .and_then(|inner| inner)
+    .map_err(|error| Failure { error, begun: before != (fast.launches.get(), fast.captured_launches.get()) })?;
     if log::log_enabled!(log::Level::Trace) {
         trace(fast, choice, call, bytes);
     }
@@ -251,6 +271,8 @@ fn trace(fast: &Fast, choice: &Choice, call: &AllReduce, bytes: usize) {
 #[inline]
 fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
     const ACTIVE: i32 = 1;
+    const INVALIDATED: i32 = 2;
+    const CAPTURE_INVALIDATED: i32 = 901;
     let mut status = 0;
     let mut capture = 0;
     // SAFETY: out pointers are ours; those that may be null are.
@@ -265,6 +287,9 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
         )
     };
     fast.driver.check("cuStreamGetCaptureInfo", code)?;
+    if status == INVALIDATED {
+        fast.driver.check("cuStreamGetCaptureInfo", CAPTURE_INVALIDATED)?;
+    }
     Ok(if status == ACTIVE { capture } else { 0 })
 }
 
@@ -273,41 +298,40 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
 /// # Safety
 /// As [`all_reduce`], for each call.
 unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
-    let mut fresh: Vec<(&'static Comm, &AllReduce)> = Vec::new();
-    for call in &calls {
-        if let Some(comm) = table::find(call.comm as usize)
+    // Looked up once: an abort from another thread takes the handle out of the table.
+    let calls: Vec<(AllReduce, Option<&'static Comm>)> =
+        calls.into_iter().map(|call| (call, table::find(call.comm as usize))).collect();
+    let mut fresh: Vec<&'static Comm> = Vec::new();
+    for (call, comm) in &calls {
+        if let Some(comm) = comm
             && comm.status() == Status::New
-            && !fresh.iter().any(|(known, _)| ptr::eq(*known, comm))
+            && !fresh.iter().any(|known| ptr::eq(*known, *comm))
             && !setup::is_captured(call)
         {
-            fresh.push((comm, call));
+            fresh.push(comm);
         }
     }
-    if !fresh.is_empty() {
-        let communicators: Vec<&'static Comm> = fresh.iter().map(|(comm, _)| *comm).collect();
-        setup::set_up(&communicators);
+    let busy: Vec<_> = fresh.iter().filter_map(|comm| comm.enter()).collect();
+    if !fresh.is_empty() && busy.len() == fresh.len() {
+        setup::set_up(&fresh);
     }
+    drop(busy);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
-    for call in calls {
-        let comm = table::find(call.comm as usize);
+    for (call, comm) in calls {
         let one = match comm.map(|comm| (comm, comm.status())) {
+            Some((comm, _)) if comm.is_aborted() => poisoned(),
             Some((comm, Status::Fast)) => match comm.fast() {
                 Some(fast) => run(comm, fast, &call),
                 None => poisoned(),
             },
             Some((_, Status::Poisoned)) => poisoned(),
-            Some((_, Status::Forward(reason))) => {
-                stats::count_forward(reason);
-                forwarded.push(call);
-                ncclSuccess
-            }
-            Some((_, Status::New)) => {
-                stats::count_forward(Reason::CaptureFirst);
-                forwarded.push(call);
-                ncclSuccess
-            }
-            None => {
+            other => {
+                match other {
+                    Some((_, Status::Forward(reason))) => stats::count_forward(reason),
+                    Some((_, Status::New)) => stats::count_forward(Reason::CaptureFirst),
+                    _ => {}
+                }
                 forwarded.push(call);
                 ncclSuccess
             }
@@ -371,52 +395,83 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
     if issued == ncclSuccess { result } else { issued }
 }
 
-/// After NCCL simulated the end of a group: what was kept is dropped.
-pub fn group_simulated() {
-    if !real::thread::is_inside_nccl() && group::end() {
+/// After NCCL simulated the end of a group with `result`: what was kept is dropped. A NCCL that lacks the function (or was not in
+/// a group) has closed nothing.
+pub fn group_simulated(result: ncclResult_t) {
+    if result != ncclInvalidUsage && !real::thread::is_inside_nccl() && group::end() {
         group::take();
     }
 }
 
+/// How long an aborted communicator's kernels may take to notice.
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// The communicator of a handle, where this process may act on it.
+fn known(handle: ncclComm_t) -> Option<&'static Comm> {
+    if real::thread::is_inside_nccl() || real::is_forked_child() {
+        return None;
+    }
+    table::find(handle as usize)
+}
+
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
 pub fn destroy(handle: ncclComm_t) {
-    if real::thread::is_inside_nccl() || real::is_forked_child() {
-        return;
+    let Some(comm) = known(handle) else { return };
+    let limit = comm.is_aborted().then_some(ABORT_LIMIT);
+    give_back(comm, limit);
+    table::remove(comm);
+}
+
+/// Before NCCL finalizes a communicator: waits for our work on it.
+pub fn finalize(handle: ncclComm_t) {
+    let Some(comm) = known(handle) else { return };
+    let limit = comm.is_aborted().then_some(ABORT_LIMIT);
+    if let Some(Err(error)) = comm.fast().map(|fast| fast.await_idle(limit)) {
+        log::warn!("cannot wait for a communicator that is finalized: {error}");
     }
-    let Some(comm) = table::find(handle as usize) else { return };
+}
+
+fn give_back(comm: &'static Comm, limit: Option<Duration>) {
     if let Some(fast) = comm.take_fast()
-        && let Err(error) = fast.close()
+        && let Err(error) = fast.close(limit)
     {
         log::warn!("not everything of a communicator could be given back: {error}");
     }
-    table::remove(comm);
 }
 
-/// A communicator that NCCL is aborting: what is left to give back.
+/// Before NCCL stops what runs on a communicator without ending it: our kernels stop spinning, and no further one begins.
+pub fn revoke(handle: ncclComm_t) {
+    if let Some(comm) = known(handle) {
+        comm.raise_abort();
+    }
+}
+
+/// A communicator that NCCL is aborting.
 #[must_use]
-pub struct Aborted(Option<Fast>);
+pub struct Aborted(Option<&'static Comm>);
+
+/// Before NCCL aborts a communicator: our kernels stop spinning, no further one begins, and the handle is forgotten.
+pub fn abort(handle: ncclComm_t) -> Aborted {
+    let comm = known(handle);
+    if let Some(comm) = comm {
+        comm.raise_abort();
+        table::hide(comm);
+    }
+    Aborted(comm)
+}
 
 impl Aborted {
-    /// After NCCL aborted it: nothing runs on it any more.
+    /// After NCCL aborted it, which ends calls of other threads that waited in it: gives back what it owns.
     pub fn close(self) {
-        if let Some(fast) = self.0
-            && let Err(error) = fast.close()
-        {
-            log::warn!("not everything of an aborted communicator could be given back: {error}");
+        let Some(comm) = self.0 else { return };
+        if !comm.await_calls(ABORT_LIMIT) {
+            log::warn!("a thread is still in a call on an aborted communicator: what it owns stays allocated");
+            return;
         }
+        comm.raise_abort();
+        give_back(comm, Some(ABORT_LIMIT));
+        table::remove(comm);
     }
-}
-
-/// Before NCCL aborts a communicator: our kernels stop spinning, and the handle is forgotten.
-pub fn abort(handle: ncclComm_t) -> Aborted {
-    if real::thread::is_inside_nccl() || real::is_forked_child() {
-        return Aborted(None);
-    }
-    let Some(comm) = table::find(handle as usize) else { return Aborted(None) };
-    comm.raise_abort();
-    let fast = comm.take_fast();
-    table::remove(comm);
-    Aborted(fast)
 }
 
 /// Our part of the state of a communicator that NCCL says is well.

@@ -11,6 +11,7 @@
 //! A rank that cannot go on says so in its next message, and all forward; whoever is in a round stays in step. Nothing of the
 //! application's is touched. One thread may drive several ranks, so it sets up all the communicators it has together.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Mutex;
@@ -26,7 +27,7 @@ use super::sockets::{self, Listener};
 use super::state::{Comm, Fast};
 use crate::api::abi::{ncclComm_t, ncclSuccess};
 use crate::config::{Config, KernelChoice};
-use crate::gpu::context::with_context;
+use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverError, DriverResult};
 use crate::gpu::kernels::{self, Functions};
 use crate::gpu::memory::{AbortWord, IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch, Sharing};
@@ -83,34 +84,6 @@ pub fn is_captured(call: &AllReduce) -> bool {
         )
     };
     code != 0 || status != 0
-}
-
-/// While it lives, this thread may allocate although another stream is captured: what we do is not part of any capture.
-struct RelaxedCapture {
-    driver: Option<&'static Driver>,
-    before: i32,
-}
-
-impl RelaxedCapture {
-    fn enter() -> Self {
-        const RELAXED: i32 = 2;
-        let mut mode = RELAXED;
-        let driver = Driver::get().ok();
-        if let Some(driver) = driver {
-            // SAFETY: swaps the mode of this thread with the one in the variable.
-            unsafe { (driver.thread_exchange_stream_capture_mode)(&mut mode) };
-        }
-        Self { driver, before: mode }
-    }
-}
-
-impl Drop for RelaxedCapture {
-    fn drop(&mut self) {
-        if let Some(driver) = self.driver {
-            // SAFETY: as above.
-            unsafe { (driver.thread_exchange_stream_capture_mode)(&mut self.before) };
-        }
-    }
 }
 
 /// Scratch of the ranks of this process, by token, while they are set up.
@@ -197,8 +170,10 @@ struct Candidate {
     /// Everybody's message of the last round.
     hellos: Vec<Hello>,
     sharing: Sharing,
-    /// Known to all ranks.
+    /// Known to all ranks, unless `failed`.
     refusal: Option<Refusal>,
+    /// A round failed here: the other ranks may have gone on.
+    failed: bool,
     listener: Option<Listener>,
     functions: Option<Functions>,
     scratch: Option<Scratch>,
@@ -244,7 +219,9 @@ fn run_round(candidates: &mut [Candidate], round: u32) {
                 Err(refusal) => candidate.refusal = Some(refusal),
             },
             Err(detail) => {
+                // The other ranks may not know of it, so this one must not quietly forward.
                 log::error!("setup of rank {} failed in round {round}: {detail}", candidate.rank);
+                candidate.failed = true;
                 candidate.refusal = Some(Refusal { reason: Reason::Exchange, rank: candidate.rank });
             }
         }
@@ -260,19 +237,29 @@ fn sockets(error: std::io::Error) -> (Reason, String) {
 }
 
 impl Candidate {
-    /// Asks who we are and opens the way to the other ranks. Without that, this rank can only forward, and says so.
+    /// Asks who we are and opens the way to the other ranks. Without that this rank cannot tell them anything, and they wait for
+    /// it: an error, not a quiet forward.
     fn open(comm: &'static Comm, config: &Config) -> Option<Self> {
-        match Self::try_open(comm, config) {
+        let driver = match Driver::get() {
+            Ok(driver) => driver,
+            Err(detail) => {
+                // NCCL needs it too, so no rank of this host has one.
+                log::info!("all-reduces are forwarded: {}: {detail}", Reason::NoDriver.text());
+                comm.set_forward(Reason::NoDriver);
+                return None;
+            }
+        };
+        match Self::try_open(comm, config, driver) {
             Ok(candidate) => Some(candidate),
             Err(detail) => {
-                log::error!("all-reduces are forwarded: {}: {detail}", Reason::NoDriver.text());
-                comm.set_forward(Reason::NoDriver);
+                log::error!("a communicator cannot be set up, and its other ranks are waiting for this one: {detail}");
+                comm.poison();
                 None
             }
         }
     }
 
-    fn try_open(comm: &'static Comm, config: &Config) -> Result<Self, String> {
+    fn try_open(comm: &'static Comm, config: &Config, driver: &'static Driver) -> Result<Self, String> {
         let text = |error: DriverError| error.to_string();
         let handle = comm.handle() as ncclComm_t;
         let ranks = comm.ranks();
@@ -287,7 +274,6 @@ impl Candidate {
         if asked != ncclSuccess {
             return Err(format!("NCCL does not tell rank and device ({asked})"));
         }
-        let driver = Driver::get()?;
         let device = Device::describe(driver, ordinal).map_err(text)?;
         let mut context: CUcontext = ptr::null_mut();
         // SAFETY: the out pointer is ours; released when the communicator is closed.
@@ -333,6 +319,7 @@ impl Candidate {
             hellos: Vec::new(),
             sharing: Sharing::Descriptor,
             refusal: None,
+            failed: false,
             listener,
             functions: None,
             scratch: None,
@@ -569,7 +556,11 @@ impl Candidate {
         );
         if let Some(refusal) = self.refusal {
             log::info!("{line}: all-reduces are forwarded: {} (rank {})", refusal.reason.text(), refusal.rank);
-            self.comm.set_forward(refusal.reason);
+            if self.failed {
+                self.comm.poison()
+            } else {
+                self.comm.set_forward(refusal.reason)
+            }
             self.give_back();
             return;
         }
@@ -610,6 +601,10 @@ impl Candidate {
             target,
             order,
             abort_word,
+            launches: Cell::new(0),
+            captured_launches: Cell::new(0),
+            first_epoch: config.first_epoch.0,
+            sharing: self.sharing,
             scratch,
             peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
         });

@@ -1,15 +1,17 @@
 //! One communicator as this library knows it.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::size_of_val;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::order::Order;
-use crate::gpu::context::with_context;
+use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
-use crate::gpu::memory::{AbortWord, PeerScratch, Scratch};
-use crate::gpu::{CUcontext, CUdevice};
+use crate::gpu::memory::{AbortWord, PeerScratch, Scratch, Sharing};
+use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
 use crate::launch::Target;
-use crate::layout::LANES;
+use crate::layout::{EPOCH_OFFSET, LANES, MAX_BLOCKS};
 use crate::route::{Plan, REASONS, Reason};
 
 /// How far a communicator has come.
@@ -30,6 +32,9 @@ const FAST: u8 = 1;
 const POISONED: u8 = 2;
 const FORWARD: u8 = 3; // and up: the reason's number is added
 
+/// A handle that no communicator has.
+const HIDDEN: usize = 1;
+
 /// Some communicator of this process was poisoned. Applications poll for errors; this makes the answer cheap.
 static EVER_POISONED: AtomicBool = AtomicBool::new(false);
 
@@ -48,13 +53,25 @@ pub struct Comm {
     /// Ranks, once asked; 0 before.
     ranks: AtomicUsize,
     fast: UnsafeCell<Option<Fast>>,
-    /// Its abort word is raised and stays so.
+    /// It was aborted or revoked: its abort word is raised, or will be.
     aborted: AtomicBool,
+    /// A thread is in a call on it. NCCL allows an abort from another thread meanwhile, which must wait with taking things away.
+    busy: AtomicBool,
+}
+
+/// While it lives, what the communicator owns is not taken away.
+pub struct Busy(&'static Comm);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
 }
 
 // SAFETY: `fast` is written while the status is not Fast and read while it is; the status is stored with release and loaded
-// with acquire. Its cells are used by the one thread at a time that NCCL allows in calls on a communicator. Closing takes
-// the communicator out of the table first, and NCCL does not allow other calls on a handle that is being destroyed.
+// with acquire. Its cells are used by the one thread at a time that NCCL allows in calls on a communicator; that thread is
+// `busy`. It is taken out by a destroy, during which NCCL allows no other call, or after an abort, when nobody is busy and
+// nobody can become so.
 unsafe impl Sync for Comm {}
 // SAFETY: driver handles may be used from any thread.
 unsafe impl Send for Comm {}
@@ -76,6 +93,14 @@ pub struct Fast {
     pub order: [Order; LANES],
     /// Stops the kernels.
     pub abort_word: AbortWord,
+    /// Launches enqueued in the eager lane.
+    pub launches: Cell<u64>,
+    /// Launches enqueued in the captured lane; replays are not counted.
+    pub captured_launches: Cell<u64>,
+    /// The epoch of the first launch of a lane.
+    pub first_epoch: u32,
+    /// How scratch is shared.
+    pub sharing: Sharing,
     /// Own scratch.
     pub scratch: Scratch,
     /// The peers' scratch as mapped here.
@@ -91,6 +116,7 @@ impl Comm {
             ranks: AtomicUsize::new(0),
             fast: UnsafeCell::new(None),
             aborted: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
         }
     }
 
@@ -106,6 +132,11 @@ impl Comm {
         self.ranks.store(0, Ordering::Relaxed);
         self.aborted.store(false, Ordering::Relaxed);
         self.handle.store(handle, Ordering::Release);
+    }
+
+    /// Takes the handle off the slot, which nevertheless is not free: the handle may be another communicator's soon.
+    pub fn hide(&self) {
+        self.handle.store(HIDDEN, Ordering::Release);
     }
 
     /// Marks the slot free for another handle. The caller holds the table's lock and has taken what was in it.
@@ -177,39 +208,170 @@ impl Comm {
         unsafe { (*self.fast.get()).take() }
     }
 
-    /// Stops its kernels wherever they spin.
+    /// Begins a call on it. None: it was aborted.
+    #[inline]
+    pub fn enter(&'static self) -> Option<Busy> {
+        // Either the abort sees that we are busy, or we see that it was aborted.
+        self.busy.swap(true, Ordering::SeqCst);
+        let busy = Busy(self);
+        (!self.is_aborted()).then_some(busy)
+    }
+
+    /// Whether it was aborted or revoked.
+    #[inline]
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::SeqCst)
+    }
+
+    /// Stops its kernels wherever they spin, and lets no further one begin.
     pub fn raise_abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
         if let Some(fast) = self.fast() {
-            self.aborted.store(true, Ordering::Relaxed);
             fast.abort_word.raise();
+            self.poison();
         }
+    }
+
+    /// Waits until nobody is in a call on it. False: somebody still is after `limit`.
+    pub fn await_calls(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.busy.load(Ordering::SeqCst) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        true
     }
 }
 
+/// The epoch `launches` launches after `first`. See kernels/device/epoch.h: after the largest comes 2.
+fn epoch_after(first: u32, launches: u64) -> u32 {
+    const CYCLE: u64 = u32::MAX as u64 - 1;
+    let ahead = u64::from(first) + launches;
+    if ahead <= u64::from(u32::MAX) { ahead as u32 } else { ((ahead - 2) % CYCLE + 2) as u32 }
+}
+
 impl Fast {
-    /// Waits for the work of this communicator and gives everything back. Memory that a captured graph may still use stays.
-    pub fn close(self) -> DriverResult<()> {
+    /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`.
+    ///
+    /// It waits for nothing else, since other work on the GPU may be waiting for what this thread does next: it looks at the
+    /// epoch words, which the blocks of a launch write when they are done with scratch.
+    pub fn await_idle(&self, limit: Option<Duration>) -> DriverResult<bool> {
+        let expected = epoch_after(self.first_epoch, self.launches.get());
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let _relaxed = RelaxedCapture::enter();
+        with_context(self.driver, self.context, || {
+            let stream = OwnStream::new(self.driver)?;
+            loop {
+                if self.read_epochs(&stream)?.iter().all(|epoch| *epoch == expected) {
+                    return Ok(true);
+                }
+                if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                    return Ok(false);
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        })?
+    }
+
+    fn read_epochs(&self, stream: &OwnStream) -> DriverResult<[u32; MAX_BLOCKS as usize]> {
+        let mut epochs = [0; MAX_BLOCKS as usize];
+        let words = self.scratch.address + EPOCH_OFFSET as CUdeviceptr;
+        // SAFETY: within our scratch; the array lives until the stream is synchronised.
+        unsafe {
+            self.driver.check(
+                "cuMemcpyDtoHAsync",
+                (self.driver.memcpy_dtoh_async)(epochs.as_mut_ptr().cast(), words, size_of_val(&epochs), stream.0),
+            )?;
+            self.driver.check("cuStreamSynchronize", (self.driver.stream_synchronize)(stream.0))?;
+        }
+        Ok(epochs)
+    }
+
+    /// Waits for the work of this communicator, at most `limit`, and gives everything back. Memory that a captured graph may still
+    /// use, or that is still in use after `limit`, stays.
+    pub fn close(self, limit: Option<Duration>) -> DriverResult<()> {
         let driver = self.driver;
         let context = self.context;
         let device = self.device;
-        let captured = self.order.iter().any(Order::was_captured);
-        with_context(driver, context, || {
-            // SAFETY: the context is current.
-            driver.check("cuCtxSynchronize", unsafe { (driver.ctx_synchronize)() })?;
-            for order in self.order {
-                order.free(driver)?;
+        let idle = self.await_idle(limit)?;
+        if !idle {
+            log::warn!("an aborted communicator still has work on the GPU: its scratch memory stays allocated");
+        }
+        // A peer's kernel may write into plain memory after an abort; a mapping of its own keeps a VMM allocation alive for it.
+        let aborted_and_shared = limit.is_some() && self.sharing == Sharing::LegacyIpc;
+        let stays = !idle || aborted_and_shared || self.order.iter().any(Order::was_captured);
+        let _relaxed = RelaxedCapture::enter();
+        let mut outcome = Ok(());
+        let mut note = |step: DriverResult<()>| {
+            if outcome.is_ok() {
+                outcome = step;
             }
-            if captured {
-                // A graph may be replayed after the communicator is gone, as far as memory goes.
-                return Ok(());
-            }
-            for peer in self.peers {
-                peer.close(driver)?;
-            }
-            self.scratch.free(driver)?;
-            self.abort_word.free(driver)
-        })??;
+        };
+        note(
+            with_context(driver, context, || {
+                let mut inner = Ok(());
+                let mut keep = |step: DriverResult<()>| {
+                    if inner.is_ok() {
+                        inner = step;
+                    }
+                };
+                for order in self.order {
+                    keep(order.free(driver));
+                }
+                if !stays {
+                    for peer in self.peers {
+                        keep(peer.close(driver));
+                    }
+                    keep(self.scratch.free(driver));
+                    keep(self.abort_word.free(driver));
+                }
+                inner
+            })
+            .and_then(|inner| inner),
+        );
         // SAFETY: retained at setup.
-        driver.check("cuDevicePrimaryCtxRelease", unsafe { (driver.primary_ctx_release)(device) })
+        let released = unsafe { (driver.primary_ctx_release)(device) };
+        note(driver.check("cuDevicePrimaryCtxRelease", released));
+        outcome
+    }
+}
+
+/// A stream for one purpose.
+struct OwnStream(CUstream, &'static Driver);
+
+impl OwnStream {
+    fn new(driver: &'static Driver) -> DriverResult<Self> {
+        const NON_BLOCKING: u32 = 1;
+        let mut stream: CUstream = std::ptr::null_mut();
+        // SAFETY: the out pointer is ours.
+        driver.check("cuStreamCreate", unsafe { (driver.stream_create)(&mut stream, NON_BLOCKING) })?;
+        Ok(Self(stream, driver))
+    }
+}
+
+impl Drop for OwnStream {
+    fn drop(&mut self) {
+        // SAFETY: created in `new`; its context is current where it lives.
+        unsafe { (self.1.stream_destroy)(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_counted_as_the_device_counts_them() {
+        let device = |epoch: u32| if epoch == u32::MAX { 2 } else { epoch + 1 };
+        for first in [1, 2, 1000, u32::MAX - 3, u32::MAX] {
+            let mut epoch = first;
+            for launches in 0..10 {
+                assert_eq!(epoch_after(first, launches), epoch);
+                epoch = device(epoch);
+            }
+        }
+        assert_eq!(epoch_after(5, u64::from(u32::MAX) - 1), 5);
     }
 }

@@ -76,6 +76,12 @@ pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
     Some(free)
 }
 
+/// Forgets a handle, but not yet its slot.
+pub fn hide(comm: &'static Comm) {
+    let _change = CHANGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    comm.hide();
+}
+
 /// Forgets a handle. The slot is used again.
 pub fn remove(comm: &'static Comm) {
     let _change = CHANGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

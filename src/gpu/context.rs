@@ -1,4 +1,4 @@
-//! The caller's current context is left as it was.
+//! The caller's current context and capture mode are left as they were.
 
 use std::ptr;
 
@@ -19,4 +19,33 @@ pub(crate) fn with_context<T>(driver: &Driver, context: CUcontext, work: impl Fn
     // SAFETY: pops what was pushed above; `work` leaves the stack as it found it.
     driver.check("cuCtxPopCurrent", unsafe { (driver.ctx_pop_current)(&mut current) })?;
     Ok(result)
+}
+
+/// While it lives, this thread may allocate although another stream is captured: what we do is not part of any capture.
+pub struct RelaxedCapture {
+    driver: Option<&'static Driver>,
+    before: i32,
+}
+
+impl RelaxedCapture {
+    /// Until it is dropped.
+    pub fn enter() -> Self {
+        const RELAXED: i32 = 2;
+        let mut mode = RELAXED;
+        let driver = Driver::get().ok();
+        if let Some(driver) = driver {
+            // SAFETY: swaps the mode of this thread with the one in the variable.
+            unsafe { (driver.thread_exchange_stream_capture_mode)(&mut mode) };
+        }
+        Self { driver, before: mode }
+    }
+}
+
+impl Drop for RelaxedCapture {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver {
+            // SAFETY: as above.
+            unsafe { (driver.thread_exchange_stream_capture_mode)(&mut self.before) };
+        }
+    }
 }

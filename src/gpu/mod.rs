@@ -16,8 +16,9 @@ pub use cudarc::driver::sys::{
     CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUlaunchConfig as LaunchConfig, CUstream,
 };
 
-/// The attributes of every launch: it may begin before the launch ahead of it in the stream has ended. Our kernels wait for that
-/// end themselves, and kernels that do not know of this see no difference.
+/// The attributes of a launch that may begin before the launch ahead of it in the stream has ended. Our kernels wait for that
+/// end themselves. A kernel behind ours that is launched without this attribute starts when ours has ended, as ever; one that
+/// is launched with it has to wait by itself, behind ours as behind any other.
 #[inline]
 pub fn launch_attributes() -> [CUlaunchAttribute; 1] {
     [CUlaunchAttribute {
