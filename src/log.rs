@@ -7,8 +7,7 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -67,18 +66,24 @@ pub fn start(config: &Config) {
 
 /// `host:pid:tid [device]`, as NCCL begins its lines.
 fn prefix() -> String {
-    // SAFETY: gettid has no arguments and cannot fail.
-    let thread = unsafe { libc::gettid() };
-    format!("{}:{}:{thread} [{}]", host(), std::process::id(), DEVICE.get())
+    format!("{}:{}:{} [{}]", host(), std::process::id(), thread(), DEVICE.get())
+}
+
+/// The kernel's number of this thread; that of the process where /proc is not there.
+fn thread() -> String {
+    // The link is "PID/task/TID".
+    let link = std::fs::read_link("/proc/thread-self").ok();
+    let thread = link.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    thread.unwrap_or_else(|| std::process::id().to_string())
 }
 
 /// The name of this host without its domain.
 fn host() -> String {
-    let mut name = [0_u8; 256];
-    // SAFETY: the buffer is as long as said, less one for a zero that gethostname may leave out.
-    let failed = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0;
-    let end = name.iter().position(|byte| matches!(byte, 0 | b'.')).unwrap_or(name.len());
-    if failed || end == 0 { "unknown".to_owned() } else { String::from_utf8_lossy(&name[..end]).into_owned() }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim().split('.').next() {
+        None | Some("") => "unknown".to_owned(),
+        Some(host) => host.to_owned(),
+    }
 }
 
 /// DIME_DEBUG_FILE with `%h` and `%p` filled in. `%%` is a percent sign, any other pair stays as it is.
@@ -117,10 +122,8 @@ impl Write for Sink {
         match &mut self.file {
             Some(file) => file.write(line),
             None => {
-                // Not std's stdout: its lock could be held for good in a child of fork.
-                // SAFETY: never dropped, so the descriptor is not closed.
-                let stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) });
-                (&*stdout).write(line)
+                // Not through std's stdout: its lock could be held for good in a child of fork.
+                File::from(io::stdout().as_fd().try_clone_to_owned()?).write(line)
             }
         }
     }

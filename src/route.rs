@@ -6,6 +6,9 @@
 //! Capability ("can it") is kept apart from preference ("should it"): [`Kernel::carries`] and [`capacity_bytes`] say what a kernel
 //! can do; the tables say what was measured to be best, and may be wrong without harm.
 
+mod tables;
+
+use self::tables::{forced_row, row_for, threshold_bytes};
 use crate::layout::{DATA_BYTES, LL_BYTES, MAX_BLOCKS, MAX_RANKS, MAX_STAGES};
 
 /// Most bytes of a message that can be a reason to set up a communicator, whatever the settings: a number that cannot differ
@@ -261,112 +264,6 @@ pub struct Choice {
     pub piece_bytes: usize,
 }
 
-/// How a size is served: the best that was measured.
-struct Row {
-    up_to_bytes: usize,
-    kernel: Kernel,
-    blocks: u32,
-    threads: u32,
-    tile_log2: u8,
-    stages: u8,
-}
-
-const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile: u32, stages: u8) -> Row {
-    Row { up_to_bytes, kernel, blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
-}
-
-const KIB: usize = 1 << 10;
-const MIB: usize = 1 << 20;
-
-// Sources: docs/performance.md, "The search behind the tables". Grids stay at 64 blocks where more gain less than a tenth, so that
-// two of our kernels and one of NCCL's fit on an H200 together.
-
-/// 2 ranks, float types: H200, search of 2026-11-21.
-const FLOAT_2: &[Row] = &[
-    row(512, Kernel::OneShotLl, 1, 256, 64, 1),
-    row(2 * KIB, Kernel::OneShotSentinel, 4, 128, 32, 1),
-    row(16 * KIB, Kernel::OneShotSentinel, 8, 256, 128, 1),
-    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
-    row(64 * KIB, Kernel::OneShotSentinel, 32, 256, 128, 1),
-    row(128 * KIB, Kernel::OneShotSentinel, 64, 256, 128, 1),
-    row(256 * KIB, Kernel::OneShotSentinel, 64, 512, 256, 1),
-    row(512 * KIB, Kernel::OneShotSentinel, 64, 512, 512, 1),
-    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
-    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
-];
-
-/// 3 and 4 ranks, float types: H200, search of 2026-11-21 with 4 ranks.
-const FLOAT_4: &[Row] = &[
-    row(1024, Kernel::OneShotLl, 4, 128, 32, 1),
-    row(4 * KIB, Kernel::OneShotLl, 8, 256, 64, 1),
-    row(8 * KIB, Kernel::OneShotLl, 32, 128, 32, 1),
-    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
-    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
-    row(64 * KIB, Kernel::OneShotSentinel, 64, 128, 64, 1),
-    row(128 * KIB, Kernel::TwoShotSentinel, 64, 128, 32, 1),
-    row(256 * KIB, Kernel::TwoShotSentinel, 64, 256, 64, 1),
-    row(512 * KIB, Kernel::TwoShotSentinel, 64, 512, 128, 1),
-    row(MIB, Kernel::TwoShotSentinel, 64, 512, 256, 1),
-    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
-    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
-];
-
-/// 5 to 8 ranks, float types: from the 4-rank search, with the one-shot kernels ending earlier.
-const FLOAT_8: &[Row] = &[
-    row(1024, Kernel::OneShotLl, 4, 256, 32, 1),
-    row(4 * KIB, Kernel::OneShotLl, 16, 256, 32, 1),
-    row(8 * KIB, Kernel::OneShotLl, 32, 256, 32, 1),
-    row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
-    row(32 * KIB, Kernel::OneShotSentinel, 64, 256, 32, 1),
-    row(128 * KIB, Kernel::TwoShotSentinel, 64, 128, 32, 1),
-    row(256 * KIB, Kernel::TwoShotSentinel, 64, 256, 32, 1),
-    row(512 * KIB, Kernel::TwoShotSentinel, 64, 512, 64, 1),
-    row(MIB, Kernel::TwoShotSentinel, 64, 512, 128, 1),
-    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 256, 1),
-    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
-];
-
-/// 2 ranks, integers.
-const INTEGER_2: &[Row] = &[
-    row(1024, Kernel::OneShotLl, 2, 128, 64, 1),
-    row(4 * KIB, Kernel::OneShotLl, 4, 256, 128, 1),
-    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
-    row(32 * KIB, Kernel::OneShotLl, 32, 256, 128, 1),
-    row(128 * KIB, Kernel::OneShotLl, 64, 256, 128, 1),
-    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
-    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
-];
-
-/// 3 to 8 ranks, integers.
-const INTEGER_N: &[Row] = &[
-    row(1024, Kernel::OneShotLl, 4, 256, 32, 1),
-    row(4 * KIB, Kernel::OneShotLl, 16, 256, 32, 1),
-    row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
-    row(32 * KIB, Kernel::TwoShotLl, 32, 256, 32, 1),
-    row(128 * KIB, Kernel::TwoShotLl, 64, 256, 64, 1),
-    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
-    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
-];
-
-/// Above these, NCCL was measured to be as fast or faster, or the memory for one launch ends.
-const fn table_threshold_bytes(float: bool, ranks: usize) -> usize {
-    match (float, ranks) {
-        (true, _) => 16 * MIB,
-        (false, 2) => 8 * MIB,
-        (false, _) => 4 * MIB,
-    }
-}
-
-const fn table(float: bool, ranks: usize) -> &'static [Row] {
-    match (float, ranks) {
-        (true, 2) => FLOAT_2,
-        (true, 3 | 4) => FLOAT_4,
-        (true, _) => FLOAT_8,
-        (false, 2) => INTEGER_2,
-        (false, _) => INTEGER_N,
-    }
-}
-
 /// Most bytes that one launch of `kernel` can carry among `ranks` ranks: what its slots hold.
 pub const fn capacity_bytes(kernel: Kernel, ranks: usize) -> usize {
     const SLOT_BYTES: usize = 16;
@@ -423,7 +320,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
         (Some(bytes), _) => bytes,
         // A kernel that is forced takes whatever it can carry.
         (None, Some(_)) => SETUP_LIMIT_BYTES,
-        (None, None) => table_threshold_bytes(datatype.is_float(), plan.ranks),
+        (None, None) => threshold_bytes(datatype.is_float(), plan.ranks),
     };
     if bytes > threshold.min(SETUP_LIMIT_BYTES) {
         return Err(Reason::TooLarge);
@@ -432,10 +329,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
         return Err(Reason::Fp8Arch);
     }
     let row = match plan.forced {
-        None => {
-            let table = table(datatype.is_float(), plan.ranks);
-            table.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&table[table.len() - 1])
-        }
+        None => row_for(datatype.is_float(), plan.ranks, bytes),
         Some(kernel) if kernel.carries(datatype) => forced_row(kernel, bytes),
         Some(_) => return Err(Reason::ForcedKernel),
     };
@@ -470,25 +364,6 @@ const fn blocks_per_multiprocessor(datatype: DataType, op: i32, threads: u32) ->
 /// Whether kernels are compiled for this type and operation alone.
 pub const fn is_specialised(datatype: DataType, op: i32) -> bool {
     op == 0 && matches!(datatype, DataType::Float16 | DataType::Float32 | DataType::Bfloat16)
-}
-
-fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
-    const fn rows(kernel: Kernel) -> [Row; 3] {
-        [
-            row(16 * KIB, kernel, 32, 256, 32, 1),
-            row(MIB, kernel, 64, 256, 64, 1),
-            row(usize::MAX, kernel, 128, 512, 512, 1),
-        ]
-    }
-    const ROWS: [[Row; 3]; KERNELS.len()] = [
-        rows(Kernel::OneShotLl),
-        rows(Kernel::OneShotSentinel),
-        rows(Kernel::TwoShotLl),
-        rows(Kernel::TwoShotSentinel),
-        rows(Kernel::TwoShotBulk),
-    ];
-    let rows = &ROWS[kernel as usize];
-    rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
 }
 
 /// Bytes of each launch of a message of `bytes` bytes: pieces of about equal size, none above `choice.piece_bytes`, cut at
@@ -541,7 +416,7 @@ mod tests {
                         let bytes = ((1_isize << shift) + delta).max(1) as usize;
                         let count = bytes.div_ceil(datatype.bytes());
                         let Ok(choice) = choose(&plan(ranks), count, datatype as i32, 0) else {
-                            assert!(count * datatype.bytes() > table_threshold_bytes(datatype.is_float(), ranks));
+                            assert!(count * datatype.bytes() > threshold_bytes(datatype.is_float(), ranks));
                             continue;
                         };
                         assert!(choice.kernel.carries(datatype));
@@ -606,7 +481,7 @@ mod tests {
                     let room = 132 * blocks_per_multiprocessor(datatype, op, choice.threads);
                     assert!(2 * choice.blocks <= room);
                     assert!(!choice.hand_over || 4 * choice.blocks <= room);
-                    assert!(choice.hand_over || count * datatype.bytes() > 128 * KIB, "small ones start early");
+                    assert!(choice.hand_over || count * datatype.bytes() > 128 << 10, "small ones start early");
                 }
             }
         }

@@ -1,0 +1,136 @@
+//! The tables of preference: which kernel serves a size best, and with how many blocks and threads. They may be wrong without
+//! harm; what a kernel can do is decided elsewhere.
+
+use super::{KERNELS, Kernel};
+
+/// How a size is served: the best that was measured.
+pub(super) struct Row {
+    pub(super) up_to_bytes: usize,
+    pub(super) kernel: Kernel,
+    pub(super) blocks: u32,
+    pub(super) threads: u32,
+    pub(super) tile_log2: u8,
+    pub(super) stages: u8,
+}
+
+const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile: u32, stages: u8) -> Row {
+    Row { up_to_bytes, kernel, blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+// Sources: docs/performance.md, "The search behind the tables". Grids stay at 64 blocks where more gain less than a tenth, so that
+// two of our kernels and one of NCCL's fit on an H200 together.
+
+/// 2 ranks, float types: H200, search of 2026-11-21.
+const FLOAT_2: &[Row] = &[
+    row(512, Kernel::OneShotLl, 1, 256, 64, 1),
+    row(2 * KIB, Kernel::OneShotSentinel, 4, 128, 32, 1),
+    row(16 * KIB, Kernel::OneShotSentinel, 8, 256, 128, 1),
+    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
+    row(64 * KIB, Kernel::OneShotSentinel, 32, 256, 128, 1),
+    row(128 * KIB, Kernel::OneShotSentinel, 64, 256, 128, 1),
+    row(256 * KIB, Kernel::OneShotSentinel, 64, 512, 256, 1),
+    row(512 * KIB, Kernel::OneShotSentinel, 64, 512, 512, 1),
+    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+];
+
+/// 3 and 4 ranks, float types: H200, search of 2026-11-21 with 4 ranks.
+const FLOAT_4: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 4, 128, 32, 1),
+    row(4 * KIB, Kernel::OneShotLl, 8, 256, 64, 1),
+    row(8 * KIB, Kernel::OneShotLl, 32, 128, 32, 1),
+    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
+    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
+    row(64 * KIB, Kernel::OneShotSentinel, 64, 128, 64, 1),
+    row(128 * KIB, Kernel::TwoShotSentinel, 64, 128, 32, 1),
+    row(256 * KIB, Kernel::TwoShotSentinel, 64, 256, 64, 1),
+    row(512 * KIB, Kernel::TwoShotSentinel, 64, 512, 128, 1),
+    row(MIB, Kernel::TwoShotSentinel, 64, 512, 256, 1),
+    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+];
+
+/// 5 to 8 ranks, float types: from the 4-rank search, with the one-shot kernels ending earlier.
+const FLOAT_8: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 4, 256, 32, 1),
+    row(4 * KIB, Kernel::OneShotLl, 16, 256, 32, 1),
+    row(8 * KIB, Kernel::OneShotLl, 32, 256, 32, 1),
+    row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
+    row(32 * KIB, Kernel::OneShotSentinel, 64, 256, 32, 1),
+    row(128 * KIB, Kernel::TwoShotSentinel, 64, 128, 32, 1),
+    row(256 * KIB, Kernel::TwoShotSentinel, 64, 256, 32, 1),
+    row(512 * KIB, Kernel::TwoShotSentinel, 64, 512, 64, 1),
+    row(MIB, Kernel::TwoShotSentinel, 64, 512, 128, 1),
+    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 256, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+];
+
+/// 2 ranks, integers.
+const INTEGER_2: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 2, 128, 64, 1),
+    row(4 * KIB, Kernel::OneShotLl, 4, 256, 128, 1),
+    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
+    row(32 * KIB, Kernel::OneShotLl, 32, 256, 128, 1),
+    row(128 * KIB, Kernel::OneShotLl, 64, 256, 128, 1),
+    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
+    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
+];
+
+/// 3 to 8 ranks, integers.
+const INTEGER_N: &[Row] = &[
+    row(1024, Kernel::OneShotLl, 4, 256, 32, 1),
+    row(4 * KIB, Kernel::OneShotLl, 16, 256, 32, 1),
+    row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
+    row(32 * KIB, Kernel::TwoShotLl, 32, 256, 32, 1),
+    row(128 * KIB, Kernel::TwoShotLl, 64, 256, 64, 1),
+    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
+    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
+];
+
+/// Above these, NCCL was measured to be as fast or faster, or the memory for one launch ends.
+pub(super) const fn threshold_bytes(float: bool, ranks: usize) -> usize {
+    match (float, ranks) {
+        (true, _) => 16 * MIB,
+        (false, 2) => 8 * MIB,
+        (false, _) => 4 * MIB,
+    }
+}
+
+const fn table(float: bool, ranks: usize) -> &'static [Row] {
+    match (float, ranks) {
+        (true, 2) => FLOAT_2,
+        (true, 3 | 4) => FLOAT_4,
+        (true, _) => FLOAT_8,
+        (false, 2) => INTEGER_2,
+        (false, _) => INTEGER_N,
+    }
+}
+
+/// How a kernel that is forced serves a size.
+pub(super) fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
+    const fn rows(kernel: Kernel) -> [Row; 3] {
+        [
+            row(16 * KIB, kernel, 32, 256, 32, 1),
+            row(MIB, kernel, 64, 256, 64, 1),
+            row(usize::MAX, kernel, 128, 512, 512, 1),
+        ]
+    }
+    const ROWS: [[Row; 3]; KERNELS.len()] = [
+        rows(Kernel::OneShotLl),
+        rows(Kernel::OneShotSentinel),
+        rows(Kernel::TwoShotLl),
+        rows(Kernel::TwoShotSentinel),
+        rows(Kernel::TwoShotBulk),
+    ];
+    let rows = &ROWS[kernel as usize];
+    rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
+}
+
+/// How a message of this many bytes is served.
+pub(super) fn row_for(float: bool, ranks: usize, bytes: usize) -> &'static Row {
+    let table = table(float, ranks);
+    table.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&table[table.len() - 1])
+}
