@@ -31,7 +31,12 @@ pub extern "C" fn dimeVersionNumber() -> c_int {
     NUMBER
 }
 
-/// Says what an all-reduce of this shape does on this communicator: "fast: KERNEL ..." or "forward: REASON".
+/// Says what an all-reduce of this shape does on this communicator, in a line that begins with one of
+///
+/// - "fast: KERNEL with up to N blocks of M threads"
+/// - "forward: REASON"
+/// - "undecided: the first all-reduce sets the communicator up"
+/// - "failed: an earlier operation failed; abort the communicator"
 ///
 /// Writes one line without a line break to `text`, cut to `text_bytes` bytes with the final zero. Returns
 /// ncclInvalidArgument when `comm` or `text` is NULL or `text_bytes` is 0.

@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
-//! - A call that is ours takes no lock, allocates nothing and asks the driver one question: whether the stream is captured.
+//! - A call that is ours takes no lock and allocates nothing. It asks the driver two things that it cannot know otherwise, which
+//!   context is current and whether the stream is captured, and makes one launch.
 //! - After the first fast operation nothing is quietly forwarded: a failure poisons the communicator.
 
 pub mod exchange;
@@ -496,6 +497,7 @@ pub unsafe fn explain(
     op: ncclRedOp_t,
 ) -> Result<String, ncclResult_t> {
     let forward = |reason: Reason| format!("forward: {}", reason.text());
+    let failed = || "failed: an earlier operation failed; abort the communicator".to_owned();
     let mut ranks = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
     let counted = unsafe { real::ncclCommCount(handle, &mut ranks) };
@@ -512,9 +514,9 @@ pub unsafe fn explain(
                 choice.threads
             ),
             Some(Err(reason)) => forward(reason),
-            None => "forward: the communicator failed".to_owned(),
+            None => failed(),
         },
-        Some((_, Status::Poisoned)) => "failed: an earlier operation failed; abort the communicator".to_owned(),
+        Some((_, Status::Poisoned)) => failed(),
         Some((_, Status::Forward(reason))) => forward(reason),
         None | Some((_, Status::New)) => match route::may_need_setup(ranks, count, datatype, op) {
             Ok(()) => "undecided: the first all-reduce sets the communicator up".to_owned(),
