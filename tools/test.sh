@@ -50,10 +50,16 @@ step "lint forward-only" cargo clippy --quiet --locked --package dime --lib --fe
 step "documentation" make --no-print-directory docs
 step "build the tests" cargo test --quiet --locked --workspace --no-default-features --no-run
 step "NCCL releases" finish nccl "$nccl"
-step "tests" cargo test --quiet --locked --workspace --no-default-features --no-fail-fast
+# Not the examples in comments: there are none.
+run_tests() {
+    cargo test --quiet --locked --workspace --no-default-features --no-fail-fast --lib --bins --tests 2>&1 | tee "$logs/tests.log"
+}
+step "tests" run_tests
 step "cargo-deny" finish cargo-deny "$deny"
 deny_folder="$(tail -n 1 "$logs/cargo-deny.log")"
 # Advisories would need the advisory database from the network at each run.
 step "dependencies" env PATH="$deny_folder:$PATH" cargo deny --workspace --locked check bans licenses sources
 
 echo "== all passed in $((SECONDS - started)) s"
+# One line for all test programs together.
+awk '/^test result:/ { passed += $4; failed += $6 } END { print passed " passed, " failed " failed" }' "$logs/tests.log"
