@@ -105,6 +105,11 @@ fn expanded(pattern: &Path) -> PathBuf {
     OsString::from_vec(path).into()
 }
 
+/// Standard output, not through std's handle: its lock could be held for good in a child of fork.
+fn standard_output() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
 /// Where lines go: a file, opened at the first line, or standard output.
 struct Sink {
     path: Option<PathBuf>,
@@ -116,15 +121,22 @@ impl Write for Sink {
         if self.file.is_none()
             && let Some(path) = self.path.take()
         {
-            // A file that cannot be opened must not cost the lines: they go to standard output.
-            self.file = OpenOptions::new().create(true).append(true).open(path).ok();
+            // A file that cannot be opened must not cost the lines: they go to standard output, behind one that says why.
+            match OpenOptions::new().create(true).append(true).open(&path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) => {
+                    let why = format!(
+                        "{} DIME WARN DIME_DEBUG_FILE: {} cannot be opened ({error}); the log goes to standard output\n",
+                        prefix(),
+                        path.display()
+                    );
+                    standard_output()?.write_all(why.as_bytes())?;
+                }
+            }
         }
         match &mut self.file {
             Some(file) => file.write(line),
-            None => {
-                // Not through std's stdout: its lock could be held for good in a child of fork.
-                File::from(io::stdout().as_fd().try_clone_to_owned()?).write(line)
-            }
+            None => standard_output()?.write(line),
         }
     }
 

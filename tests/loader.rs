@@ -7,7 +7,7 @@ mod support;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use support::places::{build_linked_report, build_report, fake_nccl, other_library};
+use support::places::{build_linked_report, build_report, build_report_with_runpath, fake_nccl, other_library};
 use support::{Cc, Outcome, Program, dime_lib, install_as_libnccl, test_file, tool, work_dir};
 
 /// What every way must end in: our library answers, with the fake's release, and says nothing.
@@ -30,6 +30,16 @@ fn preloaded_it_answers_a_program_that_is_linked_with_another_nccl() {
     let outcome = Program::new(&program).env("LD_PRELOAD", dime_lib()).env("DIME_NCCL_LIB", &real).succeeds();
     assert_dime_answers(&outcome, &real, "22707");
     assert_eq!(Path::new(outcome.value("answered-by")), dime_lib());
+}
+
+#[test]
+fn preloaded_it_finds_the_nccl_that_only_the_run_path_of_the_program_names() {
+    let dir = work_dir("loader/run-path");
+    let linked = fake_nccl(dir.join("linked"), "2.18.3");
+    for program in [build_linked_report(&dir, &linked), build_report_with_runpath(&dir, &linked)] {
+        let outcome = Program::new(&program).env("LD_PRELOAD", dime_lib()).succeeds();
+        assert_dime_answers(&outcome, &linked, "21803");
+    }
 }
 
 #[test]

@@ -142,7 +142,11 @@ fn outcome_or_search() -> Option<&'static Outcome> {
 
 /// Tries all places in order. The second part says where it was found.
 fn search(config: &Config) -> (Outcome, String) {
-    let surroundings = Surroundings::of_this_process(config.nccl_lib.clone(), mapped::libraries());
+    let surroundings = Surroundings::of_this_process(
+        config.nccl_lib.clone(),
+        mapped::libraries(),
+        mapped::run_paths_to(c"libnccl.so.2"),
+    );
     let mut searched = "no NCCL library was found, so no call can succeed. Searched:".to_owned();
     for place in places(&surroundings) {
         let mut refusals = Vec::new();

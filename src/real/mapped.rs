@@ -50,6 +50,78 @@ pub(super) fn libraries() -> Vec<PathBuf> {
     paths
 }
 
+/// The run paths (DT_RPATH, DT_RUNPATH) of the program and the libraries that ask the loader for `library`, in the order of the
+/// objects, with $ORIGIN filled in. When this library is preloaded under that name the loader looks no further, so the real one
+/// may be known from nowhere else.
+pub(super) fn run_paths_to(library: &CStr) -> Vec<PathBuf> {
+    struct Search<'a> {
+        library: &'a CStr,
+        folders: Vec<PathBuf>,
+    }
+    unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
+        // SAFETY: dl_iterate_phdr passes a valid info and hands through the search given below.
+        let (info, search) = unsafe { (&*info, &mut *search.cast::<Search>()) };
+        // SAFETY: the name of a mapped object, or null.
+        let name = if info.dlpi_name.is_null() { PathBuf::new() } else { unsafe { path_of(info.dlpi_name) } };
+        // The program has no name here; the vdso has one that is no path, and nothing of interest.
+        let path = if name.as_os_str().is_empty() { PathBuf::from("/proc/self/exe") } else { name };
+        if path.is_absolute() {
+            let origin = std::fs::canonicalize(&path).ok().and_then(|path| path.parent().map(PathBuf::from));
+            // SAFETY: the object is mapped while it is iterated over.
+            let texts = unsafe { run_paths_of(info, search.library) };
+            for folder in texts.iter().flat_map(|text| text.split(|byte| *byte == b':')).filter(|part| !part.is_empty())
+            {
+                let folder = String::from_utf8_lossy(folder).into_owned();
+                let origin = origin.as_deref().map(|origin| origin.to_string_lossy().into_owned()).unwrap_or_default();
+                search.folders.push(folder.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin).into());
+            }
+        }
+        0
+    }
+
+    let mut search = Search { library, folders: Vec::new() };
+    // SAFETY: `add` gets the search as what it is, and does not keep it.
+    unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut search).cast()) };
+    search.folders
+}
+
+/// The run paths of one object, if it needs `library`.
+///
+/// # Safety
+/// The object stays mapped during the call.
+unsafe fn run_paths_of(info: &libc::dl_phdr_info, library: &CStr) -> Vec<Vec<u8>> {
+    const DT_NEEDED: i64 = 1;
+    const DT_STRTAB: i64 = 5;
+    const DT_RPATH: i64 = 15;
+    const DT_RUNPATH: i64 = 29;
+    #[repr(C)]
+    struct Dynamic {
+        tag: i64,
+        value: u64,
+    }
+    // SAFETY: the loader gives as many headers as it says; a dynamic section ends with tag 0, and its string offsets lie in its
+    // string table.
+    unsafe {
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+        let Some(header) = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC) else { return Vec::new() };
+        let mut entry = (info.dlpi_addr + header.p_vaddr) as *const Dynamic;
+        let mut entries = Vec::new();
+        while (*entry).tag != 0 {
+            entries.push(((*entry).tag, (*entry).value));
+            entry = entry.add(1);
+        }
+        let Some((_, table)) = entries.iter().find(|(tag, _)| *tag == DT_STRTAB) else { return Vec::new() };
+        // The loader may have left the address as it is in the file.
+        let table = if *table < info.dlpi_addr { info.dlpi_addr + table } else { *table };
+        let text = |offset: u64| CStr::from_ptr((table + offset) as *const c_char);
+        if !entries.iter().any(|(tag, offset)| *tag == DT_NEEDED && text(*offset) == library) {
+            return Vec::new();
+        }
+        let run_paths = entries.iter().filter(|(tag, _)| matches!(*tag, DT_RPATH | DT_RUNPATH));
+        run_paths.map(|(_, offset)| text(*offset).to_bytes().to_vec()).collect()
+    }
+}
+
 /// # Safety
 /// `name` is a C string.
 unsafe fn path_of(name: *const c_char) -> PathBuf {

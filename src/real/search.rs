@@ -30,6 +30,8 @@ pub struct Surroundings {
     pub configured: Option<PathBuf>,
     /// Libraries mapped into the process, without this one.
     pub mapped: Vec<PathBuf>,
+    /// Run paths of the program and of libraries that need NCCL.
+    pub run_paths: Vec<PathBuf>,
     /// LD_LIBRARY_PATH.
     pub library_path: Option<OsString>,
     /// VIRTUAL_ENV.
@@ -53,11 +55,12 @@ pub struct Place {
 
 impl Surroundings {
     /// Looks at the process as it is now.
-    pub fn of_this_process(configured: Option<PathBuf>, mapped: Vec<PathBuf>) -> Self {
+    pub fn of_this_process(configured: Option<PathBuf>, mapped: Vec<PathBuf>, run_paths: Vec<PathBuf>) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             configured,
             mapped,
+            run_paths,
             library_path: variable("LD_LIBRARY_PATH"),
             virtual_env: variable("VIRTUAL_ENV").map(PathBuf::from),
             conda_prefix: variable("CONDA_PREFIX").map(PathBuf::from),
@@ -94,6 +97,14 @@ pub fn places(surroundings: &Surroundings) -> Vec<Place> {
         if !folder.as_os_str().is_empty() {
             places.push(Place { what: format!("LD_LIBRARY_PATH {}", folder.display()), files: nccl_files_in(&folder) });
         }
+    }
+
+    let run_paths = distinct(surroundings.run_paths.iter().cloned());
+    if !run_paths.is_empty() {
+        places.push(Place {
+            what: format!("run paths of what needs NCCL here ({})", listed(&run_paths)),
+            files: run_paths.iter().flat_map(|folder| nccl_files_in(folder)).collect(),
+        });
     }
 
     for (name, prefix) in [("VIRTUAL_ENV", &surroundings.virtual_env), ("CONDA_PREFIX", &surroundings.conda_prefix)] {
@@ -307,6 +318,7 @@ mod tests {
         let mapped = library("mapped/libnccl.so.2");
         let beside = library("torch-env/site-packages/nvidia/nccl/lib/libnccl.so.2");
         let on_path = library("on-path/libnccl.so.2");
+        let on_run_path = library("run-path/libnccl.so.2");
         let of_venv = library("venv/lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2");
         let of_conda = library("conda/lib/libnccl.so.2");
         let of_program = library("usr/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
@@ -316,13 +328,17 @@ mod tests {
         let surroundings = Surroundings {
             configured: None,
             mapped: vec![folder.0.join("torch-env/site-packages/torch/lib/libtorch_cuda.so"), mapped.clone()],
+            run_paths: vec![folder.0.join("nowhere"), folder.0.join("run-path")],
             library_path: Some(format!(":{}", folder.0.join("on-path").display()).into()),
             virtual_env: Some(folder.0.join("venv")),
             conda_prefix: Some(folder.0.join("conda")),
             programs: vec![folder.0.join("usr/bin/python3")],
             loader_configuration: configuration,
         };
-        assert_eq!(found(&folder, &surroundings), [mapped, beside, on_path, of_venv, of_conda, of_program, of_loader]);
+        assert_eq!(
+            found(&folder, &surroundings),
+            [mapped, beside, on_path, on_run_path, of_venv, of_conda, of_program, of_loader]
+        );
     }
 
     #[test]

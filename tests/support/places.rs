@@ -26,11 +26,19 @@ pub fn build_report(directory: &Path) -> PathBuf {
 
 /// tests/c/report.c linked with a libnccl.so.2, which it finds again by DT_RPATH, as the libraries of torch do.
 pub fn build_linked_report(directory: &Path, library: &Path) -> PathBuf {
+    link_report(library, "-Wl,--disable-new-dtags").build(directory.join("linked-report"))
+}
+
+/// The same with DT_RUNPATH, which the loader looks at after LD_LIBRARY_PATH.
+pub fn build_report_with_runpath(directory: &Path, library: &Path) -> PathBuf {
+    link_report(library, "-Wl,--enable-new-dtags").build(directory.join("runpath-report"))
+}
+
+fn link_report(library: &Path, tags: &str) -> Cc {
     Cc::c()
-        .args(["-DLINKED", "-Wl,--no-as-needed", "-Wl,--disable-new-dtags"])
+        .args(["-DLINKED", "-Wl,--no-as-needed", tags])
         .arg(test_file("c/report.c"))
         .arg(library)
         .arg(format!("-Wl,-rpath,{}", library.parent().expect("a library has a directory").display()))
         .args(["-pthread", "-ldl"])
-        .build(directory.join("linked-report"))
 }
