@@ -1,5 +1,5 @@
 // What the host and the kernels must agree on, byte for byte: the scratch layout, the arguments of
-// a launch, the numbers of types, operations and kernels. src/gpu/layout.rs mirrors this file and
+// a launch, the numbers of types, operations and kernels. src/layout.rs mirrors this file and
 // a unit test there compares the two.
 //
 // Scratch is one allocation a rank, written by its peers ("inbox"). It holds DIME_LANES lanes, one

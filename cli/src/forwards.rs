@@ -1,4 +1,4 @@
-//! `dime forwards`: shows each reason to hand a call to the real NCCL in a run of its own.
+//! `dime forwards`: shows reasons to hand a call to the real NCCL, in a run each.
 //!
 //! Each scenario sets up what makes a call ineligible, prints the line dimeExplain writes, and checks the result. One
 //! scenario is eligible, to show that the others are forwarded for their own reason.

@@ -51,7 +51,7 @@ enum Command {
     Soak(soak::Options),
     /// Create, use and destroy communicators many times, and compare memory, descriptors and mappings
     Leak(leak::Options),
-    /// Show each reason to forward a call in a run, and check that the forwarded result is right
+    /// Show reasons to forward a call, in a run each, and check that the forwarded result is right
     Forwards(forwards::Options),
     /// Print the GPUs of this machine
     Devices(devices::Options),

@@ -8,8 +8,9 @@
 //! Invariants:
 //! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
 //! - A call that is ours takes no lock and allocates nothing. It asks the driver two things that it cannot know otherwise, which
-//!   context is current and whether the stream is captured, and makes one launch.
-//! - After the first fast operation nothing is quietly forwarded: a failure poisons the communicator.
+//!   context is current and whether the stream is captured, and makes one launch (a message larger than its slots: a few).
+//! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
+//!   is an error of that call.
 
 pub mod exchange;
 pub mod group;

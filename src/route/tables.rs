@@ -20,7 +20,7 @@ const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-// Sources: docs/performance.md, "The search behind the tables". Grids stay at 64 blocks where more gain less than a tenth, so that
+// Sources: docs/performance.md, "The search behind the tables". Grids stay at 64 blocks up to 2 MiB, so that
 // two of our kernels and one of NCCL's fit on an H200 together.
 
 /// 2 ranks, float types: H200, search of 2026-11-21.
@@ -90,7 +90,7 @@ const INTEGER_N: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
 ];
 
-/// Above these, NCCL was measured to be as fast or faster, or the memory for one launch ends.
+/// Above these a call goes to NCCL. They are the largest sizes that were measured to be faster here with room to spare.
 pub(super) const fn threshold_bytes(float: bool, ranks: usize) -> usize {
     match (float, ranks) {
         (true, _) => 16 * MIB,
