@@ -3,6 +3,7 @@
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
 # make gpu-test    tests that need at least two GPUs
 # make bench       latency of libdime.so and of the real NCCL on the GPUs here
+# make search      the search behind the routing tables, on GPUS GPUs
 # make headers     writes include/ and docs/configuration.md again; make check-headers fails when that would change them
 # make docs        the documentation of the Rust code, in target/doc
 #
@@ -15,7 +16,7 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda demo test gpu-test bench headers check-headers docs clean
+.PHONY: build packages cuda demo test gpu-test bench search headers check-headers docs clean
 
 # Two invocations: in one, cargo would give the tool the exports of libdime.so, and it would interpose itself.
 build: packages cuda
@@ -40,6 +41,12 @@ gpu-test: build
 
 bench: build
 	tests/gpu/run_bench.sh
+
+# GPUS=8 SEARCH_ARGUMENTS="0 256 8388608" narrow it down.
+GPUS ?= 2
+search: cuda
+	PATH="$$PATH:$(CURDIR)/target/cuda/nvidia/cu13/bin" nvcc -arch=native -std=c++20 -O3 -Ltarget/cuda/nvidia/cu13/lib -o target/search perf/search.cu
+	target/search $(GPUS) $(SEARCH_ARGUMENTS)
 
 headers:
 	cargo run --quiet --locked --package dime-headers -- write

@@ -1,0 +1,277 @@
+// The search behind src/route/tables.rs: times every kernel with many grids, block sizes and tiles, and prints the best of each.
+//
+// Build and run (make search does both):
+//   nvcc -arch=native -std=c++20 -O3 -o target/search perf/search.cu && target/search GPUS [FIRST_GPU] [BYTES_FROM BYTES_TO]
+//
+// One process, a thread for each GPU; bf16 sum, out of place; a CUDA graph of 50 launches (16 from 4 MiB on), 12 replays that
+// start together, the first 2 dropped, the median of each rank, the smallest of the ranks. Results are compared with the
+// exact sum of small integers; a configuration with a wrong one is not listed.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <barrier>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "../kernels/instances.cu"
+
+namespace {
+
+#define CHECK(call)                                                                                  \
+  do {                                                                                               \
+    cudaError_t error = (call);                                                                      \
+    if (error != cudaSuccess) {                                                                      \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, cudaGetErrorString(error));            \
+      std::_Exit(1);                                                                                 \
+    }                                                                                                \
+  } while (0)
+
+enum Kernel { ONE_SHOT_LL, ONE_SHOT_SENTINEL, TWO_SHOT_LL, TWO_SHOT_SENTINEL, TWO_SHOT_BULK, KERNELS };
+const char *const NAMES[KERNELS] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
+const size_t LARGEST_BYTES = 16u << 20;
+const int REPLAYS = 12, DROPPED = 2;
+
+struct Configuration {
+  size_t bytes;
+  int kernel, blocks, threads, tile_log2, stages;
+  double us;
+  long wrong;
+};
+
+struct Gpu {
+  char *scratch, *input, *output;
+  cudaStream_t stream;
+  std::vector<uint16_t> values;  // of the input
+  double us;
+};
+
+int ranks, first_gpu;
+std::vector<Gpu> gpus;
+std::vector<Configuration> configurations;
+unsigned *abort_word;
+std::mutex counting;
+
+const void *function(int kernel) {
+#define OF_RANKS(suffix)                                                                                           \
+  {                                                                                                                \
+    const void *const all[KERNELS] = {(const void *)dime_one_shot_ll_sum_bf16_##suffix,                            \
+                                      (const void *)dime_one_shot_sentinel_sum_bf16_##suffix,                      \
+                                      (const void *)dime_two_shot_ll_sum_bf16_##suffix,                            \
+                                      (const void *)dime_two_shot_sentinel_sum_bf16_##suffix,                      \
+                                      (const void *)dime_two_shot_bulk_sum_bf16_##suffix};                         \
+    return all[kernel];                                                                                            \
+  }
+  if (ranks == 2) OF_RANKS(2)
+  if (ranks == 4) OF_RANKS(4)
+  if (ranks == 8) OF_RANKS(8)
+  OF_RANKS(n)
+}
+
+bool is_two_shot(int kernel) { return kernel >= TWO_SHOT_LL; }
+bool is_ll(int kernel) { return kernel == ONE_SHOT_LL || kernel == TWO_SHOT_LL; }
+
+size_t packets(int kernel, size_t bytes) { return (bytes + (is_ll(kernel) ? 7 : 15)) / (is_ll(kernel) ? 8 : 16); }
+
+size_t chunk_packets(int kernel, size_t bytes) {
+  return is_two_shot(kernel) ? (packets(kernel, bytes) + ranks - 1) / ranks : packets(kernel, bytes);
+}
+
+bool fits(int kernel, size_t bytes) {
+  size_t slots = chunk_packets(kernel, bytes) * (ranks - 1) * (is_two_shot(kernel) ? 2 : 1);
+  return slots * 16 <= (is_ll(kernel) ? DIME_LL_BYTES : DIME_DATA_BYTES);
+}
+
+// What is worth a try: not every grid for every size.
+void list(size_t bytes, int kernel) {
+  for (int threads : {128, 256, 512})
+    for (int most_blocks : {16, 32, 48, 64, 96, 128}) {
+      if (kernel == TWO_SHOT_BULK) {
+        if (most_blocks >= 48 && threads >= 256)
+          for (int stages : {1, 2, 4}) configurations.push_back({bytes, kernel, most_blocks, threads, 0, stages, 0, 0});
+        continue;
+      }
+      for (int tile_log2 = 4; tile_log2 <= 9 && 1 << tile_log2 <= threads; ++tile_log2) {
+        size_t tiles = (chunk_packets(kernel, bytes) + (1u << tile_log2) - 1) >> tile_log2;
+        if (tiles > size_t(most_blocks) * 16) continue;
+        Configuration one = {bytes, kernel, int(std::min<size_t>(tiles, most_blocks)), threads, tile_log2, 1, 0, 0};
+        bool known = std::any_of(configurations.begin(), configurations.end(), [&](const Configuration &other) {
+          return other.bytes == bytes && other.kernel == kernel && other.blocks == one.blocks &&
+                 other.threads == threads && other.tile_log2 == tile_log2;
+        });
+        if (!known) configurations.push_back(one);
+      }
+    }
+}
+
+void launch(int rank, const Configuration &one) {
+  dime_args args = {};
+  args.input = uint64_t(gpus[rank].input);
+  args.output = uint64_t(gpus[rank].output);
+  args.bytes = one.bytes;
+  for (int peer = 0; peer < ranks; ++peer) args.inbox[peer] = uint64_t(gpus[peer].scratch);
+  args.abort_word = uint64_t(abort_word);
+  args.packets = uint32_t(packets(one.kernel, one.bytes));
+  args.chunk_packets = uint32_t(chunk_packets(one.kernel, one.bytes));
+  args.rank = uint8_t(rank);
+  args.ranks = uint8_t(ranks);
+  args.type = DIME_BFLOAT16;
+  args.op = DIME_SUM;
+  args.tile_log2 = uint8_t(one.tile_log2);
+  args.stages = uint8_t(one.stages);
+  args.hand_over = one.blocks <= 66;  // as src/route.rs decides for 132 multiprocessors
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = one.blocks;
+  config.blockDim = one.threads;
+  config.stream = gpus[rank].stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  void *parameters[] = {&args};
+  CHECK(cudaLaunchKernelExC(&config, function(one.kernel), parameters));
+}
+
+float as_float(uint16_t bf16) {
+  uint32_t bits = uint32_t(bf16) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+long count_wrong(int rank, const Configuration &one) {
+  std::vector<uint16_t> result(one.bytes / 2);
+  CHECK(cudaMemcpy(result.data(), gpus[rank].output, one.bytes, cudaMemcpyDeviceToHost));
+  const size_t step = result.size() > 100000 ? 97 : 1;
+  long wrong = 0;
+  for (size_t i = 0; i < result.size(); i += step) {
+    float sum = 0;
+    for (const Gpu &gpu : gpus) sum += as_float(gpu.values[i]);
+    wrong += as_float(result[i]) != sum;
+  }
+  return wrong;
+}
+
+void work(int rank, std::barrier<> &together) {
+  CHECK(cudaSetDevice(first_gpu + rank));
+  Gpu &gpu = gpus[rank];
+  cudaEvent_t begin, end;
+  CHECK(cudaEventCreate(&begin));
+  CHECK(cudaEventCreate(&end));
+  for (Configuration &one : configurations) {
+    const int operations = one.bytes >= (4u << 20) ? 16 : 50;
+    CHECK(cudaMemsetAsync(gpu.output, 0xee, one.bytes, gpu.stream));
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    CHECK(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < operations; ++i) launch(rank, one);
+    CHECK(cudaStreamEndCapture(gpu.stream, &graph));
+    CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    CHECK(cudaGraphUpload(executable, gpu.stream));
+    CHECK(cudaStreamSynchronize(gpu.stream));
+    std::vector<float> times;
+    for (int replay = 0; replay < REPLAYS; ++replay) {
+      together.arrive_and_wait();
+      CHECK(cudaEventRecord(begin, gpu.stream));
+      CHECK(cudaGraphLaunch(executable, gpu.stream));
+      CHECK(cudaEventRecord(end, gpu.stream));
+      CHECK(cudaStreamSynchronize(gpu.stream));
+      float ms;
+      CHECK(cudaEventElapsedTime(&ms, begin, end));
+      if (replay >= DROPPED) times.push_back(ms * 1000 / operations);
+    }
+    std::sort(times.begin(), times.end());
+    gpu.us = times[times.size() / 2];
+    const long wrong = count_wrong(rank, one);
+    {
+      std::lock_guard<std::mutex> lock(counting);
+      one.wrong += wrong;
+    }
+    CHECK(cudaGraphExecDestroy(executable));
+    CHECK(cudaGraphDestroy(graph));
+    together.arrive_and_wait();
+    if (rank == 0) {
+      one.us = gpu.us;
+      for (const Gpu &other : gpus) one.us = std::min(one.us, other.us);
+    }
+    together.arrive_and_wait();
+  }
+}
+
+void prepare(int rank) {
+  Gpu &gpu = gpus[rank];
+  CHECK(cudaSetDevice(first_gpu + rank));
+  for (int peer = 0; peer < ranks; ++peer)
+    if (peer != rank) CHECK(cudaDeviceEnablePeerAccess(first_gpu + peer, 0));
+  CHECK(cudaMalloc(&gpu.scratch, DIME_LANE_BYTES));
+  CHECK(cudaMemset(gpu.scratch, 0xff, DIME_LANE_BYTES));
+  for (int parity = 0; parity < DIME_PARITIES; ++parity)
+    CHECK(cudaMemset(gpu.scratch + size_t(parity) * DIME_PARITY_BYTES + DIME_LL_OFFSET, 0, DIME_PARITY_BYTES - DIME_LL_OFFSET));
+  const std::vector<uint32_t> epochs(DIME_MAX_BLOCKS, 1);
+  CHECK(cudaMemcpy(gpu.scratch + DIME_EPOCH_OFFSET, epochs.data(), 4 * epochs.size(), cudaMemcpyHostToDevice));
+  CHECK(cudaMalloc(&gpu.input, LARGEST_BYTES));
+  CHECK(cudaMalloc(&gpu.output, LARGEST_BYTES));
+  uint32_t seed = 12345u + 77777u * uint32_t(rank);
+  gpu.values.resize(LARGEST_BYTES / 2);
+  for (uint16_t &value : gpu.values) {
+    seed = seed * 1664525u + 1013904223u;
+    const float number = float(int((seed >> 20) % 33) - 16);
+    uint32_t bits;
+    std::memcpy(&bits, &number, 4);
+    value = uint16_t(bits >> 16);
+  }
+  CHECK(cudaMemcpy(gpu.input, gpu.values.data(), LARGEST_BYTES, cudaMemcpyHostToDevice));
+  CHECK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
+  CHECK(cudaDeviceSynchronize());
+  for (int kernel = 0; kernel < KERNELS; ++kernel) {
+    cudaFuncAttributes attributes;
+    CHECK(cudaFuncGetAttributes(&attributes, function(kernel)));  // loads it
+  }
+}
+
+}  // namespace
+
+int main(int count, char **words) {
+  if (count < 2 || (ranks = std::atoi(words[1])) < 2 || ranks > DIME_MAX_RANKS) {
+    std::fprintf(stderr, "usage: %s GPUS (2 to 8) [FIRST_GPU] [BYTES_FROM BYTES_TO]\n", words[0]);
+    return 2;
+  }
+  first_gpu = count > 2 ? std::atoi(words[2]) : 0;
+  const size_t from = count > 3 ? std::strtoull(words[3], nullptr, 10) : 256;
+  const size_t to = std::min<size_t>(count > 4 ? std::strtoull(words[4], nullptr, 10) : 8u << 20, LARGEST_BYTES);
+  gpus.resize(ranks);
+  for (int rank = 0; rank < ranks; ++rank) prepare(rank);
+  CHECK(cudaHostAlloc(&abort_word, 4, cudaHostAllocPortable | cudaHostAllocMapped));
+  *abort_word = 0;
+  for (size_t bytes = from; bytes <= to; bytes *= 2)
+    for (int kernel = 0; kernel < KERNELS; ++kernel)
+      if (fits(kernel, bytes)) list(bytes, kernel);
+
+  std::barrier<> together(ranks);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) threads.emplace_back([&, rank] { work(rank, together); });
+  for (std::thread &thread : threads) thread.join();
+
+  long wrong = 0;
+  std::printf("gpus bytes kernel blocks threads tile stages us\n");
+  std::stable_sort(configurations.begin(), configurations.end(), [](const Configuration &a, const Configuration &b) {
+    return a.bytes != b.bytes ? a.bytes < b.bytes : a.kernel != b.kernel ? a.kernel < b.kernel : a.us < b.us;
+  });
+  int shown = 0;
+  for (size_t i = 0; i < configurations.size(); ++i) {
+    const Configuration &one = configurations[i];
+    if (i == 0 || one.bytes != configurations[i - 1].bytes || one.kernel != configurations[i - 1].kernel) shown = 0;
+    if (one.wrong != 0) {
+      ++wrong;
+    } else if (shown++ < 5) {
+      std::printf("%d %zu %s %d %d %d %d %.3f\n", ranks, one.bytes, NAMES[one.kernel], one.blocks, one.threads,
+                  1 << one.tile_log2, one.stages, one.us);
+    }
+  }
+  std::printf("%zu configurations, %ld with wrong results\n", configurations.size(), wrong);
+  return wrong != 0;
+}
