@@ -80,6 +80,9 @@ pub fn is_for_nccl(handle: ncclComm_t) -> bool {
 pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
     // A call from within NCCL belongs to one that is under way; a child of fork has no CUDA; NULL is NCCL's to refuse.
     if real::thread::is_inside_nccl() || call.comm.is_null() || real::is_forked_child() {
+        if real::is_forked_child() {
+            stats::count_forward(Reason::Forked);
+        }
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     }

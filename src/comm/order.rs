@@ -63,11 +63,6 @@ impl Order {
         driver.check("cuEventRecord", unsafe { (driver.event_record)(self.event, stream) })
     }
 
-    /// Whether an operation was captured.
-    pub fn was_captured(&self) -> bool {
-        matches!(self.last.get(), Some((capture, _)) if capture != 0)
-    }
-
     /// Gives the event back.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
         // SAFETY: created in `new`.

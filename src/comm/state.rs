@@ -301,7 +301,7 @@ impl Fast {
         }
         // A peer's kernel may write into plain memory after an abort; a mapping of its own keeps a VMM allocation alive for it.
         let aborted_and_shared = limit.is_some() && self.sharing == Sharing::LegacyIpc;
-        let stays = !idle || aborted_and_shared || self.order.iter().any(Order::was_captured);
+        let stays = !idle || aborted_and_shared || self.captured_launches.get() != 0;
         let _relaxed = RelaxedCapture::enter();
         let mut outcome = Ok(());
         let mut note = |step: DriverResult<()>| {

@@ -62,7 +62,6 @@ macro_rules! driver_functions {
 driver_functions! {
     init = "cuInit" (c_uint);
     get_error_string = "cuGetErrorString" (c_int, *mut *const c_char);
-    device_get = "cuDeviceGet" (*mut CUdevice, c_int);
     device_get_count = "cuDeviceGetCount" (*mut c_int);
     device_get_attribute = "cuDeviceGetAttribute" (*mut c_int, c_int, CUdevice);
     device_get_name = "cuDeviceGetName" (*mut c_char, c_int, CUdevice);
@@ -74,7 +73,6 @@ driver_functions! {
     ctx_get_current = "cuCtxGetCurrent" (*mut CUcontext);
     ctx_push_current = "cuCtxPushCurrent_v2" (CUcontext);
     ctx_pop_current = "cuCtxPopCurrent_v2" (*mut CUcontext);
-    ctx_synchronize = "cuCtxSynchronize" ();
     ctx_enable_peer_access = "cuCtxEnablePeerAccess" (CUcontext, c_uint);
     mem_alloc = "cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     mem_free = "cuMemFree_v2" (CUdeviceptr);
