@@ -8,9 +8,9 @@
 #include "allreduce/one_shot.h"
 #include "allreduce/two_shot.h"
 #include "allreduce/two_shot_bulk.h"
+#include "device/entry.h"
+#include "await.h"
 #include "setup.h"
-
-#define DIME_MAX_THREADS 512
 
 // `resident` is how many blocks of DIME_MAX_THREADS threads an SM must hold. Two, so that the next launch can take its place
 // while this one runs, caps a thread at 64 registers; the reduction that is decided at run time would spill at that.
@@ -18,7 +18,8 @@
   extern "C" __global__ void __launch_bounds__(DIME_MAX_THREADS, resident)                                    \
       name(const __grid_constant__ dime_args args) {                                                          \
     call(args);                                                                                               \
-  }
+  }                                                                                                           \
+  DIME_ENTRY_BOUNDED(name, resident)
 
 #define DIME_FOR_RANKS(suffix, reduction, ranks, resident)                                                    \
   DIME_KERNEL(dime_one_shot_ll_##suffix, resident, (dime::one_shot<dime::LlPacket, reduction, ranks>))        \

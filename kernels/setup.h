@@ -5,6 +5,7 @@
 #define DIME_KERNELS_SETUP_H
 
 #include "layout.h"
+#include "device/entry.h"
 #include "device/grid.h"
 #include "device/ordered.h"
 
@@ -17,20 +18,24 @@ DIME_DEVICE uint64_t dime_probe_pattern(uint32_t from, uint32_t to, uint64_t wor
 }
 
 extern "C" __global__ void dime_probe_write(uint64_t scratch, uint32_t from, uint32_t to, uint64_t salt) {
+  using namespace dime;
   const uint64_t words = DIME_SCRATCH_BYTES / DIME_PROBE_STRIDE;
-  for (uint64_t word = blockIdx.x * blockDim.x + threadIdx.x; word < words; word += gridDim.x * blockDim.x)
-    *reinterpret_cast<volatile uint64_t *>(scratch + word * DIME_PROBE_STRIDE + 8u * from) =
-        dime_probe_pattern(from, to, word, salt);
+  const uint64_t step = grid_blocks() * block_threads();
+  for (uint64_t word = block_index() * block_threads() + thread_index(); word < words; word += step)
+    store_plain(scratch + word * DIME_PROBE_STRIDE + 8u * from, dime_probe_pattern(from, to, word, salt));
 }
+DIME_ENTRY(dime_probe_write)
 
-// Adds the number of words that differ to *wrong.
+// Adds the number of words that differ to the 32-bit word at `wrong`.
 extern "C" __global__ void dime_probe_check(uint64_t scratch, uint32_t from, uint32_t to, uint64_t salt,
-                                            uint32_t *wrong) {
+                                            uint64_t wrong) {
+  using namespace dime;
   const uint64_t words = DIME_SCRATCH_BYTES / DIME_PROBE_STRIDE;
-  for (uint64_t word = blockIdx.x * blockDim.x + threadIdx.x; word < words; word += gridDim.x * blockDim.x)
-    if (*reinterpret_cast<volatile uint64_t *>(scratch + word * DIME_PROBE_STRIDE + 8u * from) !=
-        dime_probe_pattern(from, to, word, salt))
-      atomicAdd(wrong, 1u);
+  const uint64_t step = grid_blocks() * block_threads();
+  for (uint64_t word = block_index() * block_threads() + thread_index(); word < words; word += step)
+    if (load_plain<uint64_t>(scratch + word * DIME_PROBE_STRIDE + 8u * from) != dime_probe_pattern(from, to, word, salt))
+      add_relaxed_u32(wrong, 1u);
 }
+DIME_ENTRY(dime_probe_check)
 
 #endif

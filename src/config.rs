@@ -101,8 +101,10 @@ variables! {
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
 }
 
-/// Variables that begin with `DIME_` but speak to the build and the tests, not to the library.
+/// Variables that begin with `DIME_` but speak to the build and the tests, not to the library. The simulated node's all begin
+/// with [`OF_THE_SIMULATOR`].
 const NOT_OURS: &[&str] = &["DIME_CACHE_DIR", "DIME_CUDA_ARCHS"];
+const OF_THE_SIMULATOR: &str = "DIME_SIM_";
 
 /// How much is logged; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,7 +178,7 @@ impl Config {
                 level_of_nccl = level_by_nccl_name(&text);
                 continue;
             }
-            if !name.starts_with("DIME_") || NOT_OURS.contains(&name) {
+            if !name.starts_with("DIME_") || NOT_OURS.contains(&name) || name.starts_with(OF_THE_SIMULATOR) {
                 continue;
             }
             match config.set(name, &text) {

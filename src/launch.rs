@@ -10,7 +10,7 @@ use std::ptr;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::kernels::{Functions, Reduction};
 use crate::gpu::{CUstream, launch_attributes};
-use crate::layout::{Args, LANE_BYTES, MAX_RANKS};
+use crate::layout::{Args, LANE_BYTES, MAX_BLOCKS, MAX_RANKS};
 use crate::route::{self, Choice};
 
 /// What a launch needs of its communicator.
@@ -103,4 +103,29 @@ pub fn launch(
         launches.set(launches.get() + 1);
     }
     Ok(())
+}
+
+/// Has `stream` wait until the epoch words of `lane` hold `epoch`: until all launches before it are over.
+pub fn launch_await(driver: &Driver, target: &Target, lane: usize, epoch: u32, stream: CUstream) -> DriverResult<()> {
+    let mut inbox = target.scratch[usize::from(target.rank)] + (lane * LANE_BYTES) as u64;
+    let (mut epoch, mut abort_word) = (epoch, target.abort_word);
+    let mut parameters: [*mut c_void; 3] =
+        [(&raw mut inbox).cast(), (&raw mut epoch).cast(), (&raw mut abort_word).cast()];
+    let config = crate::gpu::LaunchConfig {
+        gridDimX: 1,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: MAX_BLOCKS,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 0,
+        hStream: stream,
+        attrs: ptr::null_mut(),
+        numAttrs: 0,
+    };
+    // SAFETY: the parameters have the types of the kernel in kernels/await.h; the driver copies them before it returns.
+    let code = unsafe {
+        (driver.launch_kernel_ex)(&config, target.functions.await_epoch, parameters.as_mut_ptr(), ptr::null_mut())
+    };
+    driver.check("cuLaunchKernelEx", code)
 }

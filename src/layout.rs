@@ -4,6 +4,10 @@
 pub const MAX_RANKS: usize = 8;
 /// Scratch lanes: 0 for eager calls, 1 for captured ones.
 pub const LANES: usize = 2;
+/// The lane of eager launches.
+pub const EAGER_LANE: usize = 0;
+/// The lane of captured launches: a graph may be replayed while an eager launch runs.
+pub const CAPTURED_LANE: usize = 1;
 /// Bytes of one parity of a lane.
 pub const PARITY_BYTES: usize = 16 << 20;
 /// Bytes of a parity for packets without flags.

@@ -1,9 +1,14 @@
-// Where a thread stands in its grid, the barrier of a block, and the hand-over between launches.
+// Where a thread stands in its grid, the barrier of a block, waiting politely, and the hand-over between launches.
+//
+// Compiled by another compiler than nvcc, the same functions come from the simulator (sim/gpu/device/grid.h).
 #ifndef DIME_KERNELS_DEVICE_GRID_H
 #define DIME_KERNELS_DEVICE_GRID_H
 
 #include "ordered.h"
 
+#ifndef __CUDACC__
+#include <sim/gpu/device/grid.h>
+#else
 namespace dime {
 
 DIME_DEVICE uint32_t thread_index() { return threadIdx.x; }
@@ -11,6 +16,13 @@ DIME_DEVICE uint32_t block_index() { return blockIdx.x; }
 DIME_DEVICE uint32_t block_threads() { return blockDim.x; }
 DIME_DEVICE uint32_t grid_blocks() { return gridDim.x; }
 DIME_DEVICE void block_barrier() { __syncthreads(); }
+
+// Called in every round of a spin loop. The hardware needs nothing; in the simulator other threads run.
+DIME_DEVICE void give_way() {}
+
+// How many rounds of a spin loop pass between two looks at the abort word, a power of two. It lies in host memory and costs about
+// a microsecond to read.
+const uint32_t ROUNDS_PER_LOOK = 1024;
 
 // Programmatic dependent launch. The wait returns when every earlier launch of the stream is over and
 // its writes are visible; nothing may be read before it. The hand-over lets the next launch take its
@@ -25,5 +37,6 @@ DIME_DEVICE void begin_launch(bool hand_over) {
 }
 
 }  // namespace dime
+#endif
 
 #endif

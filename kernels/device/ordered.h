@@ -3,18 +3,32 @@
 //
 // The PTX memory model treats a vector access as scalar accesses in no particular order, each whole
 // up to 64 bits. Nothing here relies on more: a protocol may trust a 64-bit word, never a pair.
+//
+// Compiled by another compiler than nvcc, the same functions come from the simulator
+// (sim/gpu/device/ordered.h), which can delay and reorder what the model lets be.
 #ifndef DIME_KERNELS_DEVICE_ORDERED_H
 #define DIME_KERNELS_DEVICE_ORDERED_H
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
 #define DIME_DEVICE __device__ __forceinline__
+#else
+#define DIME_DEVICE inline
+#endif
 
 namespace dime {
 
 struct Pair {
   uint64_t lo, hi;
 };
+
+}  // namespace dime
+
+#ifndef __CUDACC__
+#include <sim/gpu/device/ordered.h>
+#else
+namespace dime {
 
 // Relaxed, system scope: atomic by the 64-bit word and ordered with nothing.
 DIME_DEVICE void store_relaxed_sys(uint64_t address, Pair value) {
@@ -71,6 +85,12 @@ DIME_DEVICE void store_plain(uint64_t address, T value) {
   *reinterpret_cast<T *>(address) = value;
 }
 
+// Adds to a counter that only its own GPU touches. Relaxed.
+DIME_DEVICE void add_relaxed_u32(uint64_t address, uint32_t value) {
+  atomicAdd(reinterpret_cast<uint32_t *>(address), value);
+}
+
 }  // namespace dime
+#endif
 
 #endif

@@ -21,8 +21,8 @@ DIME_DEVICE double product_of(double a, double b) { return __dmul_rn(a, b); }
 
 // The larger and the smaller: a NaN loses against a number, and -0 is less than +0. The hardware has that for f32; the f64
 // functions of the CUDA headers leave the sign of a zero open.
-DIME_DEVICE float larger_of(float a, float b) { return fmaxf(a, b); }
-DIME_DEVICE float smaller_of(float a, float b) { return fminf(a, b); }
+DIME_DEVICE float larger_of(float a, float b) { return maximum(a, b); }
+DIME_DEVICE float smaller_of(float a, float b) { return minimum(a, b); }
 DIME_DEVICE bool is_negative(double a) { return __double_as_longlong(a) < 0; }
 DIME_DEVICE double larger_of(double a, double b) {
   return a < b || a != a || (a == b && is_negative(a)) ? b : a;

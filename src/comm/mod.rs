@@ -15,6 +15,7 @@
 pub mod exchange;
 pub mod group;
 pub mod hello;
+pub mod leftovers;
 pub mod order;
 pub mod setup;
 pub mod sockets;
@@ -30,10 +31,11 @@ use crate::api::abi::{
     ncclUnhandledCudaError,
 };
 use crate::error::Error;
-use crate::gpu::CUstream;
 use crate::gpu::context::with_context;
 use crate::gpu::driver::{DriverError, DriverResult};
+use crate::gpu::{CUgraph, CUstream};
 use crate::launch::{self, Operation};
+use crate::layout::{CAPTURED_LANE, EAGER_LANE};
 use crate::real;
 use crate::route::{self, Choice, Kernel, Reason};
 use crate::stats;
@@ -57,12 +59,12 @@ pub struct AllReduce {
     pub stream: cudaStream_t,
 }
 
-/// The capture that a stream is in, 0 for none.
-type Capture = u64;
-
-/// The eager lane of scratch, and the one for captured operations: a graph may be replayed while an eager call runs.
-const EAGER_LANE: usize = 0;
-const CAPTURED_LANE: usize = 1;
+/// The capture that a stream is in (0 for none), and the graph that it makes.
+#[derive(Clone, Copy)]
+struct Capture {
+    id: u64,
+    graph: CUgraph,
+}
 
 /// Whether an all-reduce on this communicator is known to be NCCL's; then it is counted. The shortest way for communicators
 /// that forward.
@@ -243,14 +245,17 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
     let before = (fast.launches.get(), fast.captured_launches.get());
     with_context(fast.driver, fast.context, || {
         let capture = capture_of(fast, stream)?;
-        let (lane, launches) = match capture {
+        let (lane, launches) = match capture.id {
             0 => (EAGER_LANE, &fast.launches),
-            _ => (CAPTURED_LANE, &fast.captured_launches),
+            id => {
+                fast.graphs.hold(fast.driver, id, capture.graph)?;
+                (CAPTURED_LANE, &fast.captured_launches)
+            }
         };
         let order = &fast.order[lane];
-        order.before(fast.driver, capture, stream)?;
+        order.before(fast.driver, capture.id, stream, || fast.await_launches_on(stream))?;
         launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches)?;
-        order.after(fast.driver, capture, stream)
+        order.after(fast.driver, stream)
     })
     .and_then(|inner| inner)
     .map_err(|error| Failure { error, begun: before != (fast.launches.get(), fast.captured_launches.get()) })?;
@@ -279,14 +284,14 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
     const INVALIDATED: i32 = 2;
     const CAPTURE_INVALIDATED: i32 = 901;
     let mut status = 0;
-    let mut capture = 0;
+    let mut capture = Capture { id: 0, graph: ptr::null_mut() };
     // SAFETY: out pointers are ours; those that may be null are.
     let code = unsafe {
         (fast.driver.stream_get_capture_info)(
             stream,
             &mut status,
-            &mut capture,
-            ptr::null_mut(),
+            &mut capture.id,
+            &mut capture.graph,
             ptr::null_mut(),
             ptr::null_mut(),
         )
@@ -295,7 +300,10 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
     if status == INVALIDATED {
         fast.driver.check("cuStreamGetCaptureInfo", CAPTURE_INVALIDATED)?;
     }
-    Ok(if status == ACTIVE { capture } else { 0 })
+    if status != ACTIVE {
+        capture.id = 0;
+    }
+    Ok(capture)
 }
 
 /// Issues calls that may be ours: sets up the communicators that are new, together, then launches or forwards each.
@@ -318,6 +326,7 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
     }
     let busy: Vec<_> = fresh.iter().filter_map(|comm| comm.enter()).collect();
     if !fresh.is_empty() && busy.len() == fresh.len() {
+        leftovers::sweep();
         setup::set_up(&fresh);
     }
     drop(busy);
@@ -425,6 +434,7 @@ pub fn destroy(handle: ncclComm_t) {
     let limit = comm.is_aborted().then_some(ABORT_LIMIT);
     give_back(comm, limit);
     table::remove(comm);
+    leftovers::sweep();
 }
 
 /// Before NCCL finalizes a communicator: waits for our work on it.

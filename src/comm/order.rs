@@ -1,9 +1,13 @@
 //! The order of a communicator's operations on the device, across streams.
 //!
-//! Operations on one stream are ordered by it. When an operation comes on another stream than the one before, it waits for an
-//! event. While a communicator is used from one stream only, no event is recorded: the first change of streams records one
-//! on the earlier stream, and from then on every operation records one behind itself, because an application may
-//! destroy a stream once it has enqueued its work.
+//! Operations on one stream are ordered by it. When an operation comes on another stream than the one before, it waits for it.
+//! While a communicator is used from one stream only, no event is recorded: it would cost a driver call and keep the next launch from
+//! starting early. At the first change of streams the earlier stream may be gone already, or in a capture, so it is not
+//! touched: a kernel on the new stream waits for the epoch words to say that the launches before are over. From then on every
+//! operation records an event behind itself.
+//!
+//! Streams are told apart by their ids: a handle can name another stream when its stream was destroyed, and the handle of the
+//! per-thread default stream names one for each thread.
 
 use std::cell::Cell;
 use std::ptr;
@@ -11,13 +15,30 @@ use std::ptr;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::{CUevent, CUstream};
 
+/// Where an operation was enqueued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// The capture that the stream was in, 0 for none.
+    capture: u64,
+    stream: CUstream,
+    stream_id: u64,
+}
+
+fn id_of(driver: &Driver, stream: CUstream) -> DriverResult<u64> {
+    let mut id = 0;
+    // SAFETY: a stream of the application; the out pointer is ours.
+    driver.check("cuStreamGetId", unsafe { (driver.stream_get_id)(stream, &mut id) })?;
+    Ok(id)
+}
+
 /// The order of one lane. Used by one thread at a time, as NCCL demands of a communicator.
 #[derive(Debug)]
 pub struct Order {
     event: CUevent,
-    /// The capture an operation belonged to, 0 for none, and its stream. None: no operation yet.
-    last: Cell<Option<(u64, CUstream)>>,
-    several_streams: Cell<bool>,
+    /// Of the last operation. None: none yet.
+    last: Cell<Option<Place>>,
+    /// Every operation records the event behind itself.
+    records: Cell<bool>,
 }
 
 impl Order {
@@ -27,32 +48,51 @@ impl Order {
         let mut event: CUevent = ptr::null_mut();
         // SAFETY: the out pointer is ours.
         driver.check("cuEventCreate", unsafe { (driver.event_create)(&mut event, DISABLE_TIMING) })?;
-        Ok(Self { event, last: Cell::new(None), several_streams: Cell::new(false) })
+        Ok(Self { event, last: Cell::new(None), records: Cell::new(false) })
     }
 
-    /// Call before an operation is enqueued on `stream`. `capture` is the capture that the stream is in, or 0.
+    /// Call before an operation is enqueued on `stream`. `capture` is the capture that the stream is in, or 0. `await_launches`
+    /// has `stream` wait until the launches of this lane are over; it is called for operations outside of captures only.
     #[inline]
-    pub fn before(&self, driver: &Driver, capture: u64, stream: CUstream) -> DriverResult<()> {
-        match self.last.get() {
-            Some(last) if last == (capture, stream) => Ok(()),
+    pub fn before(
+        &self,
+        driver: &Driver,
+        capture: u64,
+        stream: CUstream,
+        await_launches: impl FnOnce() -> DriverResult<()>,
+    ) -> DriverResult<()> {
+        let stream_id = id_of(driver, stream)?;
+        let place = Place { capture, stream, stream_id };
+        match self.last.replace(Some(place)) {
+            Some(last) if last.capture == capture && last.stream_id != stream_id => {
+                self.change(driver, last, stream, await_launches)
+            }
             // An event of another capture, or of none, cannot be waited for in this one. What a graph does when it is replayed
             // is ordered by the streams that it is launched on.
-            Some((last_capture, last_stream)) if last_capture == capture => self.wait(driver, last_stream, stream),
             _ => Ok(()),
         }
     }
 
     /// Call after an operation was enqueued on `stream`.
     #[inline]
-    pub fn after(&self, driver: &Driver, capture: u64, stream: CUstream) -> DriverResult<()> {
-        self.last.set(Some((capture, stream)));
-        if self.several_streams.get() { self.record(driver, stream) } else { Ok(()) }
+    pub fn after(&self, driver: &Driver, stream: CUstream) -> DriverResult<()> {
+        if self.records.get() { self.record(driver, stream) } else { Ok(()) }
     }
 
     #[cold]
-    fn wait(&self, driver: &Driver, last_stream: CUstream, stream: CUstream) -> DriverResult<()> {
-        if !self.several_streams.replace(true) {
-            self.record(driver, last_stream)?;
+    fn change(
+        &self,
+        driver: &Driver,
+        last: Place,
+        stream: CUstream,
+        await_launches: impl FnOnce() -> DriverResult<()>,
+    ) -> DriverResult<()> {
+        if !self.records.replace(true) {
+            if last.capture == 0 {
+                return await_launches();
+            }
+            // A stream cannot be destroyed while it is captured.
+            self.record(driver, last.stream)?;
         }
         // SAFETY: an event of ours and a stream of the application.
         driver.check("cuStreamWaitEvent", unsafe { (driver.stream_wait_event)(stream, self.event, 0) })

@@ -30,6 +30,7 @@ use crate::api::abi::{ncclComm_t, ncclSuccess};
 use crate::config::{Config, KernelChoice};
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverError, DriverResult};
+use crate::gpu::graphs::Graphs;
 use crate::gpu::kernels::{self, Functions};
 use crate::gpu::memory::{AbortWord, IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch, Sharing};
 use crate::gpu::topology::{self, Device, Link};
@@ -499,6 +500,7 @@ impl Candidate {
             abort_word,
             launches: Cell::new(0),
             captured_launches: Cell::new(0),
+            graphs: Graphs::default(),
             first_epoch: config.first_epoch.0,
             sharing: self.sharing,
             scratch,

@@ -5,13 +5,15 @@ use std::mem::size_of_val;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::leftovers::Leftovers;
 use super::order::Order;
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::graphs::Graphs;
 use crate::gpu::memory::{AbortWord, PeerScratch, Scratch, Sharing};
 use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
-use crate::launch::Target;
-use crate::layout::{EPOCH_OFFSET, LANES, MAX_BLOCKS};
+use crate::launch::{self, Target};
+use crate::layout::{EAGER_LANE, EPOCH_OFFSET, LANES, MAX_BLOCKS};
 use crate::route::{Plan, REASONS, Reason};
 
 /// How far a communicator has come.
@@ -97,6 +99,8 @@ pub struct Fast {
     pub launches: Cell<u64>,
     /// Launches enqueued in the captured lane; replays are not counted.
     pub captured_launches: Cell<u64>,
+    /// The graphs that hold them.
+    pub graphs: Graphs,
     /// The epoch of the first launch of a lane.
     pub first_epoch: u32,
     /// How scratch is shared.
@@ -253,12 +257,22 @@ fn epoch_after(first: u32, launches: u64) -> u32 {
 }
 
 impl Fast {
+    /// The epoch of the next eager launch.
+    fn next_epoch(&self) -> u32 {
+        epoch_after(self.first_epoch, self.launches.get())
+    }
+
+    /// Has `stream` wait for all that was enqueued eagerly.
+    pub fn await_launches_on(&self, stream: CUstream) -> DriverResult<()> {
+        launch::launch_await(self.driver, &self.target, EAGER_LANE, self.next_epoch(), stream)
+    }
+
     /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`.
     ///
     /// It waits for nothing else, since other work on the GPU may be waiting for what this thread does next: it looks at the
     /// epoch words, which the blocks of a launch write when they are done with scratch.
     pub fn await_idle(&self, limit: Option<Duration>) -> DriverResult<bool> {
-        let expected = epoch_after(self.first_epoch, self.launches.get());
+        let expected = self.next_epoch();
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
         with_context(self.driver, self.context, || {
@@ -289,52 +303,34 @@ impl Fast {
         Ok(epochs)
     }
 
-    /// Waits for the work of this communicator, at most `limit`, and gives everything back. Memory that a captured graph may still
-    /// use, or that is still in use after `limit`, stays.
+    /// Waits for the work of this communicator, at most `limit`, and gives everything back. What a captured graph may still use is
+    /// given back when that is gone; memory that is still in use after `limit` stays.
     pub fn close(self, limit: Option<Duration>) -> DriverResult<()> {
-        let driver = self.driver;
-        let context = self.context;
-        let device = self.device;
+        let (driver, context) = (self.driver, self.context);
         let idle = self.await_idle(limit)?;
         if !idle {
             log::warn!("an aborted communicator still has work on the GPU: its scratch memory stays allocated");
         }
         // A peer's kernel may write into plain memory after an abort; a mapping of its own keeps a VMM allocation alive for it.
         let aborted_and_shared = limit.is_some() && self.sharing == Sharing::LegacyIpc;
-        let stays = !idle || aborted_and_shared || self.captured_launches.get() != 0;
         let _relaxed = RelaxedCapture::enter();
-        let mut outcome = Ok(());
-        let mut note = |step: DriverResult<()>| {
-            if outcome.is_ok() {
-                outcome = step;
-            }
+        let freed = with_context(driver, context, || self.order.into_iter().try_for_each(|order| order.free(driver)))
+            .and_then(|inner| inner);
+        if !idle || aborted_and_shared {
+            // SAFETY: retained at setup.
+            let released = unsafe { (driver.primary_ctx_release)(self.device) };
+            return freed.and(driver.check("cuDevicePrimaryCtxRelease", released));
+        }
+        let left = Leftovers {
+            driver,
+            context,
+            device: self.device,
+            scratch: self.scratch,
+            peers: self.peers,
+            abort_word: self.abort_word,
+            graphs: self.graphs,
         };
-        note(
-            with_context(driver, context, || {
-                let mut inner = Ok(());
-                let mut keep = |step: DriverResult<()>| {
-                    if inner.is_ok() {
-                        inner = step;
-                    }
-                };
-                for order in self.order {
-                    keep(order.free(driver));
-                }
-                if !stays {
-                    for peer in self.peers {
-                        keep(peer.close(driver));
-                    }
-                    keep(self.scratch.free(driver));
-                    keep(self.abort_word.free(driver));
-                }
-                inner
-            })
-            .and_then(|inner| inner),
-        );
-        // SAFETY: retained at setup.
-        let released = unsafe { (driver.primary_ctx_release)(device) };
-        note(driver.check("cuDevicePrimaryCtxRelease", released));
-        outcome
+        freed.and(left.free_or_keep())
     }
 }
 

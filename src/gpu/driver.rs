@@ -4,8 +4,8 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 
 use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUipcMemHandle, CUlaunchConfig, CUmemAccessDesc,
-    CUmemAllocationProp, CUmemGenericAllocationHandle, CUmodule, CUstream, CUuuid,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUipcMemHandle, CUlaunchConfig, CUmemAccessDesc,
+    CUmemAllocationProp, CUmemGenericAllocationHandle, CUmodule, CUstream, CUuserObject, CUuuid,
 };
 use once_cell::sync::OnceCell;
 
@@ -100,9 +100,14 @@ driver_functions! {
     stream_destroy = "cuStreamDestroy_v2" (CUstream);
     stream_synchronize = "cuStreamSynchronize" (CUstream);
     stream_wait_event = "cuStreamWaitEvent" (CUstream, CUevent, c_uint);
+    stream_get_id = "cuStreamGetId" (CUstream, *mut u64);
     stream_get_capture_info = "cuStreamGetCaptureInfo_v2"
-        (CUstream, *mut c_int, *mut u64, *mut *mut c_void, *mut *mut c_void, *mut usize);
+        (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *mut c_void, *mut usize);
     thread_exchange_stream_capture_mode = "cuThreadExchangeStreamCaptureMode" (*mut c_int);
+    user_object_create = "cuUserObjectCreate"
+        (*mut CUuserObject, *mut c_void, unsafe extern "C" fn(*mut c_void), c_uint, c_uint);
+    user_object_release = "cuUserObjectRelease" (CUuserObject, c_uint);
+    graph_retain_user_object = "cuGraphRetainUserObject" (CUgraph, CUuserObject, c_uint, c_uint);
     event_create = "cuEventCreate" (*mut CUevent, c_uint);
     event_destroy = "cuEventDestroy_v2" (CUevent);
     event_record = "cuEventRecord" (CUevent, CUstream);

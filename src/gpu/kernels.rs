@@ -60,6 +60,8 @@ pub struct Functions {
     pub probe_write: CUfunction,
     /// Counts what of the pattern is wrong.
     pub probe_check: CUfunction,
+    /// Waits for the launches of a lane.
+    pub await_epoch: CUfunction,
 }
 
 impl Functions {
@@ -76,6 +78,7 @@ impl Functions {
             all_reduce: [[ptr::null_mut(); Reduction::ALL.len()]; KERNELS.len()],
             probe_write: load_function(driver, module, "dime_probe_write")?,
             probe_check: load_function(driver, module, "dime_probe_check")?,
+            await_epoch: load_function(driver, module, "dime_await_epoch")?,
         };
         for kernel in KERNELS {
             for reduction in Reduction::ALL {

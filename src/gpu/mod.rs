@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod driver;
+pub mod graphs;
 pub mod kernels;
 pub mod memory;
 pub mod topology;
@@ -13,7 +14,7 @@ pub mod topology;
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
 
 pub use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUlaunchConfig as LaunchConfig, CUstream,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUlaunchConfig as LaunchConfig, CUstream,
 };
 
 /// The attributes of a launch that may begin before the launch ahead of it in the stream has ended. Our kernels wait for that

@@ -1,0 +1,82 @@
+//! Memory of communicators that are gone, while graphs that were captured with them can still be replayed.
+//!
+//! The driver says when the last such graph is gone, but at a moment when nothing can be freed. So what is left over is freed by
+//! the next communicator that is set up or destroyed.
+
+use std::sync::{Mutex, MutexGuard};
+
+use crate::gpu::context::{RelaxedCapture, with_context};
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::graphs::Graphs;
+use crate::gpu::memory::{AbortWord, PeerScratch, Scratch};
+use crate::gpu::{CUcontext, CUdevice};
+
+/// What the kernels of a communicator use.
+#[derive(Debug)]
+pub struct Leftovers {
+    /// The opened driver.
+    pub driver: &'static Driver,
+    /// The primary context, retained.
+    pub context: CUcontext,
+    /// Its device.
+    pub device: CUdevice,
+    /// Own scratch.
+    pub scratch: Scratch,
+    /// The peers' scratch as mapped here.
+    pub peers: Vec<PeerScratch>,
+    /// Stops the kernels.
+    pub abort_word: AbortWord,
+    /// Who may still launch them.
+    pub graphs: Graphs,
+}
+
+// SAFETY: driver handles may be used from any thread; the cells of `graphs` are not touched any more.
+unsafe impl Send for Leftovers {}
+
+static KEPT: Mutex<Vec<Leftovers>> = Mutex::new(Vec::new());
+
+fn kept() -> MutexGuard<'static, Vec<Leftovers>> {
+    KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Leftovers {
+    /// Gives everything back now, or when the last graph is gone.
+    pub fn free_or_keep(self) -> DriverResult<()> {
+        if self.graphs.any_alive() {
+            kept().push(self);
+            return Ok(());
+        }
+        self.free()
+    }
+
+    fn free(self) -> DriverResult<()> {
+        let driver = self.driver;
+        let _relaxed = RelaxedCapture::enter();
+        let freed = with_context(driver, self.context, || {
+            // One that fails does not keep the others.
+            let mut steps: Vec<DriverResult<()>> = self.peers.into_iter().map(|peer| peer.close(driver)).collect();
+            steps.push(self.scratch.free(driver));
+            steps.push(self.abort_word.free(driver));
+            steps.into_iter().collect::<DriverResult<()>>()
+        })
+        .and_then(|inner| inner);
+        // SAFETY: retained at setup.
+        let released = unsafe { (driver.primary_ctx_release)(self.device) };
+        freed.and(driver.check("cuDevicePrimaryCtxRelease", released))
+    }
+}
+
+/// Frees what no graph needs any more.
+pub fn sweep() {
+    let free: Vec<Leftovers> = {
+        let mut kept = kept();
+        let (keep, free) = std::mem::take(&mut *kept).into_iter().partition(|left| left.graphs.any_alive());
+        *kept = keep;
+        free
+    };
+    for left in free {
+        if let Err(error) = left.free() {
+            log::warn!("not everything of a communicator that lived on in a graph could be given back: {error}");
+        }
+    }
+}

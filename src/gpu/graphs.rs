@@ -1,0 +1,62 @@
+//! Which graphs hold launches of a communicator: they may be replayed when the communicator is gone.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cudarc::driver::sys::{CUgraph, CUuserObject};
+
+use super::driver::{Driver, DriverResult};
+
+/// Counts the graphs that hold launches of one communicator. A graph counts until it and every executable made of it are gone, and
+/// nothing of them runs.
+#[derive(Debug, Default)]
+pub struct Graphs {
+    alive: Arc<AtomicUsize>,
+    /// The capture that was held last.
+    last: Cell<u64>,
+}
+
+impl Graphs {
+    /// Whether one could still be replayed.
+    pub fn any_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire) != 0
+    }
+
+    /// Counts `graph`, which is being made by the capture `capture`.
+    #[inline]
+    pub fn hold(&self, driver: &Driver, capture: u64, graph: CUgraph) -> DriverResult<()> {
+        if self.last.replace(capture) == capture { Ok(()) } else { self.hold_new(driver, graph) }
+    }
+
+    #[cold]
+    fn hold_new(&self, driver: &Driver, graph: CUgraph) -> DriverResult<()> {
+        const NO_DESTRUCTOR_SYNC: u32 = 1;
+        const MOVE: u32 = 1;
+        let counted = Arc::into_raw(Arc::clone(&self.alive)).cast_mut().cast::<c_void>();
+        self.alive.fetch_add(1, Ordering::AcqRel);
+        let mut object: CUuserObject = ptr::null_mut();
+        // SAFETY: the out pointer is ours; the driver calls `release` once with the pointer, when the last reference is gone.
+        let created = unsafe { (driver.user_object_create)(&mut object, counted, release, 1, NO_DESTRUCTOR_SYNC) };
+        if let Err(error) = driver.check("cuUserObjectCreate", created) {
+            // SAFETY: the driver does not know of it.
+            unsafe { release(counted) };
+            return Err(error);
+        }
+        // SAFETY: the graph is being captured, so it is alive; it takes over the one reference.
+        let retained = unsafe { (driver.graph_retain_user_object)(graph, object, 1, MOVE) };
+        driver.check("cuGraphRetainUserObject", retained).inspect_err(|_| {
+            // SAFETY: the reference is still ours; its destructor does the counting.
+            unsafe { (driver.user_object_release)(object, 1) };
+        })
+    }
+}
+
+/// Called by the driver, on a thread of its own, where no CUDA call is allowed.
+unsafe extern "C" fn release(counted: *mut c_void) {
+    // SAFETY: made by `hold_new` with `into_raw`, and given here once.
+    let alive = unsafe { Arc::from_raw(counted.cast::<AtomicUsize>()) };
+    alive.fetch_sub(1, Ordering::AcqRel);
+}
