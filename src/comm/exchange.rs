@@ -43,8 +43,10 @@ impl Channel {
         })?
     }
 
+    /// Our message, and zeros where those of all ranks are to come: what is there from before never passes for an answer.
     fn send(&self, hello: &Hello) -> DriverResult<()> {
-        let message = hello.encode();
+        let mut message = vec![0; HELLO_BYTES * (1 + self.ranks)];
+        message[..HELLO_BYTES].copy_from_slice(&hello.encode());
         with_context(self.driver, self.context, || {
             // SAFETY: the driver has read pageable memory when it returns.
             self.driver.check("cuMemcpyHtoDAsync", unsafe {
@@ -94,8 +96,8 @@ impl Channel {
         with_context(self.driver, self.context, || {
             // SAFETY: made in `open`; nothing runs on the stream any more.
             unsafe {
-                self.driver.check("cuMemFree", (self.driver.mem_free)(self.buffer))?;
-                self.driver.check("cuStreamDestroy", (self.driver.stream_destroy)(self.stream))
+                let freed = self.driver.check("cuMemFree", (self.driver.mem_free)(self.buffer));
+                freed.and(self.driver.check("cuStreamDestroy", (self.driver.stream_destroy)(self.stream)))
             }
         })?
     }

@@ -138,7 +138,7 @@ impl Reader<'_> {
 }
 
 /// A refusal: why, and the first rank that has that reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// Why all forward.
     pub reason: Reason,
@@ -266,5 +266,109 @@ mod tests {
         assert_eq!(reason(&|hello| hello.settings = 0), Err((Reason::Settings, 2)));
         assert_eq!(reason(&|hello| hello.arch = 80), Err((Reason::Architecture, 2)));
         assert_eq!(reason(&|hello| hello.device_uuid = [1; 16]), Err((Reason::EqualDevices, 2)));
+    }
+
+    /// Numbers without a pattern, the same in every run.
+    struct Noise(u64);
+
+    impl Noise {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn below(&mut self, limit: usize) -> usize {
+            (self.next() % limit as u64) as usize
+        }
+    }
+
+    #[test]
+    fn noise_is_never_a_message() {
+        let mut noise = Noise(1);
+        for _ in 0..20_000 {
+            let length = [HELLO_BYTES, noise.below(2 * HELLO_BYTES)][noise.below(2)];
+            let bytes: Vec<u8> = (0..length).map(|_| noise.next() as u8).collect();
+            assert_eq!(Hello::decode(&bytes), None);
+            assert!(read_round(&bytes, 1, noise.below(MAX_RANKS + 2) + 1).is_err());
+        }
+    }
+
+    /// Every message with a few bytes changed is either refused, or reads as what it now says: nothing is filled in or read twice.
+    #[test]
+    fn a_changed_message_is_refused_or_says_what_its_bytes_say() {
+        let mut noise = Noise(2);
+        let mut understood = 0;
+        for _ in 0..50_000 {
+            let ranks = 2 + noise.below(7) as u32;
+            let mut bytes = hello(noise.below(ranks as usize) as u32, ranks).encode();
+            for _ in 0..1 + noise.below(4) {
+                let at = noise.below(HELLO_BYTES);
+                bytes[at] = noise.next() as u8;
+            }
+            let Some(read) = Hello::decode(&bytes) else {
+                assert_ne!(bytes[..12], hello(0, 2).encode()[..12], "only another magic or protocol is no message");
+                continue;
+            };
+            understood += 1;
+            let again = read.encode();
+            let differing: Vec<usize> = (0..HELLO_BYTES).filter(|at| again[*at] != bytes[*at]).collect();
+            // A flag that is neither 0 nor 1, a reason that this build does not have, and the unused rest.
+            let (flag, reason, rest) = (92, 93, 192);
+            let is_known_loss = |at: usize| match at {
+                _ if at == flag => bytes[at] > 1 && !read.shares_descriptors,
+                _ if at == reason => usize::from(bytes[at]) > REASONS.len() && read.refusal == Some(Reason::Builds),
+                _ => at >= rest,
+            };
+            assert!(differing.iter().all(|at| is_known_loss(*at)), "bytes {differing:?}");
+        }
+        assert!(understood > 10_000, "{understood}");
+    }
+
+    #[test]
+    fn a_round_with_changed_bytes_is_never_taken_for_another_round_rank_or_number_of_ranks() {
+        let mut noise = Noise(3);
+        let mut taken = 0;
+        for _ in 0..20_000 {
+            let ranks = 2 + noise.below(MAX_RANKS - 1);
+            let mut bytes = round(&(0..ranks as u32).map(|rank| hello(rank, ranks as u32)).collect::<Vec<_>>());
+            for _ in 0..1 + noise.below(3) {
+                // The head of a message is where the checks are.
+                let part = [24, HELLO_BYTES][noise.below(2)];
+                let at = noise.below(ranks) * HELLO_BYTES + noise.below(part);
+                bytes[at] ^= 1 << noise.below(8);
+            }
+            bytes.truncate(bytes.len() - [0, 0, 0, 1, HELLO_BYTES][noise.below(5)]);
+            match read_round(&bytes, 1, ranks) {
+                Ok(hellos) => {
+                    taken += 1;
+                    assert_eq!(bytes.len(), ranks * HELLO_BYTES);
+                    for (rank, hello) in hellos.iter().enumerate() {
+                        assert_eq!((hello.round, hello.rank as usize, hello.ranks as usize), (1, rank, ranks));
+                        assert_eq!(hello.refusal, None);
+                    }
+                    // Whatever they say: a decision.
+                    let _: Result<Sharing, Refusal> = agree(&hellos);
+                }
+                Err(refusal) => assert!(refusal.rank < ranks),
+            }
+        }
+        assert!(taken > 1000, "{taken}");
+    }
+
+    #[test]
+    fn every_reason_and_every_unknown_number_is_a_refusal() {
+        for number in 0..=u8::MAX {
+            let mut bytes = hello(0, 2).encode();
+            bytes[93] = number;
+            let refusal = Hello::decode(&bytes).unwrap().refusal;
+            let expected = match usize::from(number) {
+                0 => None,
+                known if known <= REASONS.len() => Some(REASONS[known - 1]),
+                _ => Some(Reason::Builds),
+            };
+            assert_eq!(refusal, expected);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! A communicator's life with us: seen, set up, used, destroyed.
 //!
-//! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`state`]). The first
-//! all-reduce that could be ours makes the ranks agree ([`setup`], [`exchange`], [`hello`], [`sockets`]). From then on [`crate::route`]
-//! decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`] keeps them until the
-//! end of a group, and [`crate::launch`] enqueues them.
+//! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`slot`], [`state`]). The first
+//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`]). From
+//! then on [`crate::route`] decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`]
+//! keeps them until the end of a group, and [`crate::launch`] enqueues them.
 //!
 //! Invariants:
 //! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
@@ -12,14 +12,18 @@
 //! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
 //!   is an error of that call.
 
+pub mod agreement;
 pub mod exchange;
 pub mod group;
 pub mod hello;
 pub mod leftovers;
 pub mod order;
 pub mod setup;
+pub mod slot;
+pub mod slots;
 pub mod sockets;
 pub mod state;
+pub mod sync;
 pub mod table;
 
 use std::ptr;
@@ -101,10 +105,7 @@ pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
 #[inline]
 unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
-        Status::Fast if !group::is_open() => match comm.fast() {
-            Some(fast) => run(comm, fast, &call),
-            None => poisoned(),
-        },
+        Status::Fast if !group::is_open() => run(comm, &call),
         Status::Forward(reason) => {
             stats::count_forward(reason);
             // SAFETY: the caller's contract.
@@ -123,7 +124,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
         Status::Poisoned => poisoned(),
         Status::Fast => {
             // In a group. What is sure to be forwarded must go into NCCL's group now.
-            match comm.fast().map(|fast| route::choose(&fast.plan, call.count, call.datatype, call.op)) {
+            match choose(comm, call.comm, call.count, call.datatype, call.op) {
                 Some(Ok(_)) => {
                     group::keep(call);
                     ncclSuccess
@@ -193,21 +194,34 @@ fn poisoned() -> ncclResult_t {
     .report()
 }
 
+/// The decision for a call on a fast communicator. None: it was aborted.
+fn choose(
+    comm: &'static Comm,
+    handle: ncclComm_t,
+    count: usize,
+    datatype: ncclDataType_t,
+    op: ncclRedOp_t,
+) -> Option<Result<Choice, Reason>> {
+    let busy = comm.enter(handle as usize)?;
+    busy.fast().map(|fast| route::choose(&fast.plan, count, datatype, op))
+}
+
 /// One fast all-reduce, if the decision says so.
 #[inline]
-fn run(comm: &'static Comm, fast: &Fast, call: &AllReduce) -> ncclResult_t {
+fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
+    let Some(busy) = comm.enter(call.comm as usize) else { return poisoned() };
+    let Some(fast) = busy.fast() else { return poisoned() };
     match route::choose(&fast.plan, call.count, call.datatype, call.op) {
-        Ok(choice) => {
-            let Some(_busy) = comm.enter() else { return poisoned() };
-            match enqueue(fast, &choice, call) {
-                Ok(()) => {
-                    stats::count_kernel(choice.kernel);
-                    ncclSuccess
-                }
-                Err(failure) => fail(comm, choice.kernel, &failure),
+        Ok(choice) => match enqueue(fast, &choice, call) {
+            Ok(()) => {
+                stats::count_kernel(choice.kernel);
+                ncclSuccess
             }
-        }
+            Err(failure) => fail(comm, choice.kernel, &failure),
+        },
         Err(reason) => {
+            // From here on it is NCCL's, also to end at an abort.
+            drop(busy);
             stats::count_forward(reason);
             // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
             unsafe { forward(call) }
@@ -306,7 +320,10 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
     Ok(capture)
 }
 
-/// Issues calls that may be ours: sets up the communicators that are new, together, then launches or forwards each.
+/// Issues calls that may be ours: sets up the communicators that are new, then launches or forwards each.
+///
+/// New communicators whose ranks may wait for each other are set up together. Others are set up when their turn comes, after the
+/// launches before: a peer that did not group these calls sets up the first and launches on it before it comes to the second.
 ///
 /// # Safety
 /// As [`all_reduce`], for each call.
@@ -315,6 +332,7 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
     let calls: Vec<(AllReduce, Option<&'static Comm>)> =
         calls.into_iter().map(|call| (call, table::find(call.comm as usize))).collect();
     let mut fresh: Vec<&'static Comm> = Vec::new();
+    let mut busy = Vec::new();
     for (call, comm) in &calls {
         if let Some(comm) = comm
             && comm.status() == Status::New
@@ -322,23 +340,31 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             && !setup::is_captured(call)
         {
             fresh.push(comm);
+            busy.extend(comm.enter(call.comm as usize));
         }
     }
-    let busy: Vec<_> = fresh.iter().filter_map(|comm| comm.enter()).collect();
-    if !fresh.is_empty() && busy.len() == fresh.len() {
+    // Not when one was aborted meanwhile.
+    fresh.truncate(if busy.len() == fresh.len() { fresh.len() } else { 0 });
+    if !fresh.is_empty() {
         leftovers::sweep();
+    }
+    let together = setup::may_share_ranks(&fresh);
+    if together {
         setup::set_up(&fresh);
     }
-    drop(busy);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
     for (call, comm) in calls {
+        if let Some(comm) = comm
+            && !together
+            && comm.status() == Status::New
+            && fresh.iter().any(|new| ptr::eq(*new, comm))
+        {
+            setup::set_up(&[comm]);
+        }
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_aborted() => poisoned(),
-            Some((comm, Status::Fast)) => match comm.fast() {
-                Some(fast) => run(comm, fast, &call),
-                None => poisoned(),
-            },
+            Some((comm, Status::Fast)) => run(comm, &call),
             Some((_, Status::Poisoned)) => poisoned(),
             other => {
                 match other {
@@ -354,6 +380,8 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             result = one;
         }
     }
+    // From here on they are NCCL's, also to end at an abort.
+    drop(busy);
     // SAFETY: the callers' contracts. One thread may drive several GPUs, so these belong together.
     let one = unsafe {
         match forwarded.as_slice() {
@@ -440,8 +468,10 @@ pub fn destroy(handle: ncclComm_t) {
 /// Before NCCL finalizes a communicator: waits for our work on it.
 pub fn finalize(handle: ncclComm_t) {
     let Some(comm) = known(handle) else { return };
+    // An abort from another thread, which ends the waiting, waits for us in turn.
+    let Some(busy) = comm.begin(handle as usize) else { return };
     let limit = comm.is_aborted().then_some(ABORT_LIMIT);
-    if let Some(Err(error)) = comm.fast().map(|fast| fast.await_idle(limit)) {
+    if let Some(Err(error)) = busy.fast().map(|fast| fast.await_idle(limit)) {
         log::warn!("cannot wait for a communicator that is finalized: {error}");
     }
 }
@@ -520,7 +550,7 @@ pub unsafe fn explain(
     }
     let ranks = ranks.max(0) as usize;
     Ok(match table::find(handle as usize).map(|comm| (comm, comm.status())) {
-        Some((comm, Status::Fast)) => match comm.fast().map(|fast| route::choose(&fast.plan, count, datatype, op)) {
+        Some((comm, Status::Fast)) => match choose(comm, handle, count, datatype, op) {
             Some(Ok(choice)) => format!(
                 "fast: {} with up to {} blocks of {} threads",
                 choice.kernel.name(),

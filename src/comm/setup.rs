@@ -1,6 +1,7 @@
 //! Setting a communicator up, at its first all-reduce that could be ours.
 //!
-//! Four rounds over the real communicator, each a message of every rank to every rank ([`super::exchange`], [`super::hello`]):
+//! Four rounds over the real communicator, each a message of every rank to every rank ([`super::exchange`], [`super::hello`]);
+//! what follows from the messages is [`super::agreement`]'s:
 //!
 //!   1. Who we are: build, settings, host, GPU. All conclude the same from it.
 //!   2. Scratch is allocated, kernels are loaded. Then: descriptors are passed, peers' scratch is mapped, and every rank
@@ -14,6 +15,7 @@
 mod probe;
 
 use std::cell::Cell;
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -21,10 +23,11 @@ use std::time::{Duration, Instant};
 use once_cell::sync::OnceCell;
 
 use super::AllReduce;
+use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
-use super::hello::{self, Hello, Refusal};
+use super::hello::Hello;
 use super::order::Order;
-use super::sockets::{self, Listener};
+use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
 use crate::api::abi::{ncclComm_t, ncclSuccess};
 use crate::config::{Config, KernelChoice};
@@ -50,23 +53,33 @@ pub fn set_up(communicators: &[&'static Comm]) {
     let mut candidates: Vec<Candidate> =
         communicators.iter().filter_map(|comm| Candidate::open(comm, &config)).collect();
 
-    run_round(&mut candidates, 1);
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.refusal.is_none()) {
-        match hello::agree(&candidate.hellos) {
-            Ok(sharing) => candidate.sharing = sharing,
-            Err(refusal) => candidate.refusal = Some(refusal),
+    for stage in STAGES {
+        match stage {
+            Stage::Round(round) => run_round(&mut candidates, round),
+            Stage::Allocate => each(&mut candidates, |candidate| candidate.allocate(&config)),
+            Stage::PassScratch => pass_scratch(&mut candidates, &config),
+            Stage::MapPeers => each(&mut candidates, Candidate::map_peers),
+            Stage::Check => each(&mut candidates, |candidate| candidate.check_and_clear(&config)),
         }
     }
-    each(&mut candidates, |candidate| candidate.allocate(&config));
-    run_round(&mut candidates, 2);
-    // All send before any waits: the ranks may be one thread's.
-    each(&mut candidates, |candidate| candidate.send_scratch(&config));
-    each(&mut candidates, |candidate| candidate.map_peers(&config));
-    run_round(&mut candidates, 3);
-    each(&mut candidates, |candidate| candidate.check_and_clear(&config));
-    run_round(&mut candidates, 4);
     for candidate in candidates {
         candidate.finish(&config, began);
+    }
+}
+
+/// Whether these communicators, which one thread drives, may have ranks in common. Not when all are on one GPU: two ranks of a
+/// communicator that share one could never be fast.
+pub fn may_share_ranks(communicators: &[&'static Comm]) -> bool {
+    let device = |comm: &&'static Comm| {
+        let mut ordinal = 0;
+        // SAFETY: the handle is the application's; the out pointer is ours.
+        let asked = unsafe { real::ncclCommCuDevice(comm.handle() as ncclComm_t, &mut ordinal) };
+        (asked == ncclSuccess).then_some(ordinal)
+    };
+    let [first, others @ ..] = communicators else { return false };
+    !others.is_empty() && {
+        let first = device(first);
+        first.is_none() || others.iter().any(|other| device(other) != first)
     }
 }
 
@@ -165,35 +178,31 @@ struct Candidate {
     driver: &'static Driver,
     device: Device,
     context: CUcontext,
-    rank: usize,
-    ranks: usize,
     channel: Channel,
-    hello: Hello,
-    /// Everybody's message of the last round.
-    hellos: Vec<Hello>,
-    sharing: Sharing,
-    /// Known to all ranks, unless `failed`.
-    refusal: Option<Refusal>,
-    /// A round failed here: the other ranks may have gone on.
-    failed: bool,
+    agreement: Agreement,
     listener: Option<Listener>,
     functions: Option<Functions>,
     scratch: Option<Scratch>,
     abort_word: Option<AbortWord>,
     order: Vec<Order>,
+    /// Our scratch as a descriptor, and those of the peers in other processes.
+    exported: Option<OwnedFd>,
+    received: Vec<(u32, OwnedFd)>,
     peers: Vec<(usize, PeerScratch)>,
     kernels_ms: f64,
     /// Spent in the rounds: in NCCL, and waiting for the other ranks.
     exchange_ms: f64,
 }
 
-/// Runs a step of each candidate that is still in. A failure is logged and becomes its refusal in the next message.
-fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Result<(), (Reason, String)>) {
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.is_in()) {
+/// Why a step cannot be done, and in more words.
+type Objection = (Reason, String);
+
+/// Runs a step of each candidate that is still in. A failure becomes its refusal in the next message.
+fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Result<(), Objection>) {
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.agreement.is_working()) {
         crate::log::set_device(candidate.device.ordinal);
-        if let Err((reason, detail)) = step(candidate) {
-            log::info!("rank {}: {}: {detail}", candidate.rank, reason.text());
-            candidate.hello.refusal = Some(reason);
+        if let Err(objection) = step(candidate) {
+            candidate.object(&objection);
         }
     }
 }
@@ -201,41 +210,52 @@ fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Re
 /// Exchanges the messages of a round.
 fn run_round(candidates: &mut [Candidate], round: u32) {
     let mut going: Vec<&mut Candidate> =
-        candidates.iter_mut().filter(|candidate| candidate.refusal.is_none()).collect();
+        candidates.iter_mut().filter(|candidate| candidate.agreement.is_exchanging()).collect();
     if going.is_empty() {
         return;
     }
     for candidate in &mut going {
-        candidate.hello.round = round;
+        candidate.agreement.begin_round(round);
     }
     let channels: Vec<(&Channel, &Hello)> =
-        going.iter().map(|candidate| (&candidate.channel, &candidate.hello)).collect();
+        going.iter().map(|candidate| (&candidate.channel, candidate.agreement.message())).collect();
     let began = Instant::now();
     let outcome = exchange::round(&channels);
     let exchange_ms = began.elapsed().as_secs_f64() * 1e3;
     for (index, candidate) in going.iter_mut().enumerate() {
         candidate.exchange_ms += exchange_ms;
-        match &outcome {
-            Ok(gathered) => match hello::read_round(&gathered[index], round, candidate.ranks) {
-                Ok(hellos) => candidate.hellos = hellos,
-                Err(refusal) => candidate.refusal = Some(refusal),
-            },
+        // The other ranks may not know of a failure, so this one must not quietly forward.
+        let failure = match &outcome {
+            Ok(gathered) if candidate.agreement.hear(&gathered[index]) => continue,
+            Ok(_) => "messages are missing",
             Err(detail) => {
-                // The other ranks may not know of it, so this one must not quietly forward.
-                log::error!("setup of rank {} failed in round {round}: {detail}", candidate.rank);
-                candidate.failed = true;
-                candidate.refusal = Some(Refusal { reason: Reason::Exchange, rank: candidate.rank });
+                candidate.agreement.fail();
+                detail
             }
+        };
+        log::error!("setup of rank {} failed in round {round}: {failure}", candidate.agreement.rank());
+    }
+}
+
+/// Passes scratch between processes, for all candidates at once: their ranks may wait for each other.
+fn pass_scratch(candidates: &mut [Candidate], config: &Config) {
+    each(candidates, Candidate::export_scratch);
+    let passing = |candidate: &&mut Candidate| candidate.agreement.is_working() && candidate.exported.is_some();
+    let mut passing: Vec<&mut Candidate> = candidates.iter_mut().filter(passing).collect();
+    let parties: Vec<Party> = passing.iter().filter_map(|candidate| candidate.party()).collect();
+    let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
+    let outcomes = sockets::pass(&parties, deadline);
+    for (candidate, outcome) in passing.iter_mut().zip(outcomes) {
+        crate::log::set_device(candidate.device.ordinal);
+        match outcome {
+            Ok(received) => candidate.received = received,
+            Err(error) => candidate.object(&(Reason::Sockets, error.to_string())),
         }
     }
 }
 
-fn memory(error: DriverError) -> (Reason, String) {
+fn memory(error: DriverError) -> Objection {
     (Reason::Memory, error.to_string())
-}
-
-fn sockets(error: std::io::Error) -> (Reason, String) {
-    (Reason::Sockets, error.to_string())
 }
 
 impl Candidate {
@@ -277,13 +297,17 @@ impl Candidate {
             return Err(format!("NCCL does not tell rank and device ({asked})"));
         }
         let device = Device::describe(driver, ordinal).map_err(text)?;
+        let random = || sockets::random().map_err(|error| error.to_string());
+        let (socket, token) = (random()?, random()?);
         let mut context: CUcontext = ptr::null_mut();
         // SAFETY: the out pointer is ours; released when the communicator is closed.
         let retained = unsafe { (driver.primary_ctx_retain)(&mut context, ordinal) };
         driver.check("cuDevicePrimaryCtxRetain", retained).map_err(text)?;
-        let channel = Channel::open(handle, ranks, driver, context).map_err(text)?;
-        let random = || sockets::random().map_err(|error| error.to_string());
-        let (socket, token) = (random()?, random()?);
+        let channel = Channel::open(handle, ranks, driver, context).map_err(|error| {
+            // SAFETY: retained above. The error that counts is the first.
+            unsafe { (driver.primary_ctx_release)(ordinal) };
+            text(error)
+        })?;
         let mut refusal = own_refusal(config, &device);
         let listener = Listener::bind(&socket)
             .map_err(|error| {
@@ -314,28 +338,25 @@ impl Candidate {
             driver,
             device,
             context,
-            rank: rank as usize,
-            ranks,
             channel,
-            hello,
-            hellos: Vec::new(),
-            sharing: Sharing::Descriptor,
-            refusal: None,
-            failed: false,
+            agreement: Agreement::new(hello),
             listener,
             functions: None,
             scratch: None,
             abort_word: None,
             order: Vec::new(),
+            exported: None,
+            received: Vec::new(),
             peers: Vec::new(),
             kernels_ms: 0.0,
             exchange_ms: 0.0,
         })
     }
 
-    /// Neither refused by all nor about to refuse.
-    fn is_in(&self) -> bool {
-        self.refusal.is_none() && self.hello.refusal.is_none()
+    /// This rank cannot go on: it is logged, and said in the next message.
+    fn object(&mut self, (reason, detail): &Objection) {
+        log::info!("rank {}: {}: {detail}", self.agreement.rank(), reason.text());
+        self.agreement.object(*reason);
     }
 
     fn in_context<T>(&self, work: impl FnOnce() -> DriverResult<T>) -> DriverResult<T> {
@@ -352,8 +373,9 @@ impl Candidate {
     }
 
     /// After round 1: links, kernels, scratch.
-    fn allocate(&mut self, config: &Config) -> Result<(), (Reason, String)> {
-        for (peer, hello) in self.hellos.iter().enumerate().filter(|(peer, _)| *peer != self.rank) {
+    fn allocate(&mut self, config: &Config) -> Result<(), Objection> {
+        let rank = self.agreement.rank();
+        for (peer, hello) in self.agreement.hellos().iter().enumerate().filter(|(peer, _)| *peer != rank) {
             match topology::link(self.driver, &self.device, hello.device_uuid) {
                 Link::Nvlink => {}
                 Link::Other if config.allow_pcie => {}
@@ -362,19 +384,20 @@ impl Candidate {
             }
         }
         let began = Instant::now();
-        let functions = self.in_context(|| Functions::load(self.driver, self.context, self.ranks));
+        let functions = self.in_context(|| Functions::load(self.driver, self.context, self.agreement.ranks()));
         self.functions = Some(functions.map_err(|error| (Reason::Load, error.to_string()))?);
         self.kernels_ms = began.elapsed().as_secs_f64() * 1e3;
-        let driver = self.driver;
+        let (driver, sharing) = (self.driver, self.agreement.sharing());
         let scratch = self
-            .in_context(|| Scratch::allocate(driver, self.device.ordinal, SCRATCH_BYTES, self.sharing))
+            .in_context(|| Scratch::allocate(driver, self.device.ordinal, SCRATCH_BYTES, sharing))
             .map_err(memory)?;
         let key = scratch.same_process_key();
-        if self.sharing == Sharing::LegacyIpc {
-            self.hello.ipc_handle = self.in_context(|| scratch.export_ipc(driver)).map_err(memory)?;
+        let scratch = self.scratch.insert(scratch);
+        if sharing == Sharing::LegacyIpc {
+            let exported = with_context(driver, self.context, || scratch.export_ipc(driver)).and_then(|inner| inner);
+            self.agreement.set_ipc_handle(exported.map_err(memory)?);
         }
-        of_this_process().push((self.hello.token, SameProcess { key, context: self.context as usize }));
-        self.scratch = Some(scratch);
+        of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
         self.abort_word = Some(self.in_context(|| AbortWord::allocate(driver)).map_err(memory)?);
         for _ in 0..LANES {
             let order = self.in_context(|| Order::new(driver)).map_err(memory)?;
@@ -383,50 +406,46 @@ impl Candidate {
         Ok(())
     }
 
-    /// The ranks that are not of this process.
-    fn remote_peers(&self) -> Vec<u32> {
-        let here = process_id();
-        let peers = self.hellos.iter().filter(|hello| hello.rank as usize != self.rank && hello.process != here);
-        peers.map(|hello| hello.rank).collect()
-    }
-
-    /// After round 2: our scratch to every peer process.
-    fn send_scratch(&mut self, config: &Config) -> Result<(), (Reason, String)> {
-        let remote = self.remote_peers();
-        let Some(scratch) = self.scratch.as_ref().filter(|_| self.sharing == Sharing::Descriptor && !remote.is_empty())
-        else {
-            return Ok(());
-        };
-        let descriptor = self.in_context(|| scratch.export_descriptor(self.driver)).map_err(memory)?;
-        let timeout = Duration::from_secs(config.setup_timeout_s.0.into());
-        for peer in remote {
-            let hello = &self.hellos[peer as usize];
-            let message = sockets::message(self.rank as u32, peer, &hello.token);
-            sockets::send(&hello.socket, &message, &descriptor, timeout).map_err(sockets)?;
+    /// After round 2: our scratch as a descriptor, where it goes to other processes.
+    fn export_scratch(&mut self) -> Result<(), Objection> {
+        if self.agreement.sharing() == Sharing::Descriptor
+            && self.agreement.remote_peers().next().is_some()
+            && let Some(scratch) = &self.scratch
+        {
+            let exported = self.in_context(|| scratch.export_descriptor(self.driver));
+            self.exported = Some(exported.map_err(memory)?);
         }
         Ok(())
     }
 
+    /// What this rank passes to the other processes, and from whom it waits for theirs.
+    fn party(&self) -> Option<Party<'_>> {
+        let peers = self.agreement.remote_peers().map(|hello| Peer {
+            rank: hello.rank,
+            socket: &hello.socket,
+            token: &hello.token,
+        });
+        Some(Party {
+            rank: self.agreement.rank() as u32,
+            token: self.agreement.token(),
+            listener: self.listener.as_ref()?,
+            descriptor: self.exported.as_ref()?,
+            peers: peers.collect(),
+        })
+    }
+
     /// The peers' scratch is mapped, and a pattern written into each.
-    fn map_peers(&mut self, config: &Config) -> Result<(), (Reason, String)> {
-        let (driver, device) = (self.driver, self.device.ordinal);
+    fn map_peers(&mut self) -> Result<(), Objection> {
+        let (driver, device, rank) = (self.driver, self.device.ordinal, self.agreement.rank());
         let here = process_id();
-        let mut descriptors = Vec::new();
-        let remote = self.remote_peers();
-        if self.sharing == Sharing::Descriptor && !remote.is_empty() {
-            let listener = self.listener.as_ref().ok_or((Reason::Sockets, "no socket".to_owned()))?;
-            let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
-            let received = listener.receive(self.rank as u32, &self.hello.token, &remote, deadline).map_err(sockets)?;
-            descriptors = remote.iter().copied().zip(received).collect();
-        }
-        for peer in (0..self.ranks).filter(|peer| *peer != self.rank) {
-            let hello = &self.hellos[peer];
+        for peer in (0..self.agreement.ranks()).filter(|peer| *peer != rank) {
+            let hello = &self.agreement.hellos()[peer];
             let mapped = if hello.process == here {
                 let known = of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| *known);
                 let known = known.ok_or((Reason::Memory, format!("rank {peer} of this process has no scratch")))?;
                 self.in_context(|| PeerScratch::same_process(driver, device, known.key, known.context as CUcontext))
-            } else if self.sharing == Sharing::Descriptor {
-                let descriptor = descriptors.iter().find(|(rank, _)| *rank as usize == peer);
+            } else if self.agreement.sharing() == Sharing::Descriptor {
+                let descriptor = self.received.iter().find(|(rank, _)| *rank as usize == peer);
                 let (_, descriptor) = descriptor.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
                 self.in_context(|| PeerScratch::import_descriptor(driver, device, descriptor, SCRATCH_BYTES))
             } else {
@@ -434,9 +453,12 @@ impl Candidate {
             };
             self.peers.push((peer, mapped.map_err(memory)?));
         }
+        // They are mapped: the descriptors have served.
+        self.received.clear();
+        self.exported = None;
         self.in_context(|| {
             for (peer, scratch) in &self.peers {
-                self.launch_probe(scratch.address, self.rank, *peer, None)?;
+                self.launch_probe(scratch.address, rank, *peer, None)?;
             }
             self.synchronize()
         })
@@ -445,36 +467,47 @@ impl Candidate {
 
     /// After round 4: fast, or everything back and forward.
     fn finish(mut self, config: &Config, began: Instant) {
-        of_this_process().retain(|(token, _)| *token != self.hello.token);
+        of_this_process().retain(|(token, _)| token != self.agreement.token());
         crate::log::set_device(self.device.ordinal);
         let line = format!(
             "communicator {:p} rank {} of {} on GPU {}",
-            self.handle, self.rank, self.ranks, self.device.ordinal
+            self.handle,
+            self.agreement.rank(),
+            self.agreement.ranks(),
+            self.device.ordinal
         );
-        if let Some(refusal) = self.refusal {
-            log::info!("{line}: all-reduces are forwarded: {} (rank {})", refusal.reason.text(), refusal.rank);
-            if self.failed {
-                self.comm.poison()
-            } else {
-                self.comm.set_forward(refusal.reason)
+        match self.agreement.verdict() {
+            Some(Verdict::Fast) => {}
+            Some(Verdict::Forward(refusal)) => {
+                log::info!("{line}: all-reduces are forwarded: {} (rank {})", refusal.reason.text(), refusal.rank);
+                self.comm.set_forward(refusal.reason);
+                return self.give_back();
             }
-            self.give_back();
-            return;
+            Some(Verdict::Failed) | None => {
+                self.comm.poison();
+                return self.give_back();
+            }
         }
         let order = <[Order; LANES]>::try_from(std::mem::take(&mut self.order));
         let parts = (self.functions, self.scratch.take(), self.abort_word.take(), order);
         let (Some(functions), Some(scratch), Some(abort_word), Ok(order)) = parts else {
-            unreachable!("every step before round 4 succeeded, or there is a refusal")
+            unreachable!("every step of this rank succeeded, or it is not fast")
         };
         let mut addresses = [0; MAX_RANKS];
-        addresses[self.rank] = scratch.address;
+        addresses[self.agreement.rank()] = scratch.address;
         for (peer, mapped) in &self.peers {
             addresses[*peer] = mapped.address;
         }
         let plan = Plan {
-            ranks: self.ranks,
+            ranks: self.agreement.ranks(),
             arch: self.device.arch,
-            multiprocessors: self.hellos.iter().map(|hello| u32::from(hello.multiprocessors)).min().unwrap_or(1),
+            multiprocessors: self
+                .agreement
+                .hellos()
+                .iter()
+                .map(|hello| u32::from(hello.multiprocessors))
+                .min()
+                .unwrap_or(1),
             forced: forced(config),
             threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
             blocks: config.blocks,
@@ -484,8 +517,8 @@ impl Candidate {
             functions,
             scratch: addresses,
             abort_word: abort_word.device,
-            rank: self.rank as u8,
-            ranks: self.ranks as u8,
+            rank: self.agreement.rank() as u8,
+            ranks: self.agreement.ranks() as u8,
         };
         if let Err(error) = self.channel.close() {
             log::warn!("{line}: {error}");
@@ -502,38 +535,48 @@ impl Candidate {
             captured_launches: Cell::new(0),
             graphs: Graphs::default(),
             first_epoch: config.first_epoch.0,
-            sharing: self.sharing,
+            sharing: self.agreement.sharing(),
             scratch,
             peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
         });
         log::info!(
             "{line}: all-reduces are fast: {} MiB of scratch by {:?}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
-            self.sharing,
+            self.agreement.sharing(),
             began.elapsed().as_secs_f64() * 1e3,
             self.exchange_ms,
             self.kernels_ms
         );
     }
 
-    /// Undoes what was done.
+    /// Undoes what was done, as far as it can be.
     fn give_back(mut self) {
         let driver = self.driver;
-        let (scratch, abort_word) = (self.scratch.take(), self.abort_word.take());
-        let (peers, order) = (std::mem::take(&mut self.peers), std::mem::take(&mut self.order));
-        let given_back = self.in_context(|| {
-            for (_, mapped) in peers {
-                mapped.close(driver)?;
+        let mut scratch = self.scratch.take();
+        // The last reference to a VMM allocation frees it, so peers in other processes keep what they were sent. Others do not.
+        let is_shared_by_address = self.agreement.sharing() == Sharing::LegacyIpc
+            || self.agreement.remote_peers().count() + 1 < self.agreement.ranks();
+        if self.agreement.peers_may_go_on() && is_shared_by_address && scratch.take().is_some() {
+            log::warn!("other ranks may still use scratch memory of a setup that failed here: it stays allocated");
+        }
+        let mut first_error = None;
+        let mut note = |step: DriverResult<()>| {
+            if let Err(error) = step {
+                first_error.get_or_insert(error);
             }
-            scratch.map_or(Ok(()), |scratch| scratch.free(driver))?;
-            abort_word.map_or(Ok(()), |word| word.free(driver))?;
-            order.into_iter().try_for_each(|order| order.free(driver))
+        };
+        let in_context = with_context(driver, self.context, || {
+            self.peers.drain(..).for_each(|(_, mapped)| note(mapped.close(driver)));
+            scratch.into_iter().for_each(|scratch| note(scratch.free(driver)));
+            self.abort_word.take().into_iter().for_each(|word| note(word.free(driver)));
+            self.order.drain(..).for_each(|order| note(order.free(driver)));
         });
-        let closed = given_back.and(self.channel.close()).and_then(|()| {
-            // SAFETY: retained in `open`.
-            driver.check("cuDevicePrimaryCtxRelease", unsafe { (driver.primary_ctx_release)(self.device.ordinal) })
-        });
-        if let Err(error) = closed {
+        note(in_context);
+        note(self.channel.close());
+        // SAFETY: retained in `open`.
+        let released = unsafe { (driver.primary_ctx_release)(self.device.ordinal) };
+        note(driver.check("cuDevicePrimaryCtxRelease", released));
+        if let Some(error) = first_error {
             log::warn!("not everything could be given back: {error}");
         }
     }

@@ -1,12 +1,14 @@
 //! One communicator as this library knows it.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::mem::size_of_val;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::leftovers::Leftovers;
 use super::order::Order;
+use super::slot::Slot;
+pub use super::slot::Status;
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
@@ -14,28 +16,10 @@ use crate::gpu::memory::{AbortWord, PeerScratch, Scratch, Sharing};
 use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
 use crate::launch::{self, Target};
 use crate::layout::{EAGER_LANE, EPOCH_OFFSET, LANES, MAX_BLOCKS};
-use crate::route::{Plan, REASONS, Reason};
+use crate::route::Plan;
 
-/// How far a communicator has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Seen, not set up.
-    New,
-    /// All ranks agreed on the fast path.
-    Fast,
-    /// All ranks agreed, or must conclude, to forward.
-    Forward(Reason),
-    /// A fast operation failed; nothing works any more but abort and destroy.
-    Poisoned,
-}
-
-const NEW: u8 = 0;
-const FAST: u8 = 1;
-const POISONED: u8 = 2;
-const FORWARD: u8 = 3; // and up: the reason's number is added
-
-/// A handle that no communicator has.
-const HIDDEN: usize = 1;
+/// A communicator: a slot of the side table.
+pub type Comm = Slot<Fast>;
 
 /// Some communicator of this process was poisoned. Applications poll for errors; this makes the answer cheap.
 static EVER_POISONED: AtomicBool = AtomicBool::new(false);
@@ -46,34 +30,10 @@ pub fn ever_poisoned() -> bool {
     EVER_POISONED.load(Ordering::Acquire)
 }
 
-/// A slot for a communicator. Slots are never freed, only used again: another thread may look at one at any time.
-#[derive(Debug)]
-pub struct Comm {
-    /// The application's handle; 0: free.
-    handle: AtomicUsize,
-    status: AtomicU8,
-    /// Ranks, once asked; 0 before.
-    ranks: AtomicUsize,
-    fast: UnsafeCell<Option<Fast>>,
-    /// It was aborted or revoked: its abort word is raised, or will be.
-    aborted: AtomicBool,
-    /// A thread is in a call on it. NCCL allows an abort from another thread meanwhile, which must wait with taking things away.
-    busy: AtomicBool,
-}
-
-/// While it lives, what the communicator owns is not taken away.
-pub struct Busy(&'static Comm);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.store(false, Ordering::Release);
-    }
-}
-
-// SAFETY: `fast` is written while the status is not Fast and read while it is; the status is stored with release and loaded
-// with acquire. Its cells are used by the one thread at a time that NCCL allows in calls on a communicator; that thread is
-// `busy`. It is taken out by a destroy, during which NCCL allows no other call, or after an abort, when nobody is busy and
-// nobody can become so.
+// SAFETY: what a slot owns is written while the status is not Fast and read while it is; the status is stored with release and
+// loaded with acquire. Its cells are used by the one thread at a time that NCCL allows in calls on a communicator; that call is
+// counted. It is taken out by a destroy, during which NCCL allows no other call, or after an abort, when no call is left and
+// none can begin.
 unsafe impl Sync for Comm {}
 // SAFETY: driver handles may be used from any thread.
 unsafe impl Send for Comm {}
@@ -112,134 +72,24 @@ pub struct Fast {
 }
 
 impl Comm {
-    /// A slot with nothing in it.
-    pub const fn empty() -> Self {
-        Self {
-            handle: AtomicUsize::new(0),
-            status: AtomicU8::new(NEW),
-            ranks: AtomicUsize::new(0),
-            fast: UnsafeCell::new(None),
-            aborted: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
-        }
-    }
-
-    /// The application's handle; 0 when the slot is free.
-    #[inline]
-    pub fn handle(&self) -> usize {
-        self.handle.load(Ordering::Acquire)
-    }
-
-    /// Makes the slot a handle's. The caller holds the table's lock.
-    pub fn assign(&self, handle: usize) {
-        self.status.store(NEW, Ordering::Relaxed);
-        self.ranks.store(0, Ordering::Relaxed);
-        self.aborted.store(false, Ordering::Relaxed);
-        self.handle.store(handle, Ordering::Release);
-    }
-
-    /// Takes the handle off the slot, which nevertheless is not free: the handle may be another communicator's soon.
-    pub fn hide(&self) {
-        self.handle.store(HIDDEN, Ordering::Release);
-    }
-
-    /// Marks the slot free for another handle. The caller holds the table's lock and has taken what was in it.
-    pub fn release(&self) {
-        self.handle.store(0, Ordering::Release);
-    }
-
-    /// The reason, when all forward. The shortest way to know that.
-    #[inline(always)]
-    pub fn forward_reason_index(&self) -> Option<usize> {
-        let status = self.status.load(Ordering::Acquire);
-        (status >= FORWARD).then(|| usize::from(status - FORWARD))
-    }
-
-    /// How far it has come.
-    #[inline]
-    pub fn status(&self) -> Status {
-        match self.status.load(Ordering::Acquire) {
-            FAST => Status::Fast,
-            NEW => Status::New,
-            POISONED => Status::Poisoned,
-            number => Status::Forward(REASONS[usize::from(number - FORWARD)]),
-        }
-    }
-
-    /// From now on all forward.
-    pub fn set_forward(&self, reason: Reason) {
-        self.status.store(FORWARD + reason as u8, Ordering::Release);
-    }
-
     /// A fast operation failed.
     pub fn poison(&self) {
-        self.status.store(POISONED, Ordering::Release);
+        self.set_poisoned();
         EVER_POISONED.store(true, Ordering::Release);
-    }
-
-    /// Ranks of the communicator, once [`Self::set_ranks`] was called; else 0.
-    #[inline]
-    pub fn ranks(&self) -> usize {
-        self.ranks.load(Ordering::Relaxed)
-    }
-
-    /// Keeps the number of ranks.
-    pub fn set_ranks(&self, ranks: usize) {
-        self.ranks.store(ranks, Ordering::Relaxed);
-    }
-
-    /// Gives it what it needs and lets calls in.
-    pub fn set_fast(&self, fast: Fast) {
-        // SAFETY: the status is not Fast yet, so nobody reads this.
-        unsafe { *self.fast.get() = Some(fast) };
-        self.status.store(FAST, Ordering::Release);
-    }
-
-    /// What it owns, while it is fast or poisoned.
-    #[inline]
-    pub fn fast(&self) -> Option<&Fast> {
-        match self.status.load(Ordering::Acquire) {
-            // SAFETY: written before the status, and not taken while calls on the handle are allowed.
-            FAST | POISONED => unsafe { (*self.fast.get()).as_ref() },
-            _ => None,
-        }
-    }
-
-    /// Takes out what it owns, to be closed. Calls on the handle are over, or forwarded.
-    pub fn take_fast(&self) -> Option<Fast> {
-        self.fast()?;
-        // SAFETY: see above.
-        unsafe { (*self.fast.get()).take() }
-    }
-
-    /// Begins a call on it. None: it was aborted.
-    #[inline]
-    pub fn enter(&'static self) -> Option<Busy> {
-        // Either the abort sees that we are busy, or we see that it was aborted.
-        self.busy.swap(true, Ordering::SeqCst);
-        let busy = Busy(self);
-        (!self.is_aborted()).then_some(busy)
-    }
-
-    /// Whether it was aborted or revoked.
-    #[inline]
-    pub fn is_aborted(&self) -> bool {
-        self.aborted.load(Ordering::SeqCst)
     }
 
     /// Stops its kernels wherever they spin, and lets no further one begin.
     pub fn raise_abort(&self) {
-        self.aborted.store(true, Ordering::SeqCst);
-        if let Some(fast) = self.fast() {
+        self.abort(|fast| {
             fast.abort_word.raise();
-            self.poison();
-        }
+            EVER_POISONED.store(true, Ordering::Release);
+        });
     }
 
     /// Waits until nobody is in a call on it. False: somebody still is after `limit`.
     pub fn await_calls(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        while self.busy.load(Ordering::SeqCst) {
+        while self.is_busy() {
             if Instant::now() > deadline {
                 return false;
             }

@@ -1,19 +1,16 @@
 //! From the application's handle to what we know of it: a look-up without a lock.
 //!
-//! A fixed number of slots, searched from the handle's hash on. Slots are added and freed under a lock; a look-up only reads.
 //! Each thread remembers its last hit. A hit is checked against the slot's handle, so a slot that was freed, or given to
 //! another handle meanwhile, is never taken for the old one.
 
-use std::sync::Mutex;
-
-use super::state::Comm;
+use super::slots::Slots;
+use super::state::{Comm, Fast};
 use crate::real::thread;
 
 /// More communicators than any program was seen to have; beyond that, they forward.
 const SLOTS: usize = 1024;
 
-static TABLE: [Comm; SLOTS] = [const { Comm::empty() }; SLOTS];
-static CHANGE: Mutex<()> = Mutex::new(());
+static TABLE: Slots<Fast, SLOTS> = Slots::new();
 
 /// This thread's last hit, if it is this handle's.
 #[inline(always)]
@@ -33,59 +30,31 @@ fn remember(comm: &'static Comm) {
     thread::set_last_found((&raw const *comm).cast());
 }
 
-fn start(handle: usize) -> usize {
-    // Handles are heap addresses: the low bits say little.
-    (handle >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - SLOTS.trailing_zeros())
-}
-
-/// The slots in the order in which a handle's is searched.
-fn places(handle: usize) -> impl Iterator<Item = &'static Comm> {
-    let start = start(handle);
-    (0..SLOTS).map(move |step| &TABLE[(start + step) % SLOTS])
-}
-
 /// The communicator of a handle, if we know it.
 #[inline]
 pub fn find(handle: usize) -> Option<&'static Comm> {
-    last_hit(handle).or_else(|| search(handle))
+    last_hit(handle).or_else(|| search(handle)).filter(|_| handle != 0)
 }
 
 #[cold]
 fn search(handle: usize) -> Option<&'static Comm> {
-    // A freed slot may lie between, so all are looked at; what is looked up once is remembered.
-    let found = places(handle).find(|comm| comm.handle() == handle);
-    if let Some(comm) = found {
-        remember(comm);
-    }
-    found
+    // What is looked up once is remembered.
+    TABLE.search(handle).inspect(|comm| remember(comm))
 }
 
 /// The communicator of a handle, known from now on. None: there is no free slot.
 pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
-    if let Some(found) = find(handle) {
-        return Some(found);
-    }
-    let _change = CHANGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    // Another thread may have been faster.
-    if let Some(found) = search(handle) {
-        return Some(found);
-    }
-    let free = places(handle).find(|comm| comm.handle() == 0)?;
-    free.assign(handle);
-    remember(free);
-    Some(free)
+    find(handle).or_else(|| TABLE.find_or_add(handle).inspect(|comm| remember(comm)))
 }
 
 /// Forgets a handle, but not yet its slot.
 pub fn hide(comm: &'static Comm) {
-    let _change = CHANGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    comm.hide();
+    TABLE.hide(comm);
 }
 
 /// Forgets a handle. The slot is used again.
 pub fn remove(comm: &'static Comm) {
-    let _change = CHANGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    comm.release();
+    TABLE.remove(comm);
 }
 
 #[cfg(test)]
@@ -107,5 +76,13 @@ mod tests {
                 assert!(find(handle(index)).is_none());
             }
         }
+    }
+
+    #[test]
+    fn null_is_nobody() {
+        let comm = find_or_add(0x6000_0000_0000).expect("there is room");
+        remove(comm);
+        // The slot that this thread found last is free now, as most others are.
+        assert!(find(0).is_none());
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use super::{Candidate, memory};
+use super::{Candidate, Objection, memory};
 use crate::config::Config;
 use crate::gpu::CUdeviceptr;
 use crate::gpu::driver::DriverResult;
@@ -13,7 +13,7 @@ use crate::route::Reason;
 impl Candidate {
     /// A number that the ranks share and that differs from setup to setup.
     fn salt(&self) -> u64 {
-        let token = self.hellos[0].token;
+        let token = self.agreement.hellos()[0].token;
         u64::from_le_bytes([token[0], token[1], token[2], token[3], token[4], token[5], token[6], token[7]])
     }
 
@@ -55,7 +55,7 @@ impl Candidate {
     }
 
     /// After round 3: what the peers wrote is checked; then scratch is made ready.
-    pub(super) fn check_and_clear(&mut self, config: &Config) -> Result<(), (Reason, String)> {
+    pub(super) fn check_and_clear(&mut self, config: &Config) -> Result<(), Objection> {
         let Some(scratch) = &self.scratch else { return Ok(()) };
         let address = scratch.address;
         let wrong = self
@@ -68,7 +68,7 @@ impl Candidate {
                     self.driver
                         .check("cuMemsetD32Async", (self.driver.memset_d32_async)(counter, 0, 1, self.stream()))?;
                     for (peer, _) in &self.peers {
-                        self.launch_probe(address, *peer, self.rank, Some(counter))?;
+                        self.launch_probe(address, *peer, self.agreement.rank(), Some(counter))?;
                     }
                     self.driver.check(
                         "cuMemcpyDtoHAsync",

@@ -1,0 +1,66 @@
+//! The slots of the side table: searched without a lock, added and freed under one.
+
+use super::slot::Slot;
+use super::sync::{Mutex, MutexGuard};
+
+/// A fixed number of slots, searched from the handle's hash on.
+#[derive(Debug)]
+pub struct Slots<T: 'static, const COUNT: usize> {
+    slots: [Slot<T>; COUNT],
+    change: Mutex<()>,
+}
+
+impl<T, const COUNT: usize> Slots<T, COUNT> {
+    /// All free.
+    pub const fn new() -> Self {
+        Self { slots: [const { Slot::empty() }; COUNT], change: Mutex::new(()) }
+    }
+
+    /// The slots in the order in which a handle's is searched.
+    fn places(&'static self, handle: usize) -> impl Iterator<Item = &'static Slot<T>> {
+        const { assert!(COUNT.is_power_of_two() && COUNT > 1) };
+        // Handles are heap addresses: the low bits say little.
+        let start = (handle >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - COUNT.trailing_zeros());
+        (0..COUNT).map(move |step| &self.slots[(start + step) % COUNT])
+    }
+
+    /// The slot of a handle.
+    pub fn search(&'static self, handle: usize) -> Option<&'static Slot<T>> {
+        // NULL is no handle: free slots have it. A freed slot may lie between, so all are looked at.
+        if handle == 0 { None } else { self.places(handle).find(|slot| slot.handle() == handle) }
+    }
+
+    /// The slot of a handle, from now on. None: there is no free one.
+    pub fn find_or_add(&'static self, handle: usize) -> Option<&'static Slot<T>> {
+        let _change = self.change();
+        // Another thread may have been faster.
+        if let Some(found) = self.search(handle) {
+            return Some(found);
+        }
+        let free = self.places(handle).find(|slot| slot.handle() == 0)?;
+        free.assign(handle);
+        Some(free)
+    }
+
+    /// Forgets a handle, but not yet its slot.
+    pub fn hide(&'static self, slot: &'static Slot<T>) {
+        let _change = self.change();
+        slot.hide();
+    }
+
+    /// Forgets a handle. The slot is used again.
+    pub fn remove(&'static self, slot: &'static Slot<T>) {
+        let _change = self.change();
+        slot.release();
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl<T, const COUNT: usize> Default for Slots<T, COUNT> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

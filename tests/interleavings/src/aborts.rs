@@ -1,0 +1,197 @@
+//! Calls on a communicator against an abort from another thread: what a call uses is not taken away under it, and nothing is left
+//! behind.
+
+use loom::thread;
+
+use crate::slot::{Slot, Status};
+use crate::slots::Slots;
+use crate::sync::{UnsafeCell, Weakness, weaken};
+use crate::{register, search};
+
+const HANDLE: usize = 0x1000;
+const OTHER: usize = 0x2000;
+const THIRD: usize = 0x3000;
+
+/// What a communicator owns: memory that is read while it is used and written when it is given back.
+struct Owned {
+    of: usize,
+    memory: UnsafeCell<()>,
+    stopped: std::sync::atomic::AtomicBool,
+}
+
+impl Owned {
+    fn of(handle: usize) -> Self {
+        let memory = UnsafeCell::new(());
+        memory.with_mut(|_| ());
+        Self { of: handle, memory, stopped: false.into() }
+    }
+
+    fn use_for(&self, handle: usize) {
+        assert_eq!(self.of, handle, "a call uses what another communicator owns");
+        self.memory.with(|_| ());
+    }
+
+    fn give_back(self) {
+        assert!(self.stopped.load(std::sync::atomic::Ordering::Relaxed), "its kernels still run");
+        self.memory.with_mut(|_| ());
+    }
+}
+
+// SAFETY: as in the library: what a slot owns is written before the status and taken when no call is left. This is what is
+// searched for exceptions.
+unsafe impl Sync for Slot<Owned> {}
+// SAFETY: as above.
+unsafe impl Send for Slot<Owned> {}
+
+type Table = Slots<Owned, 2>;
+
+/// A table and a new communicator in it, whose slot is the only one that can be used again. The table is never freed, as the
+/// library's is not.
+fn table() -> (&'static Table, &'static Slot<Owned>) {
+    let table: &'static Table = Box::leak(Box::default());
+    let slot = register(table.find_or_add(HANDLE).expect("a free slot"));
+    table.find_or_add(THIRD).expect("a free slot");
+    (table, slot)
+}
+
+fn stop(owned: &Owned) {
+    owned.stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// What `comm::abort` and its end do. False: a call was left, and all stays as it is.
+fn abort(table: &'static Table, slot: &'static Slot<Owned>) -> bool {
+    slot.abort(stop);
+    table.hide(slot);
+    if slot.is_busy() {
+        return false;
+    }
+    slot.abort(stop);
+    if let Some(owned) = slot.take_fast() {
+        owned.give_back();
+    }
+    table.remove(slot);
+    true
+}
+
+/// A call as `comm::run` makes it.
+fn call(slot: &'static Slot<Owned>, handle: usize) {
+    if slot.status() != Status::Fast {
+        return;
+    }
+    if let Some(busy) = slot.enter(handle) {
+        busy.fast().expect("it was fast").use_for(handle);
+    }
+}
+
+fn calls_against_an_abort() -> usize {
+    search(None, || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let caller = thread::spawn(move || {
+            call(slot, HANDLE);
+            call(slot, HANDLE);
+        });
+        abort(table, slot);
+        caller.join().unwrap();
+        call(slot, HANDLE);
+    })
+}
+
+#[test]
+fn what_a_call_uses_is_not_given_back_under_it() {
+    assert!(calls_against_an_abort() > 10);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_a_total_order_a_call_and_an_abort_miss_each_other() {
+    weaken(Weakness::NoTotalOrder);
+    calls_against_an_abort();
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_release_what_a_call_uses_is_given_back_under_it() {
+    weaken(Weakness::NoRelease);
+    calls_against_an_abort();
+}
+
+#[test]
+fn a_call_that_comes_late_never_uses_the_next_communicator_in_the_slot() {
+    search(None, || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let caller = thread::spawn(move || call(slot, HANDLE));
+        if abort(table, slot) {
+            let next = table.find_or_add(OTHER).expect("the slot is free");
+            assert_eq!(next.status(), Status::New);
+            next.set_fast(Owned::of(OTHER));
+            next.enter(OTHER).expect("nobody aborted it").fast().expect("it is fast").use_for(OTHER);
+        }
+        caller.join().unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_comes_late_does_not_hide_a_call_on_the_next_communicator_from_its_abort() {
+    // Three threads have too many interleavings to take them all.
+    search(Some(2), || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let late = thread::spawn(move || assert!(slot.enter(OTHER).is_none()));
+        let caller = thread::spawn(move || call(slot, HANDLE));
+        abort(table, slot);
+        caller.join().unwrap();
+        late.join().unwrap();
+    });
+}
+
+#[test]
+fn a_communicator_that_is_aborted_while_it_is_set_up_leaves_nothing_behind() {
+    search(None, || {
+        let (table, slot) = table();
+        let caller = thread::spawn(move || {
+            // As `comm::issue`: what follows a setup belongs to the same call.
+            let Some(_busy) = slot.enter(HANDLE) else { return };
+            slot.set_fast(Owned::of(HANDLE));
+            call(slot, HANDLE);
+        });
+        let is_over = abort(table, slot);
+        caller.join().unwrap();
+        if is_over {
+            assert!(slot.take_fast().is_none(), "what it owns is left behind");
+        }
+        assert!(slot.enter(HANDLE).is_none(), "an aborted communicator takes calls");
+    });
+}
+
+#[test]
+fn an_abort_does_not_take_away_what_a_finalize_waits_for() {
+    search(None, || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let finalizer = thread::spawn(move || {
+            if let Some(busy) = slot.begin(HANDLE) {
+                busy.fast().expect("it was fast").use_for(HANDLE);
+            }
+        });
+        abort(table, slot);
+        finalizer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_revoke_stops_what_runs_and_lets_nothing_begin() {
+    search(None, || {
+        let (_, slot) = table();
+        let caller = thread::spawn(move || {
+            if let Some(_busy) = slot.enter(HANDLE) {
+                slot.set_fast(Owned::of(HANDLE));
+            }
+            call(slot, HANDLE);
+        });
+        slot.abort(stop);
+        assert!(slot.enter(HANDLE).is_none());
+        caller.join().unwrap();
+    });
+}
