@@ -1,5 +1,6 @@
 # make             builds target/release/libdime.so and the tool target/release/dime, installing what the build lacks
-# make demo        runs a C program against libdime.so in front of the real NCCL, with or without GPUs
+# make demo        runs a C program against libdime.so: on the GPUs here, else on four simulated ones
+# make sim         builds the simulated node: a CUDA driver and a NCCL that run on the CPU, in target/sim
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
 # make gpu-test    tests that need at least two GPUs
 # make bench       latency of libdime.so and of the real NCCL on the GPUs here
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda demo test gpu-test bench search headers check-headers docs clean
+.PHONY: build packages cuda sim demo test gpu-test bench search headers check-headers docs clean
 
 # Two invocations: in one, cargo would give the tool the exports of libdime.so, and it would interpose itself.
 build: packages cuda
@@ -30,7 +31,10 @@ packages:
 cuda: packages
 	@tools/install_cuda.sh
 
-demo: build
+sim: cuda
+	@$(MAKE) --no-print-directory -C sim -j"$$(nproc)"
+
+demo: build sim
 	@tools/demo.sh
 
 test:

@@ -16,6 +16,7 @@ if [[ ${1:-build} == test ]]; then
     need_command valgrind valgrind
     need_command readelf binutils
     need_command strace strace
+    need_command patch patch
     need_library libtcmalloc_minimal.so.4 libtcmalloc-minimal4
     need_library libjemalloc.so.2 libjemalloc2
 fi

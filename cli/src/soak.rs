@@ -207,7 +207,8 @@ fn work(options: &Options, seat: &Seat, payloads: &[Payload]) -> Fallible<()> {
     wait_all(seat, &gpus)?;
     seat.barrier()?;
     let mut random = Random::new(&[options.seed, 0x50a4]);
-    let graphs = Graphs::capture(seat, &gpus, &communicator, payloads, usize::from(options.graphs), &mut random)?;
+    let (count, max_bytes) = (usize::from(options.graphs), options.max_bytes);
+    let graphs = Graphs::capture(seat, &gpus, &communicator, payloads, count, max_bytes, &mut random)?;
     let delays = gpus.iter().map(|gpu| Random::new(&[options.seed, gpu.rank as u64, 0xde1a])).collect();
     let mut soak =
         Soak { options, seat, payloads, gpus, stations, communicator, graphs, delays, done: Done::default() };

@@ -70,6 +70,7 @@ driver_functions! {
     device_can_access_peer = "cuDeviceCanAccessPeer" (*mut c_int, CUdevice, CUdevice);
     primary_ctx_retain = "cuDevicePrimaryCtxRetain" (*mut CUcontext, CUdevice);
     primary_ctx_release = "cuDevicePrimaryCtxRelease_v2" (CUdevice);
+    ctx_get_id = "cuCtxGetId" (CUcontext, *mut u64);
     ctx_get_current = "cuCtxGetCurrent" (*mut CUcontext);
     ctx_push_current = "cuCtxPushCurrent_v2" (CUcontext);
     ctx_pop_current = "cuCtxPopCurrent_v2" (*mut CUcontext);

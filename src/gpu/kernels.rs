@@ -100,12 +100,16 @@ pub fn built_in() -> bool {
     FATBIN.is_some()
 }
 
-/// Modules stay loaded for the life of the process: communicators come and go, their kernels are the same.
-static MODULES: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+/// Modules stay loaded as long as their contexts: communicators come and go, their kernels are the same. By the id of the
+/// context: the application can end a primary context, and the next one has the same handle.
+static MODULES: Mutex<Vec<(u64, usize)>> = Mutex::new(Vec::new());
 
 fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
+    let mut id = 0;
+    // SAFETY: the context is current; the out pointer is ours.
+    driver.check("cuCtxGetId", unsafe { (driver.ctx_get_id)(context, &mut id) })?;
     let mut modules = MODULES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some((_, module)) = modules.iter().find(|(of, _)| *of == context as usize) {
+    if let Some((_, module)) = modules.iter().find(|(of, _)| *of == id) {
         return Ok(*module as CUmodule);
     }
     let image = FATBIN.unwrap_or_default();
@@ -114,7 +118,7 @@ fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
     driver.check("cuModuleLoadData", unsafe {
         (driver.module_load_data)(&mut module, image.as_ptr().cast::<c_void>())
     })?;
-    modules.push((context as usize, module as usize));
+    modules.push((id, module as usize));
     Ok(module)
 }
 

@@ -34,22 +34,24 @@ pub struct Graphs {
     host: Vec<PinnedBuffer>,
 }
 
-const MAX_NODE_BYTES: f64 = (1 << 20) as f64;
+/// Largest all-reduce in a graph.
+const MAX_NODE_BYTES: usize = 1 << 20;
 
 impl Graphs {
-    /// Captures `count` graphs. All workers must draw from the same sequence.
+    /// Captures `count` graphs of all-reduces of at most `max_bytes`. All workers must draw from the same sequence.
     pub fn capture(
         seat: &Seat,
         gpus: &[Gpu],
         communicator: &Communicator,
         payloads: &[Payload],
         count: usize,
+        max_bytes: usize,
         random: &mut Random,
     ) -> Fallible<Graphs> {
         let mut captured = Vec::new();
         for index in 0..count {
             seat.doing(&format!("capturing graph {index}"));
-            let (nodes, bytes) = draw_nodes(payloads, random);
+            let (nodes, bytes) = draw_nodes(payloads, max_bytes.min(MAX_NODE_BYTES), random);
             captured.push(capture_one(seat, gpus, communicator, payloads, nodes, bytes)?);
         }
         let most = captured.iter().map(|graph| graph.bytes).max().unwrap_or(0);
@@ -148,7 +150,7 @@ impl Graphs {
 }
 
 /// Draws the all-reduces of one graph and lays out its memory: all inputs, then all outputs with guards.
-fn draw_nodes(payloads: &[Payload], random: &mut Random) -> (Vec<Node>, usize) {
+fn draw_nodes(payloads: &[Payload], max_bytes: usize, random: &mut Random) -> (Vec<Node>, usize) {
     let length = 3 + random.below(6);
     let mut nodes = Vec::new();
     let mut bytes = 0;
@@ -160,7 +162,7 @@ fn draw_nodes(payloads: &[Payload], random: &mut Random) -> (Vec<Node>, usize) {
             continue;
         }
         let size = payloads[payload].dtype.bytes();
-        let count = (MAX_NODE_BYTES.powf(random.unit()) as usize / size).max(1);
+        let count = ((max_bytes as f64).powf(random.unit()) as usize / size).max(1);
         let offset = random.pick(&[0, 0, 1, 3]) * size;
         let input = bytes + offset;
         bytes = (input + count * size).next_multiple_of(GUARD_BYTES);
@@ -226,7 +228,7 @@ mod tests {
         let payloads = payload::make(&Dtype::ALL, &[Kind::Exact], &[], 3, 1);
         let mut random = Random::new(&[4]);
         for _ in 0..50 {
-            let (nodes, bytes) = draw_nodes(&payloads, &mut random);
+            let (nodes, bytes) = draw_nodes(&payloads, MAX_NODE_BYTES, &mut random);
             let size = |node: &Node| node.count * payloads[node.payload].dtype.bytes();
             let mut spans: Vec<(usize, usize)> = nodes.iter().map(|n| (n.input, n.input + size(n))).collect();
             spans.extend(nodes.iter().map(|n| (n.output - GUARD_BYTES, n.output + size(n) + GUARD_BYTES)));

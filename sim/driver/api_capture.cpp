@@ -1,0 +1,73 @@
+// Stream capture.
+#include "api.h"
+
+using namespace sim;
+
+namespace {
+
+CUstreamCaptureStatus status_of(const Stream &stream) {
+  if (!stream.capture()) return CU_STREAM_CAPTURE_STATUS_NONE;
+  return stream.capture()->is_valid() ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_INVALIDATED;
+}
+
+// What the legacy default stream's status would be is undefined while a stream that synchronises with it is captured.
+// To ask does no harm to that capture.
+std::shared_ptr<Stream> find_asked(CUstream handle) {
+  auto stream = find_stream(handle);
+  if (stream->kind == Stream::Kind::Legacy)
+    for (const auto &blocking : stream->context.blocking_streams())
+      require(!blocking->capture(), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+  return stream;
+}
+
+bool is_mode(CUstreamCaptureMode mode) {
+  return mode == CU_STREAM_CAPTURE_MODE_GLOBAL || mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL ||
+         mode == CU_STREAM_CAPTURE_MODE_RELAXED;
+}
+
+}  // namespace
+
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+  return call("cuStreamBeginCapture", [&](Lock &) {
+    require(is_mode(mode));
+    Capture::begin(*find_stream(stream), mode);
+  });
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
+  return call("cuStreamEndCapture", [&](Lock &lock) {
+    require(graph);
+    *graph = nullptr;
+    *graph = Capture::end_in(*find_stream(stream), lock);
+  });
+}
+
+CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
+  return call("cuStreamIsCapturing", [&](Lock &) {
+    require(status);
+    *status = status_of(*find_asked(stream));
+  });
+}
+
+CUresult cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
+                                   const CUgraphNode **dependencies, size_t *dependency_count) {
+  return call("cuStreamGetCaptureInfo", [&](Lock &) {
+    require(status);
+    auto stream = find_asked(handle);
+    *status = status_of(*stream);
+    if (*status != CU_STREAM_CAPTURE_STATUS_ACTIVE) return;
+    if (id) *id = stream->capture()->id;
+    if (graph) *graph = stream->capture()->graph_handle();
+    // No function of this library takes a node, so any pointer is as good a handle.
+    const auto &last = stream->captured_last();
+    if (dependencies) *dependencies = (const CUgraphNode *)last.data();
+    if (dependency_count) *dependency_count = last.size();
+  });
+}
+
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
+  return call("cuThreadExchangeStreamCaptureMode", [&](Lock &) {
+    require(mode && is_mode(*mode));
+    std::swap(capture_mode_of_thread(), *mode);
+  });
+}

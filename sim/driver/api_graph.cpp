@@ -1,0 +1,115 @@
+// Graphs and user objects.
+#include "api.h"
+
+using namespace sim;
+
+namespace {
+
+// A graph that is still being captured belongs to the capture.
+std::shared_ptr<Graph> find_complete(CUgraph handle) {
+  auto graph = find(Driver::instance().graphs, handle);
+  require(graph->is_complete());
+  return graph;
+}
+
+// Takes references from the application.
+void release(Lock &lock, CUuserObject handle, unsigned count) {
+  auto object = find(Driver::instance().user_objects, handle);
+  require(count != 0 && count <= object->application_references);
+  object->application_references -= count;
+  if (object->application_references == 0) lock.drop_later(Driver::instance().user_objects.remove(handle));
+  lock.drop_later(std::move(object));
+}
+
+}  // namespace
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph handle, unsigned long long flags) {
+  return call("cuGraphInstantiateWithFlags", [&](Lock &) {
+    require(executable);
+    // What graphs allocate is freed with that flag; there are no nodes here that do.
+    constexpr unsigned long long KNOWN = CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    require_simulated((flags & ~KNOWN) == 0, "cuGraphInstantiateWithFlags", "flags", flags);
+    *executable = Driver::instance().executable_graphs.add(std::make_shared<ExecutableGraph>(*find_complete(handle)));
+  });
+}
+
+CUresult cuGraphExecUpdate_v2(CUgraphExec executable, CUgraph graph, CUgraphExecUpdateResultInfo *info) {
+  return call("cuGraphExecUpdate", [&](Lock &lock) {
+    require(info);
+    *info = {};
+    auto updated = find(Driver::instance().executable_graphs, executable);
+    info->result = updated->update(lock, *find_complete(graph));
+    return info->result == CU_GRAPH_EXEC_UPDATE_SUCCESS ? CUDA_SUCCESS : CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+  });
+}
+
+// There is nothing to be uploaded: the arguments are checked.
+CUresult cuGraphUpload(CUgraphExec executable, CUstream stream) {
+  return call("cuGraphUpload", [&](Lock &) {
+    find(Driver::instance().executable_graphs, executable);
+    find_stream(stream)->require_open();
+  });
+}
+
+CUresult cuGraphLaunch(CUgraphExec executable, CUstream handle) {
+  return call("cuGraphLaunch", [&](Lock &lock) {
+    auto launched = find(Driver::instance().executable_graphs, executable);
+    auto stream = find_stream(handle);
+    stream->require_open();
+    if (stream->capture())
+      fail_not_simulated("cuGraphLaunch", "a captured stream", uint64_t(handle), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    launched->launch(lock, *stream);
+  });
+}
+
+CUresult cuGraphDestroy(CUgraph graph) {
+  return call("cuGraphDestroy", [&](Lock &lock) {
+    find_complete(graph);
+    lock.drop_later(Driver::instance().graphs.remove(graph));
+  });
+}
+
+CUresult cuGraphExecDestroy(CUgraphExec executable) {
+  return call("cuGraphExecDestroy", [&](Lock &lock) {
+    find(Driver::instance().executable_graphs, executable);
+    lock.drop_later(Driver::instance().executable_graphs.remove(executable));
+  });
+}
+
+CUresult cuUserObjectCreate(CUuserObject *object, void *pointer, CUhostFn destroy, unsigned count, unsigned flags) {
+  return call("cuUserObjectCreate", [&](Lock &) {
+    require(object && destroy && count != 0 && flags == CU_USER_OBJECT_NO_DESTRUCTOR_SYNC);
+    *object = Driver::instance().user_objects.add(std::make_shared<UserObject>(pointer, destroy, count));
+  });
+}
+
+CUresult cuUserObjectRetain(CUuserObject object, unsigned count) {
+  return call("cuUserObjectRetain", [&](Lock &) {
+    require(count != 0);
+    find(Driver::instance().user_objects, object)->application_references += count;
+  });
+}
+
+CUresult cuUserObjectRelease(CUuserObject object, unsigned count) {
+  return call("cuUserObjectRelease", [&](Lock &lock) { release(lock, object, count); });
+}
+
+CUresult cuGraphRetainUserObject(CUgraph handle, CUuserObject object, unsigned count, unsigned flags) {
+  return call("cuGraphRetainUserObject", [&](Lock &lock) {
+    require(count != 0 && (flags & ~unsigned(CU_GRAPH_USER_OBJECT_MOVE)) == 0);
+    auto graph = find(Driver::instance().graphs, handle);
+    auto retained = find(Driver::instance().user_objects, object);
+    if (flags & CU_GRAPH_USER_OBJECT_MOVE) release(lock, object, count);
+    graph->user_references.add(std::move(retained), count);
+  });
+}
+
+CUresult cuGraphReleaseUserObject(CUgraph handle, CUuserObject object, unsigned count) {
+  return call("cuGraphReleaseUserObject", [&](Lock &lock) {
+    require(count != 0);
+    auto graph = find(Driver::instance().graphs, handle);
+    auto released = find(Driver::instance().user_objects, object);
+    graph->user_references.remove(released, count);
+    lock.drop_later(std::move(released));
+  });
+}

@@ -1,0 +1,38 @@
+// An event: the task it was last recorded as, or what of a capture was before it.
+#ifndef DIME_SIM_DRIVER_EVENT_H
+#define DIME_SIM_DRIVER_EVENT_H
+
+#include <memory>
+#include <vector>
+
+#include "capture.h"
+#include "context.h"
+#include "task.h"
+
+namespace sim {
+
+class Event {
+ public:
+  Event(Context &context, bool has_timing) : context(context), has_timing(has_timing) {}
+
+  Context &context;
+  const bool has_timing;
+
+  void record(Lock &lock, Stream &stream);
+  // What is put into the stream from now on runs behind the latest record.
+  void make_wait(Lock &lock, Stream &stream);
+
+  // Null: never recorded. Fails for an event of a capture.
+  const std::shared_ptr<Task> &recorded() const;
+
+ private:
+  void bring_into_capture(Stream &stream);
+
+  std::shared_ptr<Task> recorded_;
+  std::shared_ptr<Capture> capture_;
+  std::vector<Capture::Node> captured_after_;
+};
+
+}  // namespace sim
+
+#endif

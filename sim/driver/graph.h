@@ -1,0 +1,80 @@
+// Graphs as a capture makes them, and executable ones.
+#ifndef DIME_SIM_DRIVER_GRAPH_H
+#define DIME_SIM_DRIVER_GRAPH_H
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cuda_api.h"
+#include "lock.h"
+#include "operation.h"
+#include "task.h"
+#include "user_object.h"
+
+namespace sim {
+
+class Engine;
+class Stream;
+
+class Graph {
+ public:
+  struct NodeContent;
+  using Node = const NodeContent *;
+
+  struct Edge {
+    size_t from;  // index of the earlier node
+    Order order;
+    bool operator==(const Edge &) const = default;
+  };
+  struct NodeContent {
+    size_t index;
+    Engine &engine;
+    std::shared_ptr<const Operation> operation;
+    std::vector<Edge> after;
+  };
+  using Nodes = std::vector<std::shared_ptr<const NodeContent>>;
+
+  // `order` holds behind a single kernel; all other edges are full.
+  Node add(Engine &engine, std::shared_ptr<const Operation> operation, const std::vector<Node> &after, Order order);
+  // Whether every node is one of `last` or before one.
+  bool all_lead_to(const std::vector<Node> &last) const;
+
+  // The capture that makes it is over: it may be instantiated and destroyed.
+  void complete() { is_complete_ = true; }
+  bool is_complete() const { return is_complete_; }
+
+  const Nodes &nodes() const { return nodes_; }
+  UserReferences user_references;
+
+ private:
+  Nodes nodes_;
+  bool is_complete_ = false;
+};
+
+class ExecutableGraph {
+ public:
+  explicit ExecutableGraph(const Graph &graph) : content_(content_of(graph)) {}
+
+  // Behind what is in the stream, and behind its own launch before.
+  void launch(Lock &lock, Stream &stream);
+  // Takes over what differs in the same graph captured again. Launches that were enqueued stay as they were.
+  CUgraphExecUpdateResult update(Lock &lock, const Graph &graph);
+
+ private:
+  struct Content {
+    Graph::Nodes nodes;
+    UserReferences user_references;
+  };
+  static std::shared_ptr<const Content> content_of(const Graph &graph) {
+    return std::make_shared<const Content>(Content{graph.nodes(), graph.user_references});
+  }
+
+  std::shared_ptr<const Content> content_;
+  std::shared_ptr<Task> last_launch_;
+};
+
+}  // namespace sim
+
+#endif

@@ -1,0 +1,26 @@
+// Work of another simulated library in a stream: what the CPU NCCL enqueues where the real one launches a kernel. Exported by
+// libcuda.so.1 beside the driver's own functions.
+#ifndef DIME_SIM_DRIVER_POLLED_H
+#define DIME_SIM_DRIVER_POLLED_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dimeSimPolled {
+  // Called again and again, on the device's own thread, once the stream has come to this work; never blocks. `restart` is 1 on
+  // the first call of each execution (a graph runs it once per replay). Returns 1 when the work is over, 0 to be called again.
+  int (*poll)(void *data, int restart);
+  // Called once, when the work is over and will never run again (a captured one: the graph and all made of it are gone).
+  void (*destroy)(void *data);
+  void *data;
+} dimeSimPolled;
+
+// Appends it to `stream` (a CUstream of the current context; NULL is the default stream), or to the capture the stream is in.
+// Returns a CUresult.
+int dimeSimLaunchPolled(void *stream, const dimeSimPolled *work);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

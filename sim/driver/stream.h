@@ -1,0 +1,61 @@
+// A stream: its last task; while it is captured, the last nodes that were captured of it.
+#ifndef DIME_SIM_DRIVER_STREAM_H
+#define DIME_SIM_DRIVER_STREAM_H
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "capture.h"
+#include "context.h"
+#include "operation.h"
+#include "task.h"
+
+namespace sim {
+
+class Stream : public std::enable_shared_from_this<Stream> {
+ public:
+  enum class Kind { Legacy, Blocking, NonBlocking };
+
+  Stream(Context &context, Kind kind);
+
+  Context &context;
+  const Kind kind;
+  const uint64_t id;  // no other stream's of this process, ever
+
+  // Fails, as any work put into the stream now would, when its capture is invalid or it is the legacy default stream
+  // while a stream is captured that synchronises with it.
+  void require_open();
+  // Runs the operation behind what is in the stream, or adds it to the capture. Does not fail once the stream is open.
+  void enqueue(Lock &lock, std::shared_ptr<const Operation> operation, Order order = Order::Full);
+  // The same for a task that is made outside; not while the stream is captured.
+  void append(Lock &lock, const std::shared_ptr<Task> &task, Order order = Order::Full);
+  // What a host that waits for the stream waits for.
+  std::vector<std::shared_ptr<Task>> unfinished();
+
+  // The handle is gone, its work goes on.
+  void retire();
+
+  // Null: not captured.
+  const std::shared_ptr<Capture> &capture() const { return capture_; }
+  const std::vector<Capture::Node> &captured_last() const { return captured_last_; }
+  // What is captured of the stream from now on is behind these nodes, too.
+  void join_capture(std::shared_ptr<Capture> capture, const std::vector<Capture::Node> &nodes);
+  void leave_capture();
+  // The stream is destroyed while it is captured.
+  void abandon_capture(Lock &lock);
+
+ private:
+  std::shared_ptr<Task> last_;
+  std::vector<std::shared_ptr<Task>> of_retired_;  // the legacy stream's: work of blocking streams that are destroyed
+  std::shared_ptr<Capture> capture_;
+  std::vector<Capture::Node> captured_last_;
+  bool captured_last_is_own_ = false;  // not another stream's, by an event
+};
+
+// Of a handle, the special ones included.
+std::shared_ptr<Stream> find_stream(CUstream handle);
+
+}  // namespace sim
+
+#endif

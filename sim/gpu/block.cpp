@@ -1,0 +1,97 @@
+#include "block.h"
+
+#include <sim/driver/fault.h>
+
+#include <algorithm>
+
+namespace sim {
+
+namespace {
+
+thread_local Thread *running = nullptr;
+
+void run_kernel(void *argument) {
+  Thread &self = *static_cast<Thread *>(argument);
+  const Launch &launch = *self.block->launch;
+  launch.kernel().run_thread(launch.parameters());
+  self.state = Thread::State::Ended;
+}
+
+}  // namespace
+
+Thread &Thread::current() { return *running; }
+
+void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32_t its_id, Weakness *its_weakness) {
+  launch = std::move(its_launch);
+  weakness = its_weakness;
+  index = its_index;
+  id = its_id;
+  live_threads = launch->threads();
+  at_barrier_ = 0;
+  lets_dependents_start_ = false;
+  while (threads_.size() < live_threads) threads_.push_back(std::make_unique<Thread>());
+  const uint64_t now = weakness ? WeakMemory::now() : 0;
+  for (uint32_t i = 0; i < live_threads; ++i) {
+    Thread &thread = *threads_[i];
+    thread.block = this;
+    thread.index = i;
+    thread.state = Thread::State::Running;
+    if (weakness) {
+      thread.sight = Sight();
+      thread.sight.seen = now;
+    }
+    thread.fiber.start(run_kernel, &thread);
+  }
+}
+
+bool Block::may_run(uint32_t thread) const {
+  switch (threads_[thread]->state) {
+    case Thread::State::Running: return true;
+    case Thread::State::AwaitsEarlierLaunches: return launch->wait_is_over;
+    default: return false;
+  }
+}
+
+bool Block::run(uint32_t index_of_thread) {
+  Thread &thread = *threads_[index_of_thread];
+  thread.moved = false;
+  thread.state = Thread::State::Running;
+  running = &thread;
+  thread.fiber.resume();
+  running = nullptr;
+  if (thread.state == Thread::State::Running) return thread.moved;
+  if (thread.state == Thread::State::Ended) --live_threads;
+  if (thread.state == Thread::State::AtBarrier) ++at_barrier_;
+  if (at_barrier_ != 0 && at_barrier_ == live_threads) pass_barrier();
+  return true;
+}
+
+// What one thread did or saw before the barrier, all see behind it.
+void Block::pass_barrier() {
+  fault::pass("barrier");
+  at_barrier_ = 0;
+  uint64_t seen = 0;
+  for (uint32_t i = 0; i < launch->threads(); ++i) seen = std::max(seen, threads_[i]->sight.seen);
+  for (uint32_t i = 0; i < launch->threads(); ++i) {
+    Thread &thread = *threads_[i];
+    if (thread.state != Thread::State::AtBarrier) continue;
+    thread.state = Thread::State::Running;
+    thread.sight.seen = seen;
+  }
+  if (weakness) weakness->memory.barrier(id);
+}
+
+void Block::let_dependents_start() {
+  if (lets_dependents_start_) return;
+  lets_dependents_start_ = true;
+  launch->releasing_blocks += 1;
+}
+
+void Block::finish() {
+  if (weakness) weakness->memory.finish_block(id);
+  let_dependents_start();
+  launch->ended_blocks += 1;
+  launch.reset();
+}
+
+}  // namespace sim

@@ -1,0 +1,71 @@
+// A block of a launch on an SM, and its threads.
+#ifndef DIME_SIM_GPU_BLOCK_H
+#define DIME_SIM_GPU_BLOCK_H
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fiber.h"
+#include "launch.h"
+#include "random.h"
+#include "weak_memory.h"
+
+namespace sim {
+
+struct Block;
+
+struct Thread {
+  enum class State { Running, AwaitsEarlierLaunches, AtBarrier, Ended };
+
+  Block *block = nullptr;
+  uint32_t index = 0;
+  State state = State::Ended;
+  // It did more in its last turn than to look around in a spin loop.
+  bool moved = false;
+  Sight sight;
+  Fiber fiber;
+
+  // The one whose fiber runs on this OS thread.
+  static Thread &current();
+};
+
+// What a device's blocks share when its memory is weak.
+struct Weakness {
+  explicit Weakness(uint64_t seed) : random(seed), memory(random) {}
+
+  Random random;
+  WeakMemory memory;
+  uint32_t give_way_once_in = 1;  // at memory accesses
+};
+
+// Blocks are used again, for the stacks of their fibers.
+struct Block {
+  std::shared_ptr<Launch> launch;
+  Weakness *weakness = nullptr;  // null: memory is strong
+  uint32_t index = 0;            // in the grid
+  uint32_t id = 0;               // of all that this device ever ran
+  uint32_t sm = 0;
+  uint32_t registers = 0;  // that it takes of its SM
+  uint32_t live_threads = 0;
+
+  void start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32_t its_id, Weakness *its_weakness);
+  bool may_run(uint32_t thread) const;
+  // A turn of a thread. True: it moved.
+  bool run(uint32_t thread);
+  // griddepcontrol.launch_dependents by one of its threads. (The hardware waits for all of them, which come at once.)
+  void let_dependents_start();
+  // All threads have ended: what they wrote goes to memory.
+  void finish();
+
+ private:
+  void pass_barrier();
+
+  uint32_t at_barrier_ = 0;
+  bool lets_dependents_start_ = false;
+  std::vector<std::unique_ptr<Thread>> threads_;
+};
+
+}  // namespace sim
+
+#endif

@@ -1,0 +1,103 @@
+#include "current_thread.h"
+
+#include <sim/driver/fault.h>
+
+#include "block.h"
+
+namespace sim::current_thread {
+
+namespace {
+
+// Accesses of a size the CPU makes whole, as a GPU does.
+template <class T>
+uint64_t load_now(uint64_t address, bool acquire) {
+  const T *word = reinterpret_cast<const T *>(address);
+  return acquire ? __atomic_load_n(word, __ATOMIC_ACQUIRE) : __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+template <class T>
+void store_now(uint64_t address, uint64_t value, bool release) {
+  T *word = reinterpret_cast<T *>(address);
+  if (release)
+    __atomic_store_n(word, T(value), __ATOMIC_RELEASE);
+  else
+    __atomic_store_n(word, T(value), __ATOMIC_RELAXED);
+}
+
+void leave(Thread::State state) {
+  Thread &self = Thread::current();
+  self.state = state;
+  self.fiber.give_way();
+}
+
+// With weak memory others may run between any two accesses.
+void perhaps_give_way(Thread &self) {
+  Weakness &weakness = *self.block->weakness;
+  if (!weakness.random.once_in(weakness.give_way_once_in)) return;
+  self.moved = true;
+  self.fiber.give_way();
+}
+
+}  // namespace
+
+uint32_t thread_index() { return Thread::current().index; }
+uint32_t block_index() { return Thread::current().block->index; }
+uint32_t block_threads() { return Thread::current().block->launch->threads(); }
+uint32_t grid_blocks() { return Thread::current().block->launch->blocks(); }
+
+void block_barrier() { leave(Thread::State::AtBarrier); }
+
+void give_way() {
+  fault::pass("spin");
+  Thread::current().fiber.give_way();
+}
+
+void await_earlier_launches() {
+  Thread &self = Thread::current();
+  if (!self.block->launch->wait_is_over) leave(Thread::State::AwaitsEarlierLaunches);
+  if (self.block->weakness) self.sight.seen = WeakMemory::now();
+}
+
+void let_dependents_start() { Thread::current().block->let_dependents_start(); }
+
+uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire) {
+  Thread &self = Thread::current();
+  if (self.block->weakness) {
+    perhaps_give_way(self);
+    return self.block->weakness->memory.load(self.index, self.block->id, self.sight, address, bytes, scope, acquire);
+  }
+  switch (bytes) {
+    case 1: return load_now<uint8_t>(address, acquire);
+    case 2: return load_now<uint16_t>(address, acquire);
+    case 4: return load_now<uint32_t>(address, acquire);
+    default: return load_now<uint64_t>(address, acquire);
+  }
+}
+
+void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release) {
+  Thread &self = Thread::current();
+  self.moved = true;
+  if (self.block->weakness) {
+    perhaps_give_way(self);
+    self.block->weakness->memory.store(self.index, self.block->id, self.sight, address, bytes, value, scope, release);
+    return;
+  }
+  switch (bytes) {
+    case 1: return store_now<uint8_t>(address, value, release);
+    case 2: return store_now<uint16_t>(address, value, release);
+    case 4: return store_now<uint32_t>(address, value, release);
+    default: return store_now<uint64_t>(address, value, release);
+  }
+}
+
+void add(uint64_t address, uint32_t value) {
+  __atomic_fetch_add(reinterpret_cast<uint32_t *>(address), value, __ATOMIC_RELAXED);
+}
+
+void fence_system() {
+  Thread &self = Thread::current();
+  if (self.block->weakness) self.block->weakness->memory.fence_system(self.index, self.block->id, self.sight);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+}  // namespace sim::current_thread

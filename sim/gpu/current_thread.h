@@ -1,0 +1,30 @@
+// The simulated thread that runs at the moment on this OS thread: what the host forms of kernels/device/ call.
+#ifndef DIME_SIM_GPU_CURRENT_THREAD_H
+#define DIME_SIM_GPU_CURRENT_THREAD_H
+
+#include <cstdint>
+
+#include "weak_memory.h"
+
+namespace sim::current_thread {
+
+uint32_t thread_index();
+uint32_t block_index();
+uint32_t block_threads();
+uint32_t grid_blocks();
+
+void block_barrier();
+// One round of a spin loop is over.
+void give_way();
+// griddepcontrol.wait, and griddepcontrol.launch_dependents.
+void await_earlier_launches();
+void let_dependents_start();
+
+uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire);
+void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release);
+void add(uint64_t address, uint32_t value);
+void fence_system();
+
+}  // namespace sim::current_thread
+
+#endif

@@ -1,0 +1,26 @@
+// The simulator's form of kernels/device/grid.h, which includes this where nvcc does not compile it.
+#ifndef DIME_SIM_GPU_DEVICE_GRID_H
+#define DIME_SIM_GPU_DEVICE_GRID_H
+
+#include <sim/gpu/current_thread.h>
+
+namespace dime {
+
+using sim::current_thread::block_barrier;
+using sim::current_thread::block_index;
+using sim::current_thread::block_threads;
+using sim::current_thread::give_way;
+using sim::current_thread::grid_blocks;
+using sim::current_thread::thread_index;
+
+// Looking costs nothing here, and a round takes as long as all other threads' turns together.
+const uint32_t ROUNDS_PER_LOOK = 4;
+
+inline void begin_launch(bool hand_over) {
+  sim::current_thread::await_earlier_launches();
+  if (hand_over) sim::current_thread::let_dependents_start();
+}
+
+}  // namespace dime
+
+#endif

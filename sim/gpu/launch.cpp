@@ -1,0 +1,14 @@
+#include "launch.h"
+
+namespace sim {
+
+Launch::Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters)
+    : kernel_(kernel), blocks_(blocks), threads_(threads) {
+  for (size_t i = 0; i < kernel.parameter_bytes.size(); ++i) {
+    const auto *bytes = static_cast<const unsigned char *>(parameters[i]);
+    parameter_bytes_.emplace_back(bytes, bytes + kernel.parameter_bytes[i]);
+  }
+  for (auto &bytes : parameter_bytes_) parameters_.push_back(bytes.data());
+}
+
+}  // namespace sim

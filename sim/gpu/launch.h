@@ -1,0 +1,48 @@
+// One kernel launch, from its enqueueing to its end.
+#ifndef DIME_SIM_GPU_LAUNCH_H
+#define DIME_SIM_GPU_LAUNCH_H
+
+#include <cstdint>
+#include <vector>
+
+#include "kernel.h"
+
+namespace sim {
+
+class Launch {
+ public:
+  // Copies the parameters.
+  Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters);
+  Launch(const Launch &) = delete;
+  Launch &operator=(const Launch &) = delete;
+
+  const Kernel &kernel() const { return kernel_; }
+  uint32_t blocks() const { return blocks_; }
+  uint32_t threads() const { return threads_; }  // of a block
+  void *const *parameters() const { return parameters_.data(); }
+
+  // Every thread has ended, and all it wrote is in memory.
+  bool is_done() const { return ended_blocks == blocks_; }
+  // A launch behind it with the programmatic-dependent attribute may be given to the Processor: every block has asked
+  // for that or has ended.
+  bool lets_dependents_start() const { return releasing_blocks == blocks_; }
+  // Ends the griddepcontrol.wait of this launch: all that it depends on is over. A launch that was started without
+  // waiting (`Processor::start(launch, false)`) stays in that wait until this is called.
+  void end_wait() { wait_is_over = true; }
+
+  // Kept by the Processor and its blocks.
+  uint32_t placed_blocks = 0;
+  uint32_t releasing_blocks = 0;
+  uint32_t ended_blocks = 0;
+  bool wait_is_over = false;
+
+ private:
+  const Kernel &kernel_;
+  const uint32_t blocks_, threads_;
+  std::vector<std::vector<unsigned char>> parameter_bytes_;
+  std::vector<void *> parameters_;
+};
+
+}  // namespace sim
+
+#endif

@@ -1,0 +1,110 @@
+#include "processor.h"
+
+#include <sim/driver/fault.h>
+
+#include <algorithm>
+
+#include "block.h"
+
+namespace sim {
+
+namespace {
+
+// How often a seed gives way at memory accesses, and lets a store leave: some seeds run nearly in order, some hardly.
+constexpr uint32_t GIVE_WAY_ONCE_IN[] = {2, 8, 64, 1000000};
+constexpr uint32_t LEAVE_ONCE_IN[] = {1, 2, 6, 20};
+
+// Turns of random threads in one step.
+constexpr uint32_t TURNS = 32;
+
+}  // namespace
+
+Processor::Processor(const Shape &shape, uint64_t seed)
+    : shape_(shape), sms_(shape.sms, Sm{shape.registers_per_sm, shape.threads_per_sm, shape.blocks_per_sm}) {
+  if (seed == 0) return;
+  weakness_ = std::make_unique<Weakness>(seed);
+  weakness_->give_way_once_in = GIVE_WAY_ONCE_IN[weakness_->random.below(std::size(GIVE_WAY_ONCE_IN))];
+  leave_once_in_ = LEAVE_ONCE_IN[weakness_->random.below(std::size(LEAVE_ONCE_IN))];
+}
+
+Processor::~Processor() = default;
+
+void Processor::start(std::shared_ptr<Launch> launch, bool wait_is_over) {
+  if (wait_is_over) launch->end_wait();
+  unplaced_.push_back(std::move(launch));
+  place_blocks();
+}
+
+// As on the hardware, the blocks of one launch go before those of the next.
+void Processor::place_blocks() {
+  while (!unplaced_.empty()) {
+    const std::shared_ptr<Launch> &launch = unplaced_.front();
+    const Kernel &kernel = launch->kernel();
+    const uint32_t registers = shape_.registers_per_sm / (kernel.max_threads * kernel.resident_blocks) * launch->threads();
+    while (launch->placed_blocks < launch->blocks()) {
+      // The emptiest SM, so that blocks spread.
+      auto sm = std::max_element(sms_.begin(), sms_.end(), [](const Sm &a, const Sm &b) { return a.threads < b.threads; });
+      if (sm->registers < registers || sm->threads < launch->threads() || sm->blocks == 0) return;
+      fault::pass("block");
+      if (unused_.empty()) unused_.push_back(std::make_unique<Block>());
+      std::unique_ptr<Block> block = std::move(unused_.back());
+      unused_.pop_back();
+      block->start(launch, launch->placed_blocks++, next_block_id_++, weakness_.get());
+      block->sm = uint32_t(sm - sms_.begin());
+      block->registers = registers;
+      sm->registers -= registers;
+      sm->threads -= launch->threads();
+      sm->blocks -= 1;
+      blocks_.push_back(std::move(block));
+    }
+    unplaced_.pop_front();
+  }
+}
+
+void Processor::retire(Block &block) {
+  Sm &sm = sms_[block.sm];
+  sm.registers += block.registers;
+  sm.threads += block.launch->threads();
+  sm.blocks += 1;
+  block.finish();
+}
+
+bool Processor::step() {
+  bool moved = weakness_ ? run_some() : run_all();
+  for (size_t i = 0; i < blocks_.size();) {
+    if (blocks_[i]->live_threads != 0) {
+      ++i;
+      continue;
+    }
+    retire(*blocks_[i]);
+    unused_.push_back(std::move(blocks_[i]));
+    blocks_[i] = std::move(blocks_.back());
+    blocks_.pop_back();
+    moved = true;
+  }
+  place_blocks();
+  return moved;
+}
+
+bool Processor::run_all() {
+  bool moved = false;
+  for (auto &block : blocks_)
+    for (uint32_t thread = 0; thread < block->launch->threads(); ++thread)
+      if (block->may_run(thread)) moved |= block->run(thread);
+  return moved;
+}
+
+// Turns for random threads, and between them stores leave at random.
+bool Processor::run_some() {
+  if (blocks_.empty()) return false;
+  bool moved = false;
+  for (uint32_t turn = 0; turn < TURNS; ++turn) {
+    Block &block = *blocks_[weakness_->random.below(uint32_t(blocks_.size()))];
+    const uint32_t thread = weakness_->random.below(block.launch->threads());
+    if (block.may_run(thread)) moved |= block.run(thread);
+    if (weakness_->random.once_in(leave_once_in_)) moved |= weakness_->memory.let_one_leave();
+  }
+  return moved || !weakness_->memory.is_empty();
+}
+
+}  // namespace sim

@@ -1,0 +1,119 @@
+// Memory as weak as the PTX model lets it be, for one device: what its threads store waits here and reaches memory in a random
+// order, and what they load may be out of date, unless an order the kernel asked for forbids it.
+//
+// Stores. A store of up to 64 bits is whole (a vector access is several stores). Who sees a store that waits depends on its level,
+// which only grows:
+//
+//   thread   the thread itself
+//   block    the threads of its block: after a block barrier
+//   device   all threads of the device: after a release or fence of device scope
+//   (none)   everybody: it left for memory
+//
+// Stores to one 64-bit word leave in the order they were made. A release store of system scope leaves when everything that its
+// thread could see waiting at that time has left; a fence of system scope makes all that leave at once. A kernel is over when all its
+// stores have left.
+//
+// Weaker than system scope is only promised within the device: a weak or device-scope store of 64 bits reaches memory in two
+// halves.
+//
+// Loads. A word that another block stored to lately may still be read as it was before, until the reader has
+// synchronised with something later: by an acquire that read a release, by a barrier with a thread that did, by
+// the start of its kernel. `seen` is the time up to which a thread must see memory; History knows when words changed. A thread
+// that has read a new value does not read the old one again.
+//
+// Where this is stronger than PTX: `seen` is one number, not one per word and writer; only the last value of a word is
+// remembered; loads are made in program order. It finds missing orders, it does not prove their absence.
+#ifndef DIME_SIM_GPU_WEAK_MEMORY_H
+#define DIME_SIM_GPU_WEAK_MEMORY_H
+
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "random.h"
+
+namespace sim {
+
+enum class Scope : uint8_t { Weak, Device, System };
+
+// What a thread must see, and what it read that a fence would make it see. Part of each simulated thread.
+struct Sight {
+  uint64_t seen = 0;
+  uint64_t seen_after_fence = 0;
+  uint64_t fenced_at = 0;  // the time of the last system fence: later stores release what was before it
+  std::vector<uint64_t> fresh_words;  // read as they are now, though not in `seen`
+};
+
+// When each word was last changed, by whom, and what it held before: of this process, for all its devices.
+class History {
+ public:
+  struct Word {
+    uint64_t before = 0;
+    uint64_t changed_at = 0;
+    uint64_t release_time = 0;  // an acquire that reads the present value sees everything up to this; 0: nothing
+    const void *device = nullptr;
+    uint32_t block = 0;
+    bool device_scope = false;  // the release counts within the device only
+  };
+
+  static History &instance();
+
+  std::mutex mutex;
+  uint64_t now = 1;
+  std::unordered_map<uint64_t, Word> words;
+};
+
+class WeakMemory {
+ public:
+  explicit WeakMemory(Random &random) : random_(random) {}
+
+  uint64_t load(uint32_t thread, uint32_t block, Sight &sight, uint64_t address, uint32_t bytes, Scope scope,
+                bool acquire);
+  void store(uint32_t thread, uint32_t block, Sight &sight, uint64_t address, uint32_t bytes, uint64_t value,
+             Scope scope, bool release);
+  void fence_system(uint32_t thread, uint32_t block, Sight &sight);
+  // All threads of the block have met: they see each other's stores from now on.
+  void barrier(uint32_t block);
+
+  // Lets one random store leave that may. False: none waits.
+  bool let_one_leave();
+  // Lets all stores of a block leave.
+  void finish_block(uint32_t block);
+  bool is_empty() const { return waiting_.empty(); }
+  // What a thread that starts now must see.
+  static uint64_t now();
+
+ private:
+  enum class Level : uint8_t { Thread, Block, Device };
+  struct Store {
+    uint64_t address;
+    uint64_t value;
+    uint32_t thread, block;
+    uint8_t bytes;
+    Level level;
+    Scope scope;
+    bool release;
+    uint64_t fenced_at;
+    uint64_t word() const { return address & ~uint64_t(7); }
+  };
+
+  static bool is_visible(const Store &store, uint32_t thread, uint32_t block) {
+    return store.level == Level::Device || (store.block == block && (store.level == Level::Block || store.thread == thread));
+  }
+  // The first store that must leave before this one; `index` itself when it may go.
+  size_t blocker_of(size_t index) const;
+  // Lets this store leave, or one that must go before it.
+  void advance(size_t index);
+  void leave(size_t index);
+  // Lets everything leave that this condition holds for, in a random order that is allowed.
+  template <class Condition>
+  void drain(Condition condition);
+
+  Random &random_;
+  std::vector<Store> waiting_;  // in the order they were made
+};
+
+}  // namespace sim
+
+#endif

@@ -1,0 +1,31 @@
+// Runs random schedules of the kernels: schedules FIRST_SEED COUNT [--until-failure]
+//
+// Prints how many ran and what failed, with the seed that repeats it exactly (a count of 1). Exit status 1 when something failed.
+// With --until-failure it stops at the first, and that is what broken kernels are expected to reach.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "schedule.h"
+
+int main(int argc, char **argv) {
+  if (argc < 3 || (argc == 4 && strcmp(argv[3], "--until-failure") != 0) || argc > 4) {
+    fprintf(stderr, "usage: %s FIRST_SEED COUNT [--until-failure]\n", argv[0]);
+    return 2;
+  }
+  const uint64_t first = strtoull(argv[1], nullptr, 10), count = strtoull(argv[2], nullptr, 10);
+  const bool until_failure = argc == 4;
+  uint64_t failures = 0, launches = 0, ran = 0;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    const schedules::Outcome outcome = schedules::run_schedule(seed);
+    launches += outcome.launches;
+    ++ran;
+    if (outcome.failed_check.empty()) continue;
+    if (++failures <= 10)
+      printf("seed %llu: %s: %s\n", (unsigned long long)seed, outcome.failed_check.c_str(), outcome.details.c_str());
+    if (until_failure) break;
+  }
+  printf("schedules %llu, launches %llu, failures %llu, first seed %llu\n", (unsigned long long)ran,
+         (unsigned long long)launches, (unsigned long long)failures, (unsigned long long)first);
+  return failures != 0;
+}

@@ -1,0 +1,342 @@
+#include "schedule.h"
+
+#include <kernels/layout.h>
+#include <sim/gpu/device/intrinsics.h>
+#include <sim/gpu/processor.h>
+#include <sim/gpu/random.h>
+#include <sim/gpu/weak_memory.h>
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace schedules {
+
+namespace {
+
+using sim::Random;
+
+constexpr uint32_t MOST_RANKS = 4;
+// Messages are small, so that a schedule is short: slots lie in the first bytes of each region.
+constexpr uint32_t MOST_BYTES = 640;
+constexpr uint32_t USED_BYTES = 64 << 10;
+constexpr uint32_t GUARD_BYTES = 32;
+constexpr uint32_t BUFFER_BYTES = GUARD_BYTES + 16 + MOST_BYTES + GUARD_BYTES;
+// Steps without an end in sight: a schedule takes some thousand.
+constexpr uint64_t MOST_STEPS = 400000;
+constexpr const char *ALGORITHMS[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
+constexpr uint32_t PACKET_BYTES[] = {8, 16, 8, 16, 16};
+
+// One all-reduce, the same on all ranks but for the buffers.
+struct Operation {
+  uint32_t algorithm;
+  uint8_t type;
+  uint32_t bytes;
+  uint32_t blocks, threads;
+  uint8_t tile_log2, stages;
+  bool hand_over;
+  const sim::Kernel *kernel;
+};
+
+uint32_t element_bytes(uint8_t type) { return type == DIME_FLOAT64 ? 8 : 4; }
+
+// One rank's side of an operation.
+struct Buffers {
+  std::vector<uint64_t> input_memory, output_memory;  // 64-bit words, for alignment
+  uint64_t input = 0, output = 0;
+  std::vector<unsigned char> contribution, expected;
+};
+
+struct Rank {
+  std::unique_ptr<sim::Processor> processor;
+  uint64_t scratch = 0;
+  uint32_t speed = 1;  // it takes a turn once in so many
+  std::vector<Buffers> buffers;
+  std::vector<std::shared_ptr<sim::Launch>> launches;
+  size_t started = 0;
+};
+
+uint64_t map_scratch() {
+  void *memory = mmap(nullptr, DIME_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    perror("no memory for scratch");
+    exit(2);
+  }
+  return reinterpret_cast<uint64_t>(memory);
+}
+
+uint64_t scratch_of(uint32_t rank) {
+  static const std::vector<uint64_t> all = [] {
+    std::vector<uint64_t> made;
+    for (uint32_t i = 0; i < MOST_RANKS; ++i) made.push_back(map_scratch());
+    return made;
+  }();
+  return all[rank];
+}
+
+void *at(uint64_t address) { return reinterpret_cast<void *>(address); }
+
+// As the library leaves it after setup.
+void clear_scratch(uint64_t scratch, uint32_t first_epoch) {
+  for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
+    const uint64_t base = scratch + parity * DIME_PARITY_BYTES;
+    memset(at(base), 0xff, USED_BYTES);
+    memset(at(base + DIME_LL_OFFSET), 0, USED_BYTES);
+    memset(at(base + DIME_CONTROL_OFFSET), 0, DIME_FLAG_BYTES);
+  }
+  for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
+    memcpy(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &first_epoch, 4);
+}
+
+// Every data slot is free again.
+bool is_clean(uint64_t scratch) {
+  for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
+    const auto *word = static_cast<const uint64_t *>(at(scratch + parity * DIME_PARITY_BYTES));
+    for (uint32_t i = 0; i < USED_BYTES / 8; ++i)
+      if (word[i] != ~uint64_t(0)) return false;
+  }
+  return true;
+}
+
+// Values that expose mistakes: order matters in the sum, words that look like protocol.
+uint64_t random_word(Random &random, uint8_t type) {
+  if (random.once_in(16)) return ~uint64_t(0);
+  if (random.once_in(16)) return 0;
+  if (type == DIME_INT32) return random.next();
+  if (type == DIME_FLOAT64) {
+    const double value = (double(random.below(2000001)) - 1e6) * (random.once_in(2) ? 1e-9 : 1e9);
+    return uint64_t(__double_as_longlong(value));
+  }
+  uint64_t word = 0;
+  for (int i = 0; i < 2; ++i) {
+    const float value = (float(random.below(2000001)) - 1e6f) * (random.once_in(2) ? 1e-5f : 1e5f);
+    word |= uint64_t(__float_as_uint(value)) << (32 * i);
+  }
+  return word;
+}
+
+template <class T>
+T element(const std::vector<unsigned char> &bytes, uint32_t index) {
+  T value;
+  memcpy(&value, bytes.data() + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+// The sum in rank order, by the book and not by the kernels' code.
+std::vector<unsigned char> expected_sum(const std::vector<const std::vector<unsigned char> *> &contributions, uint8_t type) {
+  std::vector<unsigned char> sum = *contributions[0];
+  const uint32_t size = element_bytes(type);
+  for (uint32_t i = 0; i < sum.size() / size; ++i) {
+    if (type == DIME_INT32) {
+      uint32_t total = 0;
+      for (const auto *bytes : contributions) total += element<uint32_t>(*bytes, i);
+      memcpy(sum.data() + 4 * i, &total, 4);
+    } else if (type == DIME_FLOAT32) {
+      float total = element<float>(*contributions[0], i);
+      for (size_t rank = 1; rank < contributions.size(); ++rank) total = __fadd_rn(total, element<float>(*contributions[rank], i));
+      memcpy(sum.data() + 4 * i, &total, 4);
+    } else {
+      // A NaN of all ones loses its sign on the way, wherever it comes from.
+      const auto safe = [](uint64_t bits) { return bits == ~uint64_t(0) ? bits >> 1 : bits; };
+      double total = __longlong_as_double((long long)safe(element<uint64_t>(*contributions[0], i)));
+      for (size_t rank = 1; rank < contributions.size(); ++rank)
+        total += __longlong_as_double((long long)safe(element<uint64_t>(*contributions[rank], i)));
+      const uint64_t bits = safe(uint64_t(__double_as_longlong(total)));
+      memcpy(sum.data() + 8 * i, &bits, 8);
+    }
+  }
+  return sum;
+}
+
+Operation random_operation(Random &random, uint32_t ranks) {
+  static constexpr uint8_t TYPES[] = {DIME_FLOAT32, DIME_FLOAT32, DIME_INT32, DIME_FLOAT64};
+  Operation operation{};
+  operation.type = TYPES[random.below(4)];
+  do {
+    operation.algorithm = random.below(5);
+  } while (operation.type == DIME_INT32 && PACKET_BYTES[operation.algorithm] == 16 && operation.algorithm != 4);
+  const uint32_t size = element_bytes(operation.type);
+  const uint32_t most = random.once_in(2) ? 8 : MOST_BYTES / size;
+  operation.bytes = (1 + random.below(most)) * size;
+  operation.blocks = 1 + random.below(3);
+  operation.threads = 32;
+  operation.tile_log2 = uint8_t(2 + random.below(4));
+  operation.stages = uint8_t(1 + random.below(2));
+  operation.hand_over = random.once_in(2);
+  std::string name = ALGORITHMS[operation.algorithm];
+  name += operation.type != DIME_FLOAT32 ? "_any_n" : ranks == 2 && random.once_in(2) ? "_sum_f32_2" : "_sum_f32_n";
+  operation.kernel = sim::find_kernel(name.c_str());
+  return operation;
+}
+
+std::vector<Buffers> make_buffers(Random &random, const Operation &operation, uint32_t ranks) {
+  std::vector<Buffers> all(ranks);
+  std::vector<const std::vector<unsigned char> *> contributions;
+  for (Buffers &buffers : all) {
+    const uint32_t size = element_bytes(operation.type);
+    const auto offset = [&] { return GUARD_BYTES + (random.once_in(2) ? 0 : random.below(16 / size) * size); };
+    buffers.input_memory.assign(BUFFER_BYTES / 8, 0xabababababababab);
+    buffers.output_memory.assign(BUFFER_BYTES / 8, 0xcdcdcdcdcdcdcdcd);
+    buffers.input = reinterpret_cast<uint64_t>(buffers.input_memory.data()) + offset();
+    buffers.output = random.once_in(3) ? buffers.input : reinterpret_cast<uint64_t>(buffers.output_memory.data()) + offset();
+    while (buffers.contribution.size() < operation.bytes) {
+      const uint64_t word = random_word(random, operation.type);
+      const auto *bytes = reinterpret_cast<const unsigned char *>(&word);
+      buffers.contribution.insert(buffers.contribution.end(), bytes, bytes + 8);
+    }
+    buffers.contribution.resize(operation.bytes);
+    contributions.push_back(&buffers.contribution);
+  }
+  for (Buffers &buffers : all) buffers.expected = expected_sum(contributions, operation.type);
+  return all;
+}
+
+dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, uint32_t launch,
+                    uint32_t *abort_word) {
+  dime_args args{};
+  args.input = buffers.input;
+  args.output = buffers.output;
+  args.bytes = operation.bytes;
+  for (uint32_t peer = 0; peer < ranks; ++peer) args.inbox[peer] = scratch_of(peer);
+  args.abort_word = reinterpret_cast<uint64_t>(abort_word);
+  const uint32_t packet_bytes = PACKET_BYTES[operation.algorithm];
+  args.packets = (operation.bytes + packet_bytes - 1) / packet_bytes;
+  args.chunk_packets = operation.algorithm < 2 ? args.packets : (args.packets + ranks - 1) / ranks;
+  args.rank = uint8_t(rank);
+  args.ranks = uint8_t(ranks);
+  args.type = operation.type;
+  args.op = DIME_SUM;
+  args.tile_log2 = operation.tile_log2;
+  args.stages = operation.stages;
+  args.hand_over = operation.hand_over;
+  // What a host that passes epochs would pass; only a kernel that is broken on purpose looks at it.
+  args.reserved = uint8_t(launch);
+  return args;
+}
+
+// Bytes other than the result that an operation changed, in its output's memory or, in place, its input's.
+bool guards_are_whole(const Operation &operation, const Buffers &buffers) {
+  const auto whole = [&](const std::vector<uint64_t> &memory, uint64_t payload, unsigned char filler) {
+    const auto *bytes = reinterpret_cast<const unsigned char *>(memory.data());
+    const auto *from = static_cast<const unsigned char *>(at(payload));
+    for (const unsigned char *byte = bytes; byte < bytes + BUFFER_BYTES; ++byte)
+      if ((byte < from || byte >= from + operation.bytes) && *byte != filler) return false;
+    return true;
+  };
+  return whole(buffers.input_memory, buffers.input, 0xab) &&
+         (buffers.output == buffers.input || whole(buffers.output_memory, buffers.output, 0xcd));
+}
+
+std::string describe(const Operation &operation, uint32_t ranks) {
+  char text[200];
+  snprintf(text, sizeof text, "%s, %u ranks, type %u, %u bytes, %u blocks, tile %u, %u stages", operation.kernel->name, ranks,
+           operation.type, operation.bytes, operation.blocks, 1u << operation.tile_log2, operation.stages);
+  return text;
+}
+
+}  // namespace
+
+Outcome run_schedule(uint64_t seed) {
+  Random random(seed);
+  Outcome outcome;
+  const uint32_t ranks = random.once_in(2) ? 2 : 2 + random.below(MOST_RANKS - 1);
+  const uint32_t operation_count = 2 + random.below(4);
+  static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
+  const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
+  sim::History::instance().words.clear();
+  uint32_t abort_word = 0;
+
+  std::vector<Operation> operations;
+  for (uint32_t i = 0; i < operation_count; ++i) {
+    // A replay of the launch before, with the very same arguments.
+    if (i != 0 && random.once_in(4))
+      operations.push_back(operations.back());
+    else
+      operations.push_back(random_operation(random, ranks));
+  }
+  std::vector<Rank> all(ranks);
+  for (uint32_t rank = 0; rank < ranks; ++rank) {
+    sim::Processor::Shape shape;
+    shape.sms = 1 + random.below(3);
+    all[rank].processor = std::make_unique<sim::Processor>(shape, random.next() | 1);
+    all[rank].scratch = scratch_of(rank);
+    all[rank].speed = random.once_in(2) ? 1 : 1 + random.below(20);
+    clear_scratch(all[rank].scratch, first_epoch);
+  }
+  for (uint32_t i = 0; i < operation_count; ++i) {
+    std::vector<Buffers> buffers = make_buffers(random, operations[i], ranks);
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      all[rank].buffers.push_back(std::move(buffers[rank]));
+      Buffers &own = all[rank].buffers.back();
+      memcpy(at(own.input), own.contribution.data(), own.contribution.size());
+    }
+  }
+  for (Rank &rank : all) {
+    uint32_t host_count = 0;
+    for (uint32_t i = 0; i < operation_count; ++i) {
+      const Operation &operation = operations[i];
+      const bool is_replay = i != 0 && operation.kernel == operations[i - 1].kernel && operation.bytes == operations[i - 1].bytes;
+      if (!is_replay) ++host_count;
+      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, host_count, &abort_word);
+      void *parameters[] = {&args};
+      rank.launches.push_back(
+          std::make_shared<sim::Launch>(*operation.kernel, operation.blocks, operation.threads, parameters));
+    }
+  }
+  outcome.launches = uint64_t(operation_count) * ranks;
+
+  // The stream of each rank: a launch may start when the one before is done, or lets it.
+  const auto feed = [](Rank &rank) {
+    for (size_t i = 0; i < rank.started; ++i)
+      if (i == 0 || rank.launches[i - 1]->is_done()) rank.launches[i]->end_wait();
+    if (rank.started == rank.launches.size()) return;
+    const bool first = rank.started == 0;
+    if (first || rank.launches[rank.started - 1]->is_done())
+      rank.processor->start(rank.launches[rank.started++], true);
+    else if (rank.launches[rank.started - 1]->lets_dependents_start() &&
+             (rank.started < 2 || rank.launches[rank.started - 2]->is_done()))
+      rank.processor->start(rank.launches[rank.started++], false);
+  };
+  const auto is_over = [](const Rank &rank) { return rank.launches.back()->is_done(); };
+
+  for (uint64_t step = 0;; ++step) {
+    bool over = true;
+    for (const Rank &rank : all) over = over && is_over(rank);
+    if (over) break;
+    if (step == MOST_STEPS && abort_word == 0) {
+      outcome.failed_check = "hang";
+      outcome.details = "no end after " + std::to_string(step) + " steps; first " + describe(operations[0], ranks);
+      abort_word = 1;  // lets the kernels end, so that their fibers can be used again
+    }
+    Rank &rank = all[random.below(ranks)];
+    if (is_over(rank) || (rank.speed > 1 && !random.once_in(rank.speed))) continue;
+    feed(rank);
+    rank.processor->step();
+  }
+  if (!outcome.failed_check.empty()) return outcome;
+
+  for (uint32_t i = 0; i < operation_count; ++i)
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      const Buffers &buffers = all[rank].buffers[i];
+      const char *failed = memcmp(at(buffers.output), buffers.expected.data(), operations[i].bytes) != 0 ? "result"
+                           : !guards_are_whole(operations[i], buffers)                                 ? "guard"
+                                                                                                       : nullptr;
+      if (!failed) continue;
+      outcome.failed_check = failed;
+      outcome.details = "rank " + std::to_string(rank) + ", operation " + std::to_string(i) + " of " +
+                        std::to_string(operation_count) + ": " + describe(operations[i], ranks);
+      return outcome;
+    }
+  for (const Rank &rank : all)
+    if (!is_clean(rank.scratch)) {
+      outcome.failed_check = "scratch";
+      outcome.details = "a slot was not left free; last " + describe(operations.back(), ranks);
+      return outcome;
+    }
+  return outcome;
+}
+
+}  // namespace schedules
