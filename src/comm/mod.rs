@@ -84,11 +84,8 @@ pub fn is_for_nccl(handle: ncclComm_t) -> bool {
 /// The caller has the contract of ncclAllReduce.
 #[inline]
 pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
-    // A call from within NCCL belongs to one that is under way; a child of fork has no CUDA; NULL is NCCL's to refuse.
-    if real::thread::is_inside_nccl() || call.comm.is_null() || real::is_forked_child() {
-        if real::is_forked_child() {
-            stats::count_forward(Reason::Forked);
-        }
+    // A call from within NCCL belongs to one that is under way; NULL is NCCL's to refuse.
+    if real::thread::is_inside_nccl() || call.comm.is_null() {
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     }
@@ -448,12 +445,9 @@ pub fn group_simulated(result: ncclResult_t) {
 /// How long an aborted communicator's kernels may take to notice.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// The communicator of a handle, where this process may act on it.
+/// The communicator of a handle, unless NCCL asks itself.
 fn known(handle: ncclComm_t) -> Option<&'static Comm> {
-    if real::thread::is_inside_nccl() || real::is_forked_child() {
-        return None;
-    }
-    table::find(handle as usize)
+    if real::thread::is_inside_nccl() { None } else { table::find(handle as usize) }
 }
 
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.

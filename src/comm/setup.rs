@@ -114,10 +114,12 @@ fn of_this_process() -> std::sync::MutexGuard<'static, Vec<([u8; 16], SameProces
     OF_THIS_PROCESS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// A number that no other process has.
+/// A number that no other process has, a child of fork neither.
 fn process_id() -> [u8; 16] {
-    static ID: OnceCell<[u8; 16]> = OnceCell::new();
-    *ID.get_or_init(|| sockets::random().unwrap_or_else(|_| [std::process::id() as u8; 16]))
+    static RANDOM: OnceCell<[u8; 16]> = OnceCell::new();
+    let mut id = *RANDOM.get_or_init(|| sockets::random().unwrap_or_default());
+    id[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    id
 }
 
 /// The host and its present boot.

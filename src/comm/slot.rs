@@ -99,6 +99,15 @@ impl<T> Slot<T> {
         self.handle.store(HIDDEN, Ordering::SeqCst);
     }
 
+    /// In a child of fork: the communicator is the parent's, and so is what it owns. The calls of the parent's other threads do not
+    /// go on here.
+    pub fn leave_to_parent(&self) {
+        if self.handle() > HIDDEN {
+            self.calls.store(0, Ordering::Relaxed);
+            self.set_forward(Reason::Forked);
+        }
+    }
+
     /// Marks the slot free for another handle. The caller holds the table's lock and has taken what was in it.
     pub fn release(&self) {
         self.handle.store(0, Ordering::Release);

@@ -54,6 +54,11 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
         slot.release();
     }
 
+    /// Every slot.
+    pub fn all(&'static self) -> &'static [Slot<T>] {
+        &self.slots
+    }
+
     fn change(&self) -> MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -3,9 +3,11 @@
 //! Each thread remembers its last hit. A hit is checked against the slot's handle, so a slot that was freed, or given to
 //! another handle meanwhile, is never taken for the old one.
 
+use std::sync::Once;
+
 use super::slots::Slots;
 use super::state::{Comm, Fast};
-use crate::real::thread;
+use crate::real::{self, thread};
 
 /// More communicators than any program was seen to have; beyond that, they forward.
 const SLOTS: usize = 1024;
@@ -44,7 +46,25 @@ fn search(handle: usize) -> Option<&'static Comm> {
 
 /// The communicator of a handle, known from now on. None: there is no free slot.
 pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
-    find(handle).or_else(|| TABLE.find_or_add(handle).inspect(|comm| remember(comm)))
+    find(handle).or_else(|| {
+        watch_forks();
+        TABLE.find_or_add(handle).inspect(|comm| remember(comm))
+    })
+}
+
+/// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there.
+/// Those that it makes itself are its own.
+fn watch_forks() {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        if !real::in_children(leave_all_to_parent) {
+            log::warn!("forks cannot be noted: a child that uses a communicator of its parent will fail");
+        }
+    });
+}
+
+extern "C" fn leave_all_to_parent() {
+    TABLE.all().iter().for_each(Comm::leave_to_parent);
 }
 
 /// Forgets a handle, but not yet its slot.

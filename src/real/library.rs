@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use super::functions::{COUNT, FUNCTIONS};
 use super::open::{Opened, open};
 use super::search::{Surroundings, places};
-use super::{fork, functions, mapped};
+use super::{functions, mapped};
 use crate::api::abi::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclSystemError};
 use crate::config::Config;
 use crate::error;
@@ -120,7 +120,6 @@ fn outcome_or_search() -> Option<&'static Outcome> {
     // SAFETY: published just now, lives for good.
     let found: &'static Outcome = unsafe { &*found };
     if let Outcome::Found(library) = found {
-        fork::watch();
         ACTIVE.store((&raw const library.addresses).cast_mut(), Ordering::Release);
     }
     for warning in warnings {

@@ -17,6 +17,6 @@ mod open;
 pub mod search;
 pub mod thread;
 
-pub use fork::is_forked_child;
+pub use fork::in_children;
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
