@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dime::comm::sockets::{Listener, MESSAGE_BYTES, Party, Peer, message, pass, random};
+use dime::comm::sockets::{self, Listener, MESSAGE_BYTES, Party, Peer, message, random};
 
 /// Long enough for what must happen, on a machine that is busy.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -87,6 +87,11 @@ impl Rank {
     fn message_from(&self, sender: u32) -> [u8; MESSAGE_BYTES] {
         message(sender, self.number, &self.token)
     }
+}
+
+/// Passes as long as nobody aborts.
+fn pass(parties: &[Party], deadline: Instant) -> Vec<io::Result<Vec<(u32, OwnedFd)>>> {
+    sockets::pass(parties, deadline, |_| false)
 }
 
 fn inode(descriptor: &OwnedFd) -> u64 {
@@ -357,6 +362,25 @@ fn a_peer_that_is_gone_fails_the_rank_at_once_and_the_others_get_their_descripto
     assert!(began.elapsed() < AMPLE / 2, "{:?}", began.elapsed());
     let received = pass(&[Party { peers: vec![rank.as_peer()], ..other.party(&[]) }], Instant::now() + AMPLE).remove(0);
     assert_is_of(&received.unwrap(), &[&rank]);
+}
+
+#[test]
+fn an_abort_ends_the_wait_of_its_party_alone() {
+    let _nothing_leaks = NothingLeaks::begin();
+    let (one, two, silent, late) = (Rank::new(1), Rank::new(2), Rank::new(3), Rank::new(4));
+    let parties = [one.party(&[&silent]), two.party(&[&late])];
+    let began = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            assert_is_of(&late.pass(&[&two], AMPLE).unwrap(), &[&two]);
+        });
+        let outcomes =
+            sockets::pass(&parties, began + AMPLE, |party| party == 0 && began.elapsed() > Duration::from_millis(100));
+        assert_eq!(outcomes[0].as_ref().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_is_of(outcomes[1].as_ref().unwrap(), &[&late]);
+        assert!(began.elapsed() < AMPLE / 2, "{:?}", began.elapsed());
+    });
 }
 
 #[test]

@@ -211,6 +211,10 @@ fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Re
 
 /// Exchanges the messages of a round.
 fn run_round(candidates: &mut [Candidate], round: u32) {
+    // Of a communicator that was aborted NCCL may have freed the handle.
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.comm.is_aborted()) {
+        candidate.agreement.fail();
+    }
     let mut going: Vec<&mut Candidate> =
         candidates.iter_mut().filter(|candidate| candidate.agreement.is_exchanging()).collect();
     if going.is_empty() {
@@ -246,7 +250,7 @@ fn pass_scratch(candidates: &mut [Candidate], config: &Config) {
     let mut passing: Vec<&mut Candidate> = candidates.iter_mut().filter(passing).collect();
     let parties: Vec<Party> = passing.iter().filter_map(|candidate| candidate.party()).collect();
     let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
-    let outcomes = sockets::pass(&parties, deadline);
+    let outcomes = sockets::pass(&parties, deadline, |party| passing[party].comm.is_aborted());
     for (candidate, outcome) in passing.iter_mut().zip(outcomes) {
         crate::log::set_device(candidate.device.ordinal);
         match outcome {

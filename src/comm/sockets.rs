@@ -28,6 +28,8 @@ const BACKLOG: c_int = 4096;
 const MAX_SILENT: usize = 64;
 /// Connections accepted in one turn, so that strangers who keep coming do not keep us from the rest.
 const MAX_ACCEPTED: usize = 64;
+/// How often to look whether a party's communicator was aborted.
+const ABORT_INTERVAL: Duration = Duration::from_millis(20);
 /// When to try again to connect to a peer whose backlog is full.
 const RETRY: Duration = Duration::from_millis(2);
 
@@ -103,12 +105,20 @@ pub struct Party<'a> {
 
 /// Sends each party's descriptor to its peers and takes theirs: each party's outcome, with the peers' ranks in the order of its
 /// peers. Strangers, other users and malformed messages are dropped. A peer that is not reached, or not heard until the
-/// deadline, fails its party.
-pub fn pass(parties: &[Party], deadline: Instant) -> Vec<io::Result<Vec<(u32, OwnedFd)>>> {
+/// deadline, fails its party; so does an abort, which `is_aborted` knows by the party's index.
+pub fn pass(
+    parties: &[Party],
+    deadline: Instant,
+    is_aborted: impl Fn(usize) -> bool,
+) -> Vec<io::Result<Vec<(u32, OwnedFd)>>> {
     let mut going: Vec<Passing> = parties.iter().map(Passing::new).collect();
     loop {
-        for passing in &mut going {
-            passing.advance();
+        for (index, passing) in going.iter_mut().enumerate() {
+            if is_aborted(index) {
+                passing.give_up();
+            } else {
+                passing.advance();
+            }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || going.iter().all(Passing::is_over) {
@@ -118,7 +128,7 @@ pub fn pass(parties: &[Party], deadline: Instant) -> Vec<io::Result<Vec<(u32, Ow
     }
 }
 
-/// Until somebody connects or sends, it is time to connect again, or `left` has passed.
+/// Until somebody connects or sends, it is time to connect again or to look for an abort, or `left` has passed.
 fn wait(going: &[Passing], left: Duration) {
     let mut polled: Vec<libc::pollfd> = going
         .iter()
@@ -127,9 +137,9 @@ fn wait(going: &[Passing], left: Duration) {
         .map(|socket| libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 })
         .collect();
     let is_sending = going.iter().any(|passing| !passing.unsent.is_empty());
-    let timeout = if is_sending { left.min(RETRY) } else { left };
+    let timeout = left.min(if is_sending { RETRY } else { ABORT_INTERVAL });
     // Rounded up, or the last millisecond would be spent in turns that do not wait.
-    let timeout_ms = timeout.as_millis().saturating_add(1).min(i32::MAX as u128) as c_int;
+    let timeout_ms = timeout.as_millis() as c_int + 1;
     // SAFETY: as many pollfds as said. An error is as good as a turn without news.
     unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms) };
 }
@@ -170,6 +180,12 @@ impl<'a> Passing<'a> {
         if let Err(error) = outcome {
             self.failure.get_or_insert(error);
         }
+    }
+
+    /// Nothing more is sent or received.
+    fn give_up(&mut self) {
+        self.unsent.clear();
+        self.note(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the communicator was aborted")));
     }
 
     /// Does what can be done without waiting.
