@@ -174,7 +174,8 @@ pub fn choose_devices(asked: &[usize]) -> Fallible<Vec<usize>> {
     if count == 255 { Err("no CUDA device can be used".to_owned()) } else { Ok((0..usize::from(count)).collect()) }
 }
 
-fn choose_rank_counts(asked: &[usize], devices: usize) -> Fallible<Vec<usize>> {
+/// The numbers of ranks asked for, or all that the devices allow.
+pub fn choose_rank_counts(asked: &[usize], devices: usize) -> Fallible<Vec<usize>> {
     if let Some(bad) = asked.iter().find(|&&ranks| ranks > devices || !(2..=8).contains(&ranks)) {
         return Err(format!("--ranks {bad}: there are {devices} devices, and 2 to 8 ranks can be checked"));
     }

@@ -14,7 +14,8 @@ pub const MAX_RANKS: usize = 8;
 pub const MAX_RUNS: usize = 512;
 const TEXT_BYTES: usize = 400;
 const LOG_BYTES: usize = 1 << 17;
-const REPORT_BYTES: usize = 1 << 17;
+/// Room for the result of a run.
+pub const REPORT_BYTES: usize = 1 << 17;
 
 /// A text that one worker writes and anyone reads, approximately.
 struct Text<const BYTES: usize> {

@@ -2,7 +2,8 @@
 //!
 //! `run` starts a program with libdime.so in front of its NCCL. `bench` times all-reduces, `check` compares them with a
 //! host reference, `soak` mixes them for a long time, `leak` repeats a communicator's life, `forwards` shows each reason
-//! to hand a call to the real NCCL. The tool talks to both libraries through NCCL's C API only.
+//! to hand a call to the real NCCL, `fingerprint` writes down results to compare with those of another machine. The tool
+//! talks to both libraries through NCCL's C API only.
 
 mod args;
 mod bench;
@@ -10,6 +11,7 @@ mod check;
 mod control;
 mod cuda;
 mod devices;
+mod fingerprint;
 mod forwards;
 mod leak;
 mod locate;
@@ -53,6 +55,8 @@ enum Command {
     Leak(leak::Options),
     /// Show reasons to forward a call, in a run each, and check that the forwarded result is right
     Forwards(forwards::Options),
+    /// Write down results, routes and error codes, which must be the same on every node of the same GPUs
+    Fingerprint(fingerprint::Options),
     /// Print the GPUs of this machine
     Devices(devices::Options),
 }
@@ -65,6 +69,7 @@ fn main() {
         Command::Soak(options) => soak::run(&options),
         Command::Leak(options) => leak::run(&options),
         Command::Forwards(options) => forwards::run(&options),
+        Command::Fingerprint(options) => fingerprint::run(&options),
         Command::Devices(options) => devices::run(&options),
     };
     let code = match outcome {

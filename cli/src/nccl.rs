@@ -33,7 +33,8 @@ pub fn dl_error() -> String {
 
 macro_rules! nccl_table {
     ($($field:ident = $symbol:literal ($($argument:ty),*);)*) => {
-        struct Functions { $($field: unsafe extern "C" fn($($argument),*) -> c_int,)* }
+        /// NCCL's functions as they are; their results are NCCL's codes.
+        pub struct Functions { $(pub $field: unsafe extern "C" fn($($argument),*) -> c_int,)* }
 
         impl Functions {
             fn resolve(library: Handle, path: &Path) -> Fallible<Functions> {
@@ -56,7 +57,12 @@ nccl_table! {
     get_unique_id = "ncclGetUniqueId" (*mut UniqueId);
     comm_init_rank = "ncclCommInitRank" (*mut Handle, c_int, UniqueId, c_int);
     comm_split = "ncclCommSplit" (Handle, c_int, c_int, *mut Handle, *mut c_void);
+    comm_init_all = "ncclCommInitAll" (*mut Handle, c_int, *const c_int);
     comm_destroy = "ncclCommDestroy" (Handle);
+    comm_abort = "ncclCommAbort" (Handle);
+    comm_count = "ncclCommCount" (Handle, *mut c_int);
+    comm_user_rank = "ncclCommUserRank" (Handle, *mut c_int);
+    comm_cu_device = "ncclCommCuDevice" (Handle, *mut c_int);
     async_error = "ncclCommGetAsyncError" (Handle, *mut c_int);
     all_reduce = "ncclAllReduce" (*const c_void, *mut c_void, usize, c_int, c_int, Handle, Handle);
     create_pre_mul_sum = "ncclRedOpCreatePreMulSum" (*mut c_int, *mut c_void, c_int, c_int, Handle);
@@ -103,7 +109,8 @@ impl Route {
 pub struct Library {
     /// The file it was loaded from.
     pub path: PathBuf,
-    functions: Functions,
+    /// For calls whose result is not to be checked; the others have methods.
+    pub functions: Functions,
     error_string: unsafe extern "C" fn(c_int) -> *const c_char,
     last_error: Option<unsafe extern "C" fn(Handle) -> *const c_char>,
     extras: Option<Extras>,
@@ -403,6 +410,23 @@ impl Library {
         }
         counters
     }
+}
+
+/// The name that nccl.h has for a result code.
+pub fn result_name(code: c_int) -> String {
+    const NAMES: [&str; 9] = [
+        "ncclSuccess",
+        "ncclUnhandledCudaError",
+        "ncclSystemError",
+        "ncclInternalError",
+        "ncclInvalidArgument",
+        "ncclInvalidUsage",
+        "ncclRemoteError",
+        "ncclInProgress",
+        "ncclTimeout",
+    ];
+    let name = usize::try_from(code).ok().and_then(|index| NAMES.get(index));
+    name.map_or_else(|| format!("result {code}"), |name| (*name).to_owned())
 }
 
 /// NCCL's version number as text: 2.9 and later count major * 10000 + minor * 100 + patch.

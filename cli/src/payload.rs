@@ -85,6 +85,13 @@ impl Payload {
         }
     }
 
+    /// The elements of a rank's window.
+    pub fn window(&self, rank: usize, phase: usize, count: usize) -> Vec<u8> {
+        let size = self.dtype.bytes();
+        let period = self.inputs[rank].iter().copied().cycle();
+        period.skip(phase % PERIOD * size).take(count * size).collect()
+    }
+
     /// Compares a result window with the answer; None when right, else the index in the window of the first wrong element.
     pub fn first_wrong(&self, op: Op, phase: usize, got: &[u8]) -> Option<usize> {
         let answer = self.answer(op);

@@ -4,7 +4,7 @@
 #   tests/gpu/run_gpu_test.sh [RESULTS_DIR] [STAGE...]
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
-#   devices forwards check check-one-thread check-processes check-own-gpu leak memcheck racecheck
+#   devices forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
 #   torch abort torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
@@ -79,6 +79,11 @@ export dime results gpus devices check_seconds
 
 stage devices 60 "$dime" devices
 stage forwards 420 "$dime" forwards --devices "$(first 2)"
+# Results, routes and errors as a text that must be the same on every machine with these GPUs, and on the simulated node.
+short=$("$dime" devices --short)
+known=$root/tests/data/fingerprint-${short%-x*}.txt
+[ -e "$known" ] && compare=(--compare "$known") || compare=()
+stage fingerprint 300 "$dime" fingerprint --devices "$devices" --out "$results/fingerprint.txt" "${compare[@]}"
 stage check $((check_seconds + 300)) bash -c sweep
 for model in one-thread processes own-gpu; do
     stage "check-$model" $((model_seconds + 120)) "$dime" check --model $model --devices "$devices" --ranks "$gpus" \
