@@ -1,64 +1,32 @@
-/* What a program sees that is linked with libnccl.so.2 and gets Dime instead.
+/* All-reduces over the GPUs of this machine, a process for each GPU, as an application does them: it knows nccl.h and is
+ * linked with libnccl.so.2. Whether that is Dime or the plain NCCL makes no difference to it; what Dime says about itself is
+ * asked for by name (see `explain`).
  *
- * It knows nothing but nccl.h. Without a GPU it makes the calls that need none and shows why an all-reduce cannot run.
- * With GPUs it sums small arrays over all of them (at most 8) and checks every element.
- * What Dime says about itself is asked for by name, so the same program also runs with the plain NCCL. */
+ * The parent starts the ranks before anything touches CUDA and prints what they report. */
 
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "cuda_driver.h"
 #include "nccl.h"
 
-enum { MAX_GPUS = 8 };
+enum { MAX_GPUS = 8, SIZES = 5 };
+static const size_t counts[SIZES] = {1, 1000, 32768, 262144, 8000000};
 
-/* The few functions of the CUDA driver that the demo needs, looked up at run time so that it also starts without one. */
-typedef unsigned long long device_address;
-static struct {
-    int (*init)(unsigned flags);
-    int (*device_count)(int *count);
-    int (*retain_context)(void **context, int device);
-    int (*set_context)(void *context);
-    int (*allocate)(device_address *address, size_t bytes);
-    int (*upload)(device_address to, const void *from, size_t bytes);
-    int (*download)(void *to, device_address from, size_t bytes);
-    int (*create_stream)(void **stream, unsigned flags);
-    int (*wait_stream)(void *stream);
-} cuda;
-
-/* Number of GPUs; 0 when there is no driver. */
-static int find_gpus(void)
-{
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
-    if (!driver)
-        return 0;
-    struct {
-        const char *name;
-        void *place;
-    } functions[] = {
-        {"cuInit", &cuda.init},
-        {"cuDeviceGetCount", &cuda.device_count},
-        {"cuDevicePrimaryCtxRetain", &cuda.retain_context},
-        {"cuCtxSetCurrent", &cuda.set_context},
-        {"cuMemAlloc_v2", &cuda.allocate},
-        {"cuMemcpyHtoD_v2", &cuda.upload},
-        {"cuMemcpyDtoH_v2", &cuda.download},
-        {"cuStreamCreate", &cuda.create_stream},
-        {"cuStreamSynchronize", &cuda.wait_stream},
-    };
-    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
-        void *address = dlsym(driver, functions[i].name);
-        if (!address)
-            return 0;
-        memcpy(functions[i].place, &address, sizeof address);
-    }
-    int count = 0;
-    if (cuda.init(0) || cuda.device_count(&count))
-        return 0;
-    return count < MAX_GPUS ? count : MAX_GPUS;
-}
+/* What a rank reports of one size. Short enough for a pipe to keep it whole. */
+struct report {
+    int size;
+    size_t wrong;
+    double us;
+    char how[160];
+};
 
 static void cuda_check(int error, const char *what)
 {
@@ -76,136 +44,191 @@ static void nccl_check(ncclResult_t result, const char *what)
     }
 }
 
-/* Makes a call that is expected to fail here, and shows how. */
-static void show(const char *what, ncclResult_t result)
+static void system_check(int failed, const char *what)
 {
-    printf("  %-28s -> %d, %s", what, (int)result, ncclGetErrorString(result));
-    if (result != ncclSuccess)
-        printf(" (%s)", ncclGetLastError(NULL));
-    printf("\n");
+    if (failed) {
+        perror(what);
+        exit(1);
+    }
 }
 
-static void *ask_dime(const char *name)
+/* What an all-reduce of floats takes: a kernel of Dime, or NCCL and why. */
+static void explain(ncclComm_t comm, size_t count, char *how, size_t bytes)
 {
-    return dlsym(RTLD_DEFAULT, name);
+    typedef ncclResult_t (*explanation)(ncclComm_t, size_t, ncclDataType_t, ncclRedOp_t, char *, size_t);
+    explanation dime_explain = (explanation)dlsym(RTLD_DEFAULT, "dimeExplain");
+    if (dime_explain)
+        nccl_check(dime_explain(comm, count, ncclFloat, ncclSum, how, bytes), "dimeExplain");
+    else
+        snprintf(how, bytes, "forward: this is the plain NCCL");
 }
 
 static void say_who_answers(void)
 {
+    const char *(*dime_version)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "dimeVersion");
+    const char *(*real_library)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "dimeRealLibrary");
     Dl_info info;
+    int version = 0;
+    nccl_check(ncclGetVersion(&version), "ncclGetVersion");
     if (dladdr((void *)ncclAllReduce, &info))
         printf("ncclAllReduce is answered by  %s\n", info.dli_fname);
-    const char *(*version)(void) = (const char *(*)(void))ask_dime("dimeVersion");
-    const char *(*real)(void) = (const char *(*)(void))ask_dime("dimeRealLibrary");
-    if (version)
-        printf("which is Dime                 %s\n", version());
-    int code = 0;
-    nccl_check(ncclGetVersion(&code), "ncclGetVersion");
-    printf("in front of NCCL              %d.%d.%d\n", code / 10000, code / 100 % 100, code % 100);
-    if (real && real())
-        printf("which is                      %s\n", real());
+    if (dime_version)
+        printf("which is Dime                 %s\n", dime_version());
+    printf("in front of NCCL              %d.%d.%d\n", version / 10000, version / 100 % 100, version % 100);
+    if (real_library && real_library())
+        printf("which is                      %s\n", real_library());
+    if (cuda.is_simulated)
+        printf("\nThe GPUs are simulated: the kernels run on the CPU, and times would mean nothing.\n");
+    fflush(stdout);
 }
 
-static void say_counters(void)
+static double now_us(void)
 {
-    const char *(*name)(int) = (const char *(*)(int))ask_dime("dimeCounterName");
-    uint64_t (*value)(int) = (uint64_t (*)(int))ask_dime("dimeCounterValue");
-    if (!name || !value)
-        return;
-    printf("\nAll-reduces of this process, by kernel or by the reason to hand them to NCCL:\n");
-    int any = 0;
-    for (int i = 0; name(i); i++) {
-        if (value(i)) {
-            printf("  %-28s %llu\n", name(i), (unsigned long long)value(i));
-            any = 1;
-        }
-    }
-    if (!any)
-        printf("  none\n");
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1e6 + time.tv_nsec * 1e-3;
 }
 
-static void without_gpus(void)
+/* Microseconds of an all-reduce, many in a row. */
+static double measure(device_address input, device_address output, size_t count, ncclComm_t comm, void *stream)
 {
-    printf("\nNo GPU here. Calls that need none, forwarded to NCCL:\n");
-    ncclUniqueId id;
-    show("ncclGetUniqueId", ncclGetUniqueId(&id));
-    show("ncclGroupStart", ncclGroupStart());
-    show("ncclGroupEnd", ncclGroupEnd());
-    printf("Calls that need one, and what NCCL says:\n");
-    ncclComm_t comm = NULL;
-    show("ncclCommInitAll", ncclCommInitAll(&comm, 1, NULL));
-    show("ncclAllReduce", ncclAllReduce(NULL, NULL, 1, ncclFloat, ncclSum, comm, NULL));
-    printf("An all-reduce needs a communicator, and a communicator needs a GPU for each rank.\n");
+    enum { CALLS = 100 };
+    double begin = now_us();
+    for (int i = 0; i < CALLS; i++)
+        nccl_check(ncclAllReduce((void *)input, (void *)output, count, ncclFloat, ncclSum, comm, stream),
+                   "ncclAllReduce");
+    cuda_check(cuda.wait_stream(stream), "cuStreamSynchronize");
+    return (now_us() - begin) / CALLS;
 }
 
-/* Sums `count` floats over all GPUs and returns how many elements are wrong on any of them. */
-static size_t sum(int gpus, ncclComm_t *comms, void **contexts, void **streams, size_t count)
+/* Sums `counts[size]` floats over all ranks and checks every one of them. */
+static struct report sum(int size, int rank, int ranks, ncclComm_t comm, void *stream)
 {
-    size_t bytes = count * sizeof(float), wrong = 0;
+    struct report report = {.size = size};
+    size_t count = counts[size], bytes = count * sizeof(float);
     float *host = malloc(bytes);
-    device_address buffers[MAX_GPUS];
-    for (int gpu = 0; gpu < gpus; gpu++) {
-        for (size_t i = 0; i < count; i++)
-            host[i] = (float)(i % 1000 + (size_t)gpu);
-        cuda_check(cuda.set_context(contexts[gpu]), "cuCtxSetCurrent");
-        cuda_check(cuda.allocate(&buffers[gpu], bytes), "cuMemAlloc");
-        cuda_check(cuda.upload(buffers[gpu], host, bytes), "cuMemcpyHtoD");
-    }
-    nccl_check(ncclGroupStart(), "ncclGroupStart");
-    for (int gpu = 0; gpu < gpus; gpu++) {
-        void *buffer = (void *)(uintptr_t)buffers[gpu];
-        nccl_check(ncclAllReduce(buffer, buffer, count, ncclFloat, ncclSum, comms[gpu], streams[gpu]), "ncclAllReduce");
-    }
-    nccl_check(ncclGroupEnd(), "ncclGroupEnd");
-    for (int gpu = 0; gpu < gpus; gpu++) {
-        cuda_check(cuda.set_context(contexts[gpu]), "cuCtxSetCurrent");
-        cuda_check(cuda.wait_stream(streams[gpu]), "cuStreamSynchronize");
-        memset(host, 0, bytes);
-        cuda_check(cuda.download(host, buffers[gpu], bytes), "cuMemcpyDtoH");
-        for (size_t i = 0; i < count; i++)
-            wrong += host[i] != (float)((i % 1000) * (size_t)gpus + (size_t)(gpus * (gpus - 1) / 2));
-    }
+    device_address input, output;
+    for (size_t i = 0; i < count; i++)
+        host[i] = (float)(i % 1000 + (size_t)rank);
+    cuda_check(cuda.allocate(&input, bytes), "cuMemAlloc");
+    cuda_check(cuda.allocate(&output, bytes), "cuMemAlloc");
+    cuda_check(cuda.upload(input, host, bytes, stream), "cuMemcpyHtoDAsync");
+    nccl_check(ncclAllReduce((void *)input, (void *)output, count, ncclFloat, ncclSum, comm, stream), "ncclAllReduce");
+    cuda_check(cuda.download(host, output, bytes, stream), "cuMemcpyDtoHAsync");
+    cuda_check(cuda.wait_stream(stream), "cuStreamSynchronize");
+    for (size_t i = 0; i < count; i++)
+        report.wrong += host[i] != (float)((i % 1000) * (size_t)ranks + (size_t)(ranks * (ranks - 1) / 2));
     free(host);
-    return wrong;
+    if (!cuda.is_simulated)
+        report.us = measure(input, output, count, comm, stream);
+    explain(comm, count, report.how, sizeof report.how);
+    return report;
 }
 
-static int with_gpus(int gpus)
+/* One rank, in a process of its own. Rank 0 makes the id of the communicator and passes it to the others. */
+static void be_rank(int rank, int ranks, const int ids[2], int reports)
 {
-    ncclComm_t comms[MAX_GPUS];
-    void *contexts[MAX_GPUS], *streams[MAX_GPUS];
-    nccl_check(ncclCommInitAll(comms, gpus, NULL), "ncclCommInitAll");
-    for (int gpu = 0; gpu < gpus; gpu++) {
-        cuda_check(cuda.retain_context(&contexts[gpu], gpu), "cuDevicePrimaryCtxRetain");
-        cuda_check(cuda.set_context(contexts[gpu]), "cuCtxSetCurrent");
-        cuda_check(cuda.create_stream(&streams[gpu], 1), "cuStreamCreate");
+    void *stream;
+    ncclComm_t comm;
+    ncclUniqueId id;
+    cuda_check(!find_cuda() || cuda.init(0), "cuInit");
+    cuda_check(open_device(rank, &stream), "opening the GPU");
+    if (rank == 0) {
+        say_who_answers();
+        nccl_check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+        for (int other = 1; other < ranks; other++)
+            system_check(write(ids[1], &id, sizeof id) != sizeof id, "passing the id");
+    } else {
+        system_check(read(ids[0], &id, sizeof id) != sizeof id, "getting the id");
     }
-    ncclResult_t (*explain)(ncclComm_t, size_t, ncclDataType_t, ncclRedOp_t, char *, size_t) =
-        (ncclResult_t (*)(ncclComm_t, size_t, ncclDataType_t, ncclRedOp_t, char *, size_t))ask_dime("dimeExplain");
+    nccl_check(ncclCommInitRank(&comm, ranks, id, rank), "ncclCommInitRank");
+    for (int size = 0; size < SIZES; size++) {
+        struct report report = sum(size, rank, ranks, comm, stream);
+        system_check(write(reports, &report, sizeof report) != sizeof report, "reporting");
+    }
+    nccl_check(ncclCommDestroy(comm), "ncclCommDestroy");
+}
 
-    printf("\nSums of float over %d GPU%s:\n", gpus, gpus == 1 ? "" : "s");
-    static const size_t counts[] = {1, 1000, 32768, 1000000, 64000000};
-    size_t wrong = 0;
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        size_t wrong_here = sum(gpus, comms, contexts, streams, counts[i]);
-        char how[200] = "forward: this is the plain NCCL";
-        if (explain)
-            explain(comms[0], counts[i], ncclFloat, ncclSum, how, sizeof how);
-        printf("  %10zu elements  %s  %s\n", counts[i], wrong_here ? "WRONG" : "right", how);
-        wrong += wrong_here;
+/* In a process of its own: the parent of the ranks must not have touched CUDA. */
+static int count_gpus(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        int count = 0;
+        if (!find_cuda() || cuda.init(0) || cuda.device_count(&count))
+            _exit(0);
+        _exit(count < MAX_GPUS ? count : MAX_GPUS);
     }
-    for (int gpu = 0; gpu < gpus; gpu++)
-        nccl_check(ncclCommDestroy(comms[gpu]), "ncclCommDestroy");
-    return wrong != 0;
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+}
+
+/* Whether a rank has failed. The others would wait for it forever. */
+static int has_failed_rank(void)
+{
+    int status = 0;
+    while (waitpid(-1, &status, WNOHANG) > 0) {
+        if (status)
+            return 1;
+    }
+    return 0;
+}
+
+/* Prints a line for each size that all ranks have reported. Returns how many lines came. */
+static int print_reports(int reports, int ranks, size_t *wrong)
+{
+    struct report report;
+    int lines = 0, reported[SIZES] = {0};
+    size_t wrong_of[SIZES] = {0};
+    double us[SIZES] = {0};
+    while (lines < SIZES && !has_failed_rank()) {
+        struct pollfd waiting = {.fd = reports, .events = POLLIN};
+        if (poll(&waiting, 1, 100) <= 0 || read(reports, &report, sizeof report) != sizeof report)
+            continue;
+        int size = report.size;
+        wrong_of[size] += report.wrong;
+        us[size] = report.us > us[size] ? report.us : us[size];
+        if (++reported[size] < ranks)
+            continue;
+        char time[32] = "-";
+        if (us[size] > 0)
+            snprintf(time, sizeof time, "%.1f us", us[size]);
+        if (lines == 0) {
+            printf("\nSums of float over %d GPUs, a process for each:\n\n", ranks);
+            printf("%10s %10s  %-6s %9s  %s\n", "elements", "bytes", "result", "time", "by");
+        }
+        printf("%10zu %10zu  %-6s %9s  %s\n", counts[size], counts[size] * sizeof(float),
+               wrong_of[size] ? "WRONG" : "right", time, report.how);
+        fflush(stdout);
+        *wrong += wrong_of[size];
+        lines++;
+    }
+    return lines;
 }
 
 int main(void)
 {
-    say_who_answers();
-    int gpus = find_gpus(), failed = 0;
-    if (gpus)
-        failed = with_gpus(gpus);
-    else
-        without_gpus();
-    say_counters();
-    return failed;
+    int ids[2], reports[2], ranks = count_gpus(), status = 0;
+    if (ranks < 2) {
+        printf("Two GPUs are needed, %d here. `make demo` simulates them then.\n", ranks);
+        return 2;
+    }
+    system_check(pipe(ids) || pipe(reports), "pipe");
+    for (int rank = 0; rank < ranks; rank++) {
+        pid_t child = fork();
+        system_check(child < 0, "fork");
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            be_rank(rank, ranks, ids, reports[1]);
+            exit(0);
+        }
+    }
+    size_t wrong = 0;
+    int complete = print_reports(reports[0], ranks, &wrong) == SIZES;
+    while (complete && wait(&status) > 0)
+        complete = status == 0;
+    if (!complete)
+        printf("A rank failed.\n");
+    return !complete || wrong;
 }
