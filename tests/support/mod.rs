@@ -12,6 +12,7 @@ pub mod fake;
 pub mod header;
 pub mod log_line;
 pub mod places;
+pub mod sim;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
