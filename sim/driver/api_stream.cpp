@@ -141,7 +141,7 @@ CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *argument) {
 
 int dimeSimLaunchPolled(void *stream, const dimeSimPolled *work) {
   return call("dimeSimLaunchPolled", [&](Lock &lock) {
-    require(work && work->poll && work->destroy);
+    require(work && work->launched && work->poll && work->destroy);
     auto open = find_stream(static_cast<CUstream>(stream));
     // The work is ours, to be destroyed here, only from where nothing fails any more.
     open->require_open();

@@ -25,6 +25,7 @@ class PolledWork : public Operation {
   ~PolledWork() override { work_.destroy(work_.data); }
   PolledWork(const PolledWork &) = delete;
   PolledWork &operator=(const PolledWork &) = delete;
+  void launched() const override { work_.launched(work_.data); }
   std::unique_ptr<Execution> begin(Engine &engine, Processor &processor, bool earlier_is_over) const override;
 
  private:

@@ -23,6 +23,8 @@ class Execution {
 class Operation {
  public:
   virtual ~Operation() = default;
+  // An execution is to come. On the thread that launches it, under the lock.
+  virtual void launched() const {}
   // On the engine's thread. Null: it is over already.
   virtual std::unique_ptr<Execution> begin(Engine &engine, Processor &processor, bool earlier_is_over) const = 0;
   virtual bool is_kernel() const { return false; }

@@ -8,6 +8,10 @@ extern "C" {
 #endif
 
 typedef struct dimeSimPolled {
+  // Called once for each execution when it is launched, on the host's thread: as the work is enqueued, or for captured work
+  // whenever a graph with it is launched, in the order of the capture. So calls come in the order in which the host launches,
+  // whatever the streams are. Must not call the driver.
+  void (*launched)(void *data);
   // Called again and again, on the device's own thread, once the stream has come to this work; never blocks. `restart` is 1 on
   // the first call of each execution (a graph runs it once per replay). Returns 1 when the work is over, 0 to be called again.
   int (*poll)(void *data, int restart);

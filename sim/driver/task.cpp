@@ -14,6 +14,7 @@ void Task::run_after(const std::shared_ptr<Task> &earlier, Order order) {
 
 void Task::submit(Lock &lock) {
   number_ = engine_.enlist();
+  if (operation_) operation_->launched();
   blockers_ -= 1;
   if (blockers_ != 0) return;
   if (operation_) engine_.make_ready(shared_from_this());

@@ -85,14 +85,15 @@ bool soon(Condition condition) {
 struct Gate {
   struct State {
     std::atomic<bool> is_open{false};
-    std::atomic<int> started{0}, destroyed{0};
+    std::atomic<int> launched{0}, started{0}, destroyed{0};
   };
   State &state = *new State;  // never freed: the device may come to the work when the test is over
   std::atomic<bool> &is_open = state.is_open;
-  std::atomic<int> &started = state.started, &destroyed = state.destroyed;
+  std::atomic<int> &launched = state.launched, &started = state.started, &destroyed = state.destroyed;
 
   int put_into(CUstream stream) {
     const dimeSimPolled work = {
+        [](void *data) { static_cast<State *>(data)->launched += 1; },
         [](void *data, int restart) -> int {
           auto *gate = static_cast<State *>(data);
           gate->started += restart;
@@ -511,7 +512,7 @@ TEST("launches of one executable graph are one after the other, and it may be de
   CHECK(gate.started == 1);
   gate.is_open = true;
   DO(cuStreamSynchronize(other));
-  CHECK(gate.started == 2);
+  CHECK(gate.started == 2 && gate.launched == 2);
   CHECK(soon([&] { return gate.destroyed == 1; }));
 }
 

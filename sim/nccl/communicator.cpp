@@ -11,7 +11,7 @@ namespace sim {
 Communicator::Communicator(int rank, int ranks, int device, std::unique_ptr<SharedState> shared)
     : context_(device), endpoint_(std::make_shared<Endpoint>(rank, ranks, std::move(shared))) {
   InContext in_context(context_.get());
-  order_.emplace();
+  joint_streams_.emplace();
   least_arch_ = endpoint_->shared().member(0).arch;
   for (int peer = 1; peer < ranks; ++peer)
     least_arch_ = std::min(least_arch_, endpoint_->shared().member(peer).arch);
@@ -22,14 +22,11 @@ void Communicator::enqueue(const std::vector<Call> &calls) {
   for (const Call &call : calls)
     if (std::find(streams.begin(), streams.end(), call.stream) == streams.end()) streams.push_back(call.stream);
   InContext in_context(context_.get());
-  const uint64_t capture = capture_of(streams[0]);
-  for (CUstream stream : streams)
-    if (capture_of(stream) != capture)
-      fail(ncclInvalidUsage, "the streams of one group are in different captures, or some in none");
-  auto work = std::make_unique<Work>(endpoint_, operations_of(calls, rank(), ranks()), capture != 0);
-  order_->before(capture, streams);
+  require_same_capture(streams);
+  auto work = std::make_unique<Work>(endpoint_, operations_of(calls, rank(), ranks()));
+  joint_streams_->join(streams);
   Work::enqueue(std::move(work), streams[0]);
-  order_->after(capture, streams);
+  joint_streams_->fork(streams);
 }
 
 ReductionOp Communicator::operation(ncclRedOp_t op, ncclDataType_t type) const {

@@ -14,7 +14,7 @@
 #include "call.h"
 #include "device.h"
 #include "endpoint.h"
-#include "order.h"
+#include "joint_streams.h"
 
 namespace sim {
 
@@ -56,7 +56,7 @@ class Communicator {
 
   PrimaryContext context_;
   const std::shared_ptr<Endpoint> endpoint_;
-  std::optional<Order> order_;
+  std::optional<JointStreams> joint_streams_;
   int least_arch_;
   std::vector<std::optional<OwnOperation>> operations_;  // by handle - ncclNumOps
   std::set<uintptr_t> registrations_;

@@ -8,16 +8,6 @@ namespace sim {
 Endpoint::Endpoint(int rank, int ranks, std::unique_ptr<SharedState> shared)
     : rank(rank), ranks(ranks), shared_(std::move(shared)) {}
 
-void Endpoint::announce() {
-  std::lock_guard lock(mutex_);
-  ++outstanding_;
-}
-
-void Endpoint::withdraw() {
-  std::lock_guard lock(mutex_);
-  if (--outstanding_ == 0) idle_.notify_all();
-}
-
 void Endpoint::stop() {
   std::lock_guard lock(mutex_);
   stopped_ = true;
@@ -26,12 +16,12 @@ void Endpoint::stop() {
 
 bool Endpoint::is_idle() {
   std::lock_guard lock(mutex_);
-  return stopped_ || outstanding_ == 0;
+  return stopped_ || ended_ == launched_;
 }
 
 void Endpoint::wait_until_idle() {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return stopped_ || outstanding_ == 0; });
+  idle_.wait(lock, [this] { return stopped_ || ended_ == launched_; });
 }
 
 ncclResult_t Endpoint::error() {
@@ -39,24 +29,22 @@ ncclResult_t Endpoint::error() {
   return error_;
 }
 
-bool Endpoint::run(Work &work, bool restart) {
+void Endpoint::launched(Work &work) {
   std::lock_guard lock(mutex_);
-  if (restart) {
-    work.has_begun = false;
-    if (work.is_captured) ++outstanding_;
-  }
+  work.turns.push_back(launched_++);
+}
+
+bool Endpoint::run(Work &work) {
+  std::lock_guard lock(mutex_);
   if (!stopped_ && !advance(work)) return false;
-  end(work);
+  work.end();
+  ended_ += 1;
+  idle_.notify_all();
   return true;
 }
 
 bool Endpoint::advance(Work &work) {
-  if (!work.has_begun) {
-    // Streams that nothing orders, such as a replayed graph's and another: one after the other.
-    if (running_) return false;
-    running_ = &work;
-    work.begin();
-  }
+  if (work.turns.front() != ended_) return false;
   try {
     if (shared_->header().is_spoiled) fail(ncclRemoteError, "another rank has found that the ranks disagree");
     return work.advance(*shared_);
@@ -67,12 +55,6 @@ bool Endpoint::advance(Work &work) {
     stopped_ = true;
     return true;
   }
-}
-
-void Endpoint::end(Work &work) {
-  if (running_ == &work) running_ = nullptr;
-  --outstanding_;
-  if (outstanding_ == 0 || stopped_) idle_.notify_all();
 }
 
 }  // namespace sim

@@ -1,8 +1,9 @@
 // One rank's end of a communicator, as its work in the streams sees it. The communicator and that work share it:
 // captured work may outlive the communicator.
 //
-// The host announces, stops and waits; the device's thread runs work, one at a time. The mutex is held while work moves
-// bytes, so no memory of the application is touched any more once `stop` has returned.
+// Work runs one after the other in the order in which the host launched it, replays of graphs included, whatever their
+// streams are. The device's thread runs it. The mutex is held while work moves bytes, so no memory of the application
+// is touched any more once `stop` has returned.
 #ifndef DIME_SIM_NCCL_ENDPOINT_H
 #define DIME_SIM_NCCL_ENDPOINT_H
 
@@ -25,10 +26,6 @@ class Endpoint {
   const int rank, ranks;
   SharedState &shared() { return *shared_; }
 
-  // Work was enqueued, or could not be after all. Captured work counts only while it runs.
-  void announce();
-  void withdraw();
-
   // Ends what runs and what is enqueued, without its results, and all that comes.
   void stop();
   // Whether no work of this rank is left.
@@ -37,19 +34,19 @@ class Endpoint {
   // What went wrong while work ran.
   ncclResult_t error();
 
-  // Called by the device's thread, again and again. True: the work is over.
-  bool run(Work &work, bool restart);
+  // An execution of the work is to come. Called by the host's thread.
+  void launched(Work &work);
+  // Called by the device's thread, again and again. True: the execution is over.
+  bool run(Work &work);
 
  private:
-  // These expect the mutex to be held.
+  // The mutex is held.
   bool advance(Work &work);
-  void end(Work &work);
 
   const std::unique_ptr<SharedState> shared_;
   std::mutex mutex_;
   std::condition_variable idle_;
-  Work *running_ = nullptr;
-  int outstanding_ = 0;
+  uint64_t launched_ = 0, ended_ = 0;  // executions of work
   bool stopped_ = false;
   ncclResult_t error_ = ncclSuccess;
 };

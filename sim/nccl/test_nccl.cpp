@@ -376,6 +376,39 @@ void graphs_repeat_what_was_captured() {
   });
 }
 
+// Nothing orders the streams, and each rank is late at other times: only the order of the launches is common to all.
+void replays_and_calls_run_in_the_order_of_their_launches() {
+  as_threads(3, [](Seat &seat) {
+    seat.connect();
+    std::vector<Lane> lanes = lanes_of(seat);
+    Lane &lane = lanes[0];
+    const size_t count = 100000;
+    const auto ones = elements(ncclFloat32, count, [](size_t) { return 1.0; });
+    Memory captured(ones), called(ones);
+    Stream other;
+    CUDA(cuStreamBeginCapture(*lane.stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    for (int i = 0; i < 2; ++i) NCCL(sum_in_place(lane, captured, *lane.stream, count));
+    CUgraph graph;
+    CUDA(cuStreamEndCapture(*lane.stream, &graph));
+    CUgraphExec executable;
+    CUDA(cuGraphInstantiate(&executable, graph, 0));
+    CUDA(cuGraphDestroy(graph));
+    for (int round = 0; round < 4; ++round) {
+      if (round == lane.rank) CUDA(cuLaunchHostFunc(*lane.stream, sleep_some, nullptr));
+      CUDA(cuGraphLaunch(executable, *lane.stream));
+      if (round == lane.rank + 1) CUDA(cuLaunchHostFunc(other, sleep_some, nullptr));
+      for (int i = 0; i < 2; ++i) NCCL(sum_in_place(lane, called, other, count));
+    }
+    for (const Memory *memory : {&captured, &called}) {
+      lane.stream->wait();
+      other.wait();
+      check_elements("sum", ncclFloat32, memory->download(), 0, count, [](size_t) { return std::pow(3, 8); });
+    }
+    CUDA(cuGraphExecDestroy(executable));
+    seat.disconnect();
+  });
+}
+
 void destroy_waits_for_what_is_enqueued() {
   as_threads(2, [](Seat &seat) {
     seat.connect();
@@ -730,6 +763,7 @@ const Test TESTS[] = {
     TEST(work_is_ordered_across_streams),
     TEST(groups_mix_collectives_and_messages),
     TEST(graphs_repeat_what_was_captured),
+    TEST(replays_and_calls_run_in_the_order_of_their_launches),
     TEST(destroy_waits_for_what_is_enqueued),
     TEST(splits_between_threads),
     TEST(splits_between_processes),

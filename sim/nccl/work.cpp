@@ -13,12 +13,6 @@ constexpr int MOST_ROUNDS = 16;
 
 }  // namespace
 
-void Work::begin() {
-  has_begun = true;
-  current_ = 0;
-  for (Operation &operation : operations_) operation.restart();
-}
-
 bool Work::advance(SharedState &shared) {
   for (int round = 0; round < MOST_ROUNDS && current_ < operations_.size(); ++round) {
     Operation &operation = operations_[current_];
@@ -32,22 +26,26 @@ bool Work::advance(SharedState &shared) {
   return current_ == operations_.size();
 }
 
+void Work::end() {
+  turns.pop_front();
+  current_ = 0;
+  for (Operation &operation : operations_) operation.restart();
+}
+
 void Work::enqueue(std::unique_ptr<Work> work, CUstream stream) {
-  const std::shared_ptr<Endpoint> endpoint = work->endpoint_;
-  const bool counts = !work->is_captured;
-  if (counts) endpoint->announce();
-  const dimeSimPolled polled = {poll, destroy, work.get()};
-  const int result = dimeSimLaunchPolled(stream, &polled);
-  if (result != CUDA_SUCCESS) {
-    if (counts) endpoint->withdraw();
-    check_driver(CUresult(result), "dimeSimLaunchPolled");
-  }
+  const dimeSimPolled polled = {launched, poll, destroy, work.get()};
+  check_driver(CUresult(dimeSimLaunchPolled(stream, &polled)), "dimeSimLaunchPolled");
   work.release();  // `destroy` has it now
 }
 
-int Work::poll(void *data, int restart) {
+void Work::launched(void *data) {
   Work &work = *static_cast<Work *>(data);
-  return work.endpoint_->run(work, restart != 0);
+  work.endpoint_->launched(work);
+}
+
+int Work::poll(void *data, int) {
+  Work &work = *static_cast<Work *>(data);
+  return work.endpoint_->run(work);
 }
 
 void Work::destroy(void *data) { delete static_cast<Work *>(data); }

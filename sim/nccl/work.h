@@ -4,6 +4,7 @@
 
 #include <cuda.h>
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -14,21 +15,22 @@ namespace sim {
 
 class Work {
  public:
-  Work(std::shared_ptr<Endpoint> endpoint, std::vector<Operation> operations, bool is_captured)
-      : is_captured(is_captured), endpoint_(std::move(endpoint)), operations_(std::move(operations)) {}
+  Work(std::shared_ptr<Endpoint> endpoint, std::vector<Operation> operations)
+      : endpoint_(std::move(endpoint)), operations_(std::move(operations)) {}
 
-  const bool is_captured;
-  // In this execution.
-  bool has_begun = false;
+  // For the endpoint, under its mutex: whose turn each execution is that was launched and has not ended.
+  std::deque<uint64_t> turns;
 
-  void begin();
   // Runs the operations one after the other. True: all are done.
   bool advance(SharedState &shared);
+  // The execution is over; the next one begins from the start.
+  void end();
 
   // Appends it to a stream of the current context.
   static void enqueue(std::unique_ptr<Work> work, CUstream stream);
 
  private:
+  static void launched(void *work);
   static int poll(void *work, int restart);
   static void destroy(void *work);
 
