@@ -14,10 +14,14 @@
 
 namespace dime {
 
+// A NaN that f32 arithmetic makes has one pattern. f64 arithmetic passes one of its operands on, and which one is the compiler's
+// choice, so here it gets one pattern too.
+DIME_DEVICE double with_one_nan(double a) { return a == a ? a : __longlong_as_double(0x7ff8000000000000ll); }
+
 DIME_DEVICE float sum_of(float a, float b) { return __fadd_rn(a, b); }
-DIME_DEVICE double sum_of(double a, double b) { return __dadd_rn(a, b); }
+DIME_DEVICE double sum_of(double a, double b) { return with_one_nan(__dadd_rn(a, b)); }
 DIME_DEVICE float product_of(float a, float b) { return __fmul_rn(a, b); }
-DIME_DEVICE double product_of(double a, double b) { return __dmul_rn(a, b); }
+DIME_DEVICE double product_of(double a, double b) { return with_one_nan(__dmul_rn(a, b)); }
 
 // The larger and the smaller: a NaN loses against a number, and -0 is less than +0. The hardware has that for f32; the f64
 // functions of the CUDA headers leave the sign of a zero open.
@@ -120,8 +124,8 @@ DIME_DEVICE uint64_t fold(const uint64_t (&contribution)[M], uint32_t ranks, uin
   }
 }
 
-// f64 keeps the payload of a NaN through an addition, so the word that a sentinel packet may not
-// carry is replaced here, in every kernel: all kernels then agree to the bit.
+// f64 has room for every word, and the larger and smaller of two are one of them: so the word that a sentinel
+// packet may not carry is replaced here, in every kernel. All kernels then agree to the bit.
 template <int M>
 DIME_DEVICE uint64_t fold_float64(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
   const uint64_t all_ones = ~uint64_t(0);

@@ -46,10 +46,13 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
   });
 }
 
-CUresult cuStreamGetId(CUstream stream, unsigned long long *id) {
+// Not of a stream that is captured: seen with driver 580.159.
+CUresult cuStreamGetId(CUstream handle, unsigned long long *id) {
   return call("cuStreamGetId", [&](Lock &) {
     require(id);
-    *id = find_stream(stream)->id;
+    auto stream = find_stream(handle);
+    require_not_captured(*stream);
+    *id = stream->id;
   });
 }
 

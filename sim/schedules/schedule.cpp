@@ -139,12 +139,9 @@ std::vector<unsigned char> expected_sum(const std::vector<const std::vector<unsi
       for (size_t rank = 1; rank < contributions.size(); ++rank) total = __fadd_rn(total, element<float>(*contributions[rank], i));
       memcpy(sum.data() + 4 * i, &total, 4);
     } else {
-      // A NaN of all ones loses its sign on the way, wherever it comes from.
-      const auto safe = [](uint64_t bits) { return bits == ~uint64_t(0) ? bits >> 1 : bits; };
-      double total = __longlong_as_double((long long)safe(element<uint64_t>(*contributions[0], i)));
-      for (size_t rank = 1; rank < contributions.size(); ++rank)
-        total += __longlong_as_double((long long)safe(element<uint64_t>(*contributions[rank], i)));
-      const uint64_t bits = safe(uint64_t(__double_as_longlong(total)));
+      double total = element<double>(*contributions[0], i);
+      for (size_t rank = 1; rank < contributions.size(); ++rank) total += element<double>(*contributions[rank], i);
+      const uint64_t bits = total == total ? uint64_t(__double_as_longlong(total)) : 0x7ff8000000000000ull;
       memcpy(sum.data() + 8 * i, &bits, 8);
     }
   }

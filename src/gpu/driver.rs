@@ -101,7 +101,6 @@ driver_functions! {
     stream_destroy = "cuStreamDestroy_v2" (CUstream);
     stream_synchronize = "cuStreamSynchronize" (CUstream);
     stream_wait_event = "cuStreamWaitEvent" (CUstream, CUevent, c_uint);
-    stream_get_id = "cuStreamGetId" (CUstream, *mut u64);
     stream_get_capture_info = "cuStreamGetCaptureInfo_v2"
         (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *mut c_void, *mut usize);
     thread_exchange_stream_capture_mode = "cuThreadExchangeStreamCaptureMode" (*mut c_int);

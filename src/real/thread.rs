@@ -118,6 +118,12 @@ pub fn set_group_depth(depth: u32) {
     with_thread(|thread| thread.group_depth.set(depth));
 }
 
+/// Tells this thread from all others that live.
+#[inline(always)]
+pub fn number() -> usize {
+    with_thread(|thread| std::ptr::from_ref(thread).addr())
+}
+
 /// What [`set_last_found`] was last given on this thread; null at first.
 #[inline(always)]
 pub fn last_found() -> *const c_void {
