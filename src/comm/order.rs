@@ -6,8 +6,9 @@
 //! touched: a kernel on the new stream waits for the epoch words to say that the launches before are over. From then on every
 //! operation records an event behind itself.
 //!
-//! Streams are told apart by their handles, and the per-thread default streams, which share one, by their threads. (A stream that is
-//! destroyed keeps its handle until its work is done. The driver's ids of streams cost 0.8 us a call on an H200.)
+//! Streams are told apart by their handles, and the per-thread default streams, which share one, by their threads. The driver gives the
+//! handle of a destroyed stream to the next one that is made, also while work of the first still runs; such a second stream is
+//! taken for the first. Its id would tell, but costs 0.8 us a call on an H200 (driver 580.159).
 
 use std::cell::Cell;
 use std::ptr;
