@@ -45,6 +45,8 @@ step "compile the search" env PATH="$PATH:$PWD/target/cuda/nvidia/cu13/bin" \
     nvcc -arch=sm_90 -std=c++20 -ptx -o target/search.ptx perf/search.cu
 step "build the tool" cargo build --release --locked --package dime-cli
 step "simulated node" make --no-print-directory sim
+step "race checker" tools/sanitize.sh thread
+step "address checker" tools/sanitize.sh address
 step "headers and docs" make --no-print-directory check-headers
 # Without the exports first: that is how the tests see the library. Then with them, then without kernels.
 step "lint" cargo clippy --quiet --locked --workspace --all-targets --no-default-features -- -D warnings

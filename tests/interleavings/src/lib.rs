@@ -6,6 +6,8 @@
 #[path = "../../../src/comm/slot.rs"]
 #[allow(dead_code)]
 mod slot;
+// What a child of fork does with all slots is not searched: it has one thread.
+#[allow(dead_code)]
 #[path = "../../../src/comm/slots.rs"]
 mod slots;
 mod sync;
@@ -19,9 +21,10 @@ mod route {
     #[repr(u8)]
     pub enum Reason {
         Memory,
+        Forked,
     }
 
-    pub const REASONS: &[Reason] = &[Reason::Memory];
+    pub const REASONS: &[Reason] = &[Reason::Memory, Reason::Forked];
 }
 
 /// Registers a slot's atomics with loom, for which that is a change: before other threads see the slot.
