@@ -22,6 +22,8 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
     }
     println!("cargo:rustc-check-cfg=cfg(dime_kernels)");
+    // Set by tools/sanitize.sh.
+    println!("cargo:rustc-check-cfg=cfg(dime_race_checker)");
 
     // With NCCL's own SONAME one file serves LD_PRELOAD, a NEEDED entry and dlopen("libnccl.so.2"). Code and thread-local
     // storage of this library are referred to from fork handlers and other threads, so it is never unmapped.

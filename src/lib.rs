@@ -18,7 +18,7 @@
 //!   real       finds and opens the real NCCL at the first call; one indirect call from then on
 //! ```
 //!
-//! `config` (the environment variables), `log`, `error` and `stats` serve all of it.
+//! `config` (the environment variables), `log`, `error`, `lock` and `stats` serve all of it.
 //!
 //! Invariants that every module keeps:
 //! - Loading this library does nothing: no constructor, no thread, no output, no CUDA. All begins with the first call.
@@ -35,6 +35,7 @@ pub mod error;
 pub mod gpu;
 pub mod launch;
 pub mod layout;
+pub mod lock;
 pub mod log;
 pub mod real;
 pub mod route;

@@ -3,7 +3,7 @@
 # Usage: tools/sanitize.sh thread|address
 #
 # The sanitizers of the Rust compiler are not stable options; RUSTC_BOOTSTRAP lets the stable compiler take them. The standard
-# library is not instrumented, so the library is optimised, which puts the inlined parts of locks into our code. The driver is
+# library is not instrumented, so the library is optimised, which puts the inlined parts of locks into our code (src/lock.rs). The driver is
 # C, so that nothing but our library and the test is watched; both runtimes are gcc's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ work="$target/sanitize-$kind"
 # The kernels are the same: the fatbin that is kept there need not be compiled again.
 mkdir -p "$work/$triple" "$target/kernels"
 ln -sfn "$target/kernels" "$work/$triple/kernels"
-RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_PROFILE_RELEASE_LTO=off \
+RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer --cfg dime_race_checker" CARGO_PROFILE_RELEASE_LTO=off \
     CARGO_TARGET_DIR="$work" cargo build --quiet --release --locked --target "$triple" --package dime
 ln -sf "$triple/release/libdime.so" "$work/libnccl.so.2"
 

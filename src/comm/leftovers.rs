@@ -1,15 +1,14 @@
 //! Memory of communicators that are gone, while graphs that were captured with them can still be replayed.
 //!
-//! The driver says when the last such graph is gone, but at a moment when nothing can be freed. So what is left over is freed by
-//! the next communicator that is set up or destroyed.
-
-use std::sync::{Mutex, MutexGuard};
+//! The driver says when the last such graph is gone, but at a moment when nothing can be freed. So what is left over is freed when
+//! the next communicator of that device is destroyed.
 
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
 use crate::gpu::memory::{AbortWord, PeerScratch, Scratch};
 use crate::gpu::{CUcontext, CUdevice};
+use crate::lock::Lock;
 
 /// What the kernels of a communicator use.
 #[derive(Debug)]
@@ -33,17 +32,13 @@ pub struct Leftovers {
 // SAFETY: driver handles may be used from any thread; the cells of `graphs` are not touched any more.
 unsafe impl Send for Leftovers {}
 
-static KEPT: Mutex<Vec<Leftovers>> = Mutex::new(Vec::new());
-
-fn kept() -> MutexGuard<'static, Vec<Leftovers>> {
-    KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+static KEPT: Lock<Vec<Leftovers>> = Lock::new(Vec::new());
 
 impl Leftovers {
     /// Gives everything back now, or when the last graph is gone.
     pub fn free_or_keep(self) -> DriverResult<()> {
         if self.graphs.any_alive() {
-            kept().push(self);
+            KEPT.hold().push(self);
             return Ok(());
         }
         self.free()
@@ -66,11 +61,13 @@ impl Leftovers {
     }
 }
 
-/// Frees what no graph needs any more.
-pub fn sweep() {
+/// Frees what was left on a device and no graph needs any more. Freeing waits for all work of the device, so this is for a moment
+/// when the caller would wait for that anyway.
+pub fn sweep(device: CUdevice) {
     let free: Vec<Leftovers> = {
-        let mut kept = kept();
-        let (keep, free) = std::mem::take(&mut *kept).into_iter().partition(|left| left.graphs.any_alive());
+        let mut kept = KEPT.hold();
+        let stays = |left: &Leftovers| left.device != device || left.graphs.any_alive();
+        let (keep, free) = std::mem::take(&mut *kept).into_iter().partition(stays);
         *kept = keep;
         free
     };

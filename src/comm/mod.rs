@@ -342,9 +342,6 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
     }
     // Not when one was aborted meanwhile.
     fresh.truncate(if busy.len() == fresh.len() { fresh.len() } else { 0 });
-    if !fresh.is_empty() {
-        leftovers::sweep();
-    }
     let together = setup::may_share_ranks(&fresh);
     if together {
         setup::set_up(&fresh);
@@ -456,7 +453,6 @@ pub fn destroy(handle: ncclComm_t) {
     let limit = comm.is_aborted().then_some(ABORT_LIMIT);
     give_back(comm, limit);
     table::remove(comm);
-    leftovers::sweep();
 }
 
 /// Before NCCL finalizes a communicator: waits for our work on it.

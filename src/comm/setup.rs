@@ -17,7 +17,6 @@ mod probe;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
@@ -40,6 +39,7 @@ use crate::gpu::topology::{self, Device, Link};
 use crate::gpu::{CUcontext, CUstream};
 use crate::launch::Target;
 use crate::layout::{LANES, MAX_RANKS, SCRATCH_BYTES};
+use crate::lock::{Held, Lock};
 use crate::real;
 use crate::route::{Kernel, Plan, Reason};
 
@@ -102,7 +102,7 @@ pub fn is_captured(call: &AllReduce) -> bool {
 }
 
 /// Scratch of the ranks of this process, by token, while they are set up.
-static OF_THIS_PROCESS: Mutex<Vec<([u8; 16], SameProcess)>> = Mutex::new(Vec::new());
+static OF_THIS_PROCESS: Lock<Vec<([u8; 16], SameProcess)>> = Lock::new(Vec::new());
 
 #[derive(Clone, Copy)]
 struct SameProcess {
@@ -110,8 +110,8 @@ struct SameProcess {
     context: usize,
 }
 
-fn of_this_process() -> std::sync::MutexGuard<'static, Vec<([u8; 16], SameProcess)>> {
-    OF_THIS_PROCESS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn of_this_process() -> Held<'static, Vec<([u8; 16], SameProcess)>> {
+    OF_THIS_PROCESS.hold()
 }
 
 /// A number that no other process has, a child of fork neither.

@@ -5,7 +5,7 @@ use std::mem::size_of_val;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::leftovers::Leftovers;
+use super::leftovers::{self, Leftovers};
 use super::order::Order;
 use super::slot::Slot;
 pub use super::slot::Status;
@@ -180,7 +180,11 @@ impl Fast {
             abort_word: self.abort_word,
             graphs: self.graphs,
         };
-        freed.and(left.free_or_keep())
+        let freed = freed.and(left.free_or_keep());
+        if limit.is_none() {
+            leftovers::sweep(self.device);
+        }
+        freed
     }
 }
 

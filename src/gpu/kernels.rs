@@ -2,12 +2,12 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
-use std::sync::Mutex;
 
 use cudarc::driver::sys::CUmodule;
 
 use super::driver::{Driver, DriverResult};
 use super::{CUcontext, CUfunction};
+use crate::lock::Lock;
 use crate::route::{KERNELS, Kernel};
 
 /// The fatbin that the build made of `kernels/`, or nothing in a build without kernels.
@@ -102,13 +102,13 @@ pub fn built_in() -> bool {
 
 /// Modules stay loaded as long as their contexts: communicators come and go, their kernels are the same. By the id of the
 /// context: the application can end a primary context, and the next one has the same handle.
-static MODULES: Mutex<Vec<(u64, usize)>> = Mutex::new(Vec::new());
+static MODULES: Lock<Vec<(u64, usize)>> = Lock::new(Vec::new());
 
 fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
     let mut id = 0;
     // SAFETY: the context is current; the out pointer is ours.
     driver.check("cuCtxGetId", unsafe { (driver.ctx_get_id)(context, &mut id) })?;
-    let mut modules = MODULES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut modules = MODULES.hold();
     if let Some((_, module)) = modules.iter().find(|(of, _)| *of == id) {
         return Ok(*module as CUmodule);
     }

@@ -7,7 +7,6 @@ use std::ffi::{c_int, c_void};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard};
 
 use cudarc::driver::sys::{
     CUipcMemHandle, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationHandleType, CUmemAllocationProp,
@@ -16,6 +15,7 @@ use cudarc::driver::sys::{
 
 use super::driver::{Driver, DriverResult};
 use super::{CUdevice, CUdeviceptr};
+use crate::lock::{Held, Lock};
 
 const POSIX_FD: u32 = CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR.0;
 const IPC_LAZY_ENABLE_PEER_ACCESS: u32 = 1;
@@ -61,10 +61,10 @@ enum PeerKind {
 /// One thread of the process at a time maps, unmaps, imports or releases: with several threads that do so with the same
 /// allocations, the driver's heap was found corrupted (580.159, 4 threads, seen within 40 communicators made and destroyed).
 /// Nothing under the lock waits for another thread.
-static MAPPING: Mutex<()> = Mutex::new(());
+static MAPPING: Lock<()> = Lock::new(());
 
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    MAPPING.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn one_at_a_time() -> Held<'static, ()> {
+    MAPPING.hold()
 }
 
 fn properties(device: CUdevice) -> CUmemAllocationProp {
