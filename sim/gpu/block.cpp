@@ -30,7 +30,6 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
   at_barrier_ = 0;
   lets_dependents_start_ = false;
   while (threads_.size() < live_threads) threads_.push_back(std::make_unique<Thread>());
-  const uint64_t now = weakness ? WeakMemory::now() : 0;
   for (uint32_t i = 0; i < live_threads; ++i) {
     Thread &thread = *threads_[i];
     thread.block = this;
@@ -38,7 +37,7 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
     thread.state = Thread::State::Running;
     if (weakness) {
       thread.sight = Sight();
-      thread.sight.seen = now;
+      thread.sight.seen = launch->ready_at;
     }
     thread.fiber.start(run_kernel, &thread);
   }

@@ -55,7 +55,7 @@ void give_way() {
 void await_earlier_launches() {
   Thread &self = Thread::current();
   if (!self.block->launch->wait_is_over) leave(Thread::State::AwaitsEarlierLaunches);
-  if (self.block->weakness) self.sight.seen = WeakMemory::now();
+  self.sight.seen = self.block->launch->ready_at;
 }
 
 void let_dependents_start() { Thread::current().block->let_dependents_start(); }

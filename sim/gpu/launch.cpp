@@ -1,5 +1,7 @@
 #include "launch.h"
 
+#include "weak_memory.h"
+
 namespace sim {
 
 Launch::Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters)
@@ -9,6 +11,11 @@ Launch::Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *co
     parameter_bytes_.emplace_back(bytes, bytes + kernel.parameter_bytes[i]);
   }
   for (auto &bytes : parameter_bytes_) parameters_.push_back(bytes.data());
+}
+
+void Launch::end_wait() {
+  if (!wait_is_over) ready_at = WeakMemory::now();
+  wait_is_over = true;
 }
 
 }  // namespace sim

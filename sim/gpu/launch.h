@@ -28,13 +28,14 @@ class Launch {
   bool lets_dependents_start() const { return releasing_blocks == blocks_; }
   // Ends the griddepcontrol.wait of this launch: all that it depends on is over. A launch that was started without
   // waiting (`Processor::start(launch, false)`) stays in that wait until this is called.
-  void end_wait() { wait_is_over = true; }
+  void end_wait();
 
   // Kept by the Processor and its blocks.
   uint32_t placed_blocks = 0;
   uint32_t releasing_blocks = 0;
   uint32_t ended_blocks = 0;
   bool wait_is_over = false;
+  uint64_t ready_at = 0;  // what its threads must see of memory: WeakMemory::now() when its wait was over
 
  private:
   const Kernel &kernel_;

@@ -51,10 +51,10 @@ uint64_t WeakMemory::now() {
 
 size_t WeakMemory::blocker_of(size_t index) const {
   const Store &store = waiting_[index];
-  const bool awaits_all = store.release && store.scope == Scope::System;
   for (size_t i = 0; i < index; ++i) {
     const Store &earlier = waiting_[i];
-    if (earlier.word() == store.word() || (awaits_all && is_visible(earlier, store.thread, store.block))) return i;
+    if (earlier.word() == store.word()) return i;
+    if (std::find(store.awaits.begin(), store.awaits.end(), earlier.number) != store.awaits.end()) return i;
   }
   return index;
 }
@@ -111,12 +111,15 @@ uint64_t WeakMemory::load(uint32_t thread, uint32_t block, Sight &sight, uint64_
     if (found != history.words.end()) {
       const History::Word &last = found->second;
       const bool own = last.device == this && last.block == block;
+      const auto is_read = [&](const Sight::Fresh &fresh) {
+        return fresh.word == word && fresh.changed_at >= last.changed_at;
+      };
       const bool must_see = own || last.changed_at <= sight.seen ||
-                            std::find(sight.fresh_words.begin(), sight.fresh_words.end(), word) != sight.fresh_words.end();
+                            std::any_of(sight.fresh_words.begin(), sight.fresh_words.end(), is_read);
       if (!must_see && random_.once_in(STALE_ONCE_IN)) {
         value = last.before;
       } else {
-        if (!must_see && scope != Scope::Weak) sight.fresh_words.push_back(word);
+        if (!must_see && scope != Scope::Weak) sight.fresh_words.push_back({word, last.changed_at});
         const bool counts = !last.device_scope || last.device == this;
         if (last.release_time && counts && scope != Scope::Weak) {
           uint64_t &sees = acquire ? sight.seen : sight.seen_after_fence;
@@ -139,12 +142,21 @@ void WeakMemory::store(uint32_t thread, uint32_t block, Sight &sight, uint64_t a
     for (Store &store : waiting_)
       if (is_visible(store, thread, block)) store.level = Level::Device;
   const Level level = release && scope == Scope::Device ? Level::Device : Level::Thread;
-  if (scope != Scope::System && bytes == 8) {
-    waiting_.push_back({address, value & 0xffffffffu, thread, block, 4, level, scope, false, fenced_at});
-    waiting_.push_back({address + 4, value >> 32, thread, block, 4, level, scope, release, fenced_at});
-  } else {
-    waiting_.push_back({address, value, thread, block, uint8_t(bytes), level, scope, release, fenced_at});
+  std::vector<uint64_t> awaits;
+  if (release && scope == Scope::System)
+    for (const Store &waiting : waiting_)
+      if (is_visible(waiting, thread, block)) awaits.push_back(waiting.number);
+  const auto push = [&](uint64_t at, uint32_t size, uint64_t part, bool is_release) {
+    waiting_.push_back(
+        {at, part, thread, block, uint8_t(size), level, scope, is_release, fenced_at, ++last_number_, awaits});
+  };
+  if (scope == Scope::System || bytes != 8) {
+    push(address, bytes, value, release);
+    return;
   }
+  const uint32_t first = random_.below(2);
+  for (uint32_t half : {first, 1 - first})
+    push(address + 4 * half, 4, half == 0 ? value & 0xffffffffu : value >> 32, release && half != first);
 }
 
 void WeakMemory::fence_system(uint32_t thread, uint32_t block, Sight &sight) {

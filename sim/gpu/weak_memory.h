@@ -14,15 +14,16 @@
 // stores have left.
 //
 // Weaker than system scope is only promised within the device: a weak or device-scope store of 64 bits reaches memory in two
-// halves.
+// halves, either first.
 //
 // Loads. A word that another block stored to lately may still be read as it was before, until the reader has
 // synchronised with something later: by an acquire that read a release, by a barrier with a thread that did, by
 // the start of its kernel. `seen` is the time up to which a thread must see memory; History knows when words changed. A thread
-// that has read a new value does not read the old one again.
+// that has read a new value does not read an older one again.
 //
 // Where this is stronger than PTX: `seen` is one number, not one per word and writer; only the last value of a word is
-// remembered; loads are made in program order. It finds missing orders, it does not prove their absence.
+// remembered, and what an acquire of a 32-bit flag brings is that of the 64-bit word it lies in; loads are made in program order.
+// It finds missing orders, it does not prove their absence.
 #ifndef DIME_SIM_GPU_WEAK_MEMORY_H
 #define DIME_SIM_GPU_WEAK_MEMORY_H
 
@@ -42,7 +43,10 @@ struct Sight {
   uint64_t seen = 0;
   uint64_t seen_after_fence = 0;
   uint64_t fenced_at = 0;  // the time of the last system fence: later stores release what was before it
-  std::vector<uint64_t> fresh_words;  // read as they are now, though not in `seen`
+  struct Fresh {
+    uint64_t word, changed_at;
+  };
+  std::vector<Fresh> fresh_words;  // read as they were since then, though that is not in `seen`
 };
 
 // When each word was last changed, by whom, and what it held before: of this process, for all its devices.
@@ -95,6 +99,8 @@ class WeakMemory {
     Scope scope;
     bool release;
     uint64_t fenced_at;
+    uint64_t number;
+    std::vector<uint64_t> awaits;  // of a release: the numbers of the stores that its thread could see waiting then
     uint64_t word() const { return address & ~uint64_t(7); }
   };
 
@@ -112,6 +118,7 @@ class WeakMemory {
 
   Random &random_;
   std::vector<Store> waiting_;  // in the order they were made
+  uint64_t last_number_ = 0;
 };
 
 }  // namespace sim

@@ -91,8 +91,12 @@ void clear_scratch(uint64_t scratch, uint32_t first_epoch) {
     memcpy(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &first_epoch, 4);
 }
 
-// Every data slot is free again.
-bool is_clean(uint64_t scratch) {
+uint32_t epoch_after(uint32_t epoch) { return epoch == 0xffffffffu ? 2 : epoch + 1; }
+
+// Every data slot is free again, and all epoch words are at `epoch`.
+bool is_clean(uint64_t scratch, uint32_t epoch) {
+  for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
+    if (memcmp(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &epoch, 4) != 0) return false;
   for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
     const auto *word = static_cast<const uint64_t *>(at(scratch + parity * DIME_PARITY_BYTES));
     for (uint32_t i = 0; i < USED_BYTES / 8; ++i)
@@ -159,7 +163,7 @@ Operation random_operation(Random &random, uint32_t ranks) {
   const uint32_t most = random.once_in(2) ? 8 : MOST_BYTES / size;
   operation.bytes = (1 + random.below(most)) * size;
   operation.blocks = 1 + random.below(3);
-  operation.threads = 32;
+  operation.threads = random.once_in(4) ? 64 : 32;
   operation.tile_log2 = uint8_t(2 + random.below(4));
   operation.stages = uint8_t(1 + random.below(2));
   operation.hand_over = random.once_in(2);
@@ -214,7 +218,7 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   return args;
 }
 
-// Bytes other than the result that an operation changed, in its output's memory or, in place, its input's.
+// Whether an operation changed nothing but its result: not the bytes around the buffers, nor the input out of place.
 bool guards_are_whole(const Operation &operation, const Buffers &buffers) {
   const auto whole = [&](const std::vector<uint64_t> &memory, uint64_t payload, unsigned char filler) {
     const auto *bytes = reinterpret_cast<const unsigned char *>(memory.data());
@@ -223,8 +227,10 @@ bool guards_are_whole(const Operation &operation, const Buffers &buffers) {
       if ((byte < from || byte >= from + operation.bytes) && *byte != filler) return false;
     return true;
   };
-  return whole(buffers.input_memory, buffers.input, 0xab) &&
-         (buffers.output == buffers.input || whole(buffers.output_memory, buffers.output, 0xcd));
+  if (!whole(buffers.input_memory, buffers.input, 0xab)) return false;
+  if (buffers.output == buffers.input) return true;
+  return whole(buffers.output_memory, buffers.output, 0xcd) &&
+         memcmp(at(buffers.input), buffers.contribution.data(), operation.bytes) == 0;
 }
 
 std::string describe(const Operation &operation, uint32_t ranks) {
@@ -327,10 +333,12 @@ Outcome run_schedule(uint64_t seed) {
                         std::to_string(operation_count) + ": " + describe(operations[i], ranks);
       return outcome;
     }
+  uint32_t epoch = first_epoch;
+  for (uint32_t i = 0; i < operation_count; ++i) epoch = epoch_after(epoch);
   for (const Rank &rank : all)
-    if (!is_clean(rank.scratch)) {
+    if (!is_clean(rank.scratch, epoch)) {
       outcome.failed_check = "scratch";
-      outcome.details = "a slot was not left free; last " + describe(operations.back(), ranks);
+      outcome.details = "a slot was not left free, or an epoch is wrong; last " + describe(operations.back(), ranks);
       return outcome;
     }
   return outcome;

@@ -8,7 +8,8 @@
 //! Invariants:
 //! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
 //! - A call that is ours takes no lock and allocates nothing. It asks the driver two things that it cannot know otherwise, which
-//!   context is current and whether the stream is captured, and makes one launch (a message larger than its slots: a few).
+//!   context is current and whether the stream is captured, and makes one launch (a message larger than its slots: a few). A
+//!   communicator that is used from several streams also waits for and records an event; the first call of a capture counts the graph.
 //! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
 //!   is an error of that call.
 
@@ -26,6 +27,7 @@ pub mod state;
 pub mod sync;
 pub mod table;
 
+use std::cell::Cell;
 use std::ptr;
 use std::time::Duration;
 
@@ -254,6 +256,7 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         op: call.op as u8,
     };
     let before = (fast.launches.get(), fast.captured_launches.get());
+    let awaits = Cell::new(false);
     with_context(fast.driver, fast.context, || {
         let capture = capture_of(fast, stream)?;
         let (lane, launches) = match capture.id {
@@ -264,12 +267,20 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
             }
         };
         let order = &fast.order[lane];
-        order.before(fast.driver, capture.id, stream, || fast.await_launches_on(stream))?;
+        let place = order.before(fast.driver, capture.id, stream, || {
+            fast.await_launches_on(stream)?;
+            awaits.set(true);
+            Ok(())
+        })?;
         launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches)?;
-        order.after(fast.driver, stream)
+        order.after(fast.driver, place)
     })
     .and_then(|inner| inner)
-    .map_err(|error| Failure { error, begun: before != (fast.launches.get(), fast.captured_launches.get()) })?;
+    .map_err(|error| {
+        // A kernel that waits for the epoch of now would miss it if another launch went before it.
+        let begun = awaits.get() || before != (fast.launches.get(), fast.captured_launches.get());
+        Failure { error, begun }
+    })?;
     if log::log_enabled!(log::Level::Trace) {
         trace(fast, choice, call, bytes);
     }
@@ -335,13 +346,13 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             && comm.status() == Status::New
             && !fresh.iter().any(|known| ptr::eq(*known, *comm))
             && !setup::is_captured(call)
+            // Not one that was aborted meanwhile.
+            && let Some(entered) = comm.enter(call.comm as usize)
         {
             fresh.push(comm);
-            busy.extend(comm.enter(call.comm as usize));
+            busy.push(entered);
         }
     }
-    // Not when one was aborted meanwhile.
-    fresh.truncate(if busy.len() == fresh.len() { fresh.len() } else { 0 });
     let together = setup::may_share_ranks(&fresh);
     if together {
         setup::set_up(&fresh);
@@ -352,6 +363,7 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
         if let Some(comm) = comm
             && !together
             && comm.status() == Status::New
+            && !comm.is_aborted()
             && fresh.iter().any(|new| ptr::eq(*new, comm))
         {
             setup::set_up(&[comm]);

@@ -19,7 +19,7 @@ use crate::real::thread;
 
 /// Where an operation was enqueued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub struct Place {
     /// The capture that the stream was in, 0 for none.
     capture: u64,
     stream: CUstream,
@@ -57,7 +57,8 @@ impl Order {
     }
 
     /// Call before an operation is enqueued on `stream`. `capture` is the capture that the stream is in, or 0. `await_launches`
-    /// has `stream` wait until the launches of this lane are over; it is called for operations outside of captures only.
+    /// has `stream` wait until the launches of this lane are over; it is called for operations outside of captures only. Returns
+    /// where the operation is enqueued, for [`Self::after`].
     #[inline]
     pub fn before(
         &self,
@@ -65,20 +66,24 @@ impl Order {
         capture: u64,
         stream: CUstream,
         await_launches: impl FnOnce() -> DriverResult<()>,
-    ) -> DriverResult<()> {
+    ) -> DriverResult<Place> {
         let place = Place::new(capture, stream);
-        match self.last.replace(Some(place)) {
-            Some(last) if last != place && last.capture == capture => self.change(driver, last, stream, await_launches),
+        match self.last.get() {
+            Some(last) if last != place && last.capture == capture => {
+                self.change(driver, last, stream, await_launches)?
+            }
             // An event of another capture, or of none, cannot be waited for in this one. What a graph does when it is replayed
             // is ordered by the streams that it is launched on.
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(place)
     }
 
-    /// Call after an operation was enqueued on `stream`.
+    /// Call after an operation was enqueued at `place`.
     #[inline]
-    pub fn after(&self, driver: &Driver, stream: CUstream) -> DriverResult<()> {
-        if self.records.get() { self.record(driver, stream) } else { Ok(()) }
+    pub fn after(&self, driver: &Driver, place: Place) -> DriverResult<()> {
+        self.last.set(Some(place));
+        if self.records.get() { self.record(driver, place.stream) } else { Ok(()) }
     }
 
     #[cold]
@@ -89,12 +94,15 @@ impl Order {
         stream: CUstream,
         await_launches: impl FnOnce() -> DriverResult<()>,
     ) -> DriverResult<()> {
-        if !self.records.replace(true) {
+        if !self.records.get() {
             if last.capture == 0 {
-                return await_launches();
+                await_launches()?;
+                self.records.set(true);
+                return Ok(());
             }
             // A stream cannot be destroyed while it is captured.
             self.record(driver, last.stream)?;
+            self.records.set(true);
         }
         // SAFETY: an event of ours and a stream of the application.
         driver.check("cuStreamWaitEvent", unsafe { (driver.stream_wait_event)(stream, self.event, 0) })

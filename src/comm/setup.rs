@@ -73,7 +73,7 @@ pub fn may_share_ranks(communicators: &[&'static Comm]) -> bool {
     let device = |comm: &&'static Comm| {
         let mut ordinal = 0;
         // SAFETY: the handle is the application's; the out pointer is ours.
-        let asked = unsafe { real::ncclCommCuDevice(comm.handle() as ncclComm_t, &mut ordinal) };
+        let asked = unsafe { real::ncclCommCuDevice(handle_of(comm)?, &mut ordinal) };
         (asked == ncclSuccess).then_some(ordinal)
     };
     let [first, others @ ..] = communicators else { return false };
@@ -81,6 +81,13 @@ pub fn may_share_ranks(communicators: &[&'static Comm]) -> bool {
         let first = device(first);
         first.is_none() || others.iter().any(|other| device(other) != first)
     }
+}
+
+/// The handle of a communicator that we are busy with. None: it was aborted meanwhile, and NCCL may have freed it.
+fn handle_of(comm: &Comm) -> Option<ncclComm_t> {
+    // In this order: an abort marks the communicator before it takes the handle away.
+    let handle = comm.handle() as ncclComm_t;
+    (!comm.is_aborted()).then_some(handle)
 }
 
 /// Whether the call's stream is being captured, or cannot be asked: then nothing may be set up.
@@ -289,7 +296,7 @@ impl Candidate {
 
     fn try_open(comm: &'static Comm, config: &Config, driver: &'static Driver) -> Result<Self, String> {
         let text = |error: DriverError| error.to_string();
-        let handle = comm.handle() as ncclComm_t;
+        let handle = handle_of(comm).ok_or("it was aborted")?;
         let ranks = comm.ranks();
         let (mut rank, mut ordinal) = (0, 0);
         // SAFETY: the handle is the application's; out pointers are ours.

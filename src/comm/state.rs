@@ -157,15 +157,22 @@ impl Fast {
     /// given back when that is gone; memory that is still in use after `limit` stays.
     pub fn close(self, limit: Option<Duration>) -> DriverResult<()> {
         let (driver, context) = (self.driver, self.context);
-        let idle = self.await_idle(limit)?;
-        if !idle {
+        let waited = self.await_idle(limit);
+        let idle = matches!(waited, Ok(true));
+        if let Err(error) = &waited {
+            log::warn!("cannot wait for a communicator's work, so its scratch memory stays allocated: {error}");
+        } else if !idle {
             log::warn!("an aborted communicator still has work on the GPU: its scratch memory stays allocated");
         }
         // A peer's kernel may write into plain memory after an abort; a mapping of its own keeps a VMM allocation alive for it.
         let aborted_and_shared = limit.is_some() && self.sharing == Sharing::LegacyIpc;
         let _relaxed = RelaxedCapture::enter();
-        let freed = with_context(driver, context, || self.order.into_iter().try_for_each(|order| order.free(driver)))
-            .and_then(|inner| inner);
+        let freed = with_context(driver, context, || {
+            // One that fails does not keep the others.
+            let freed: Vec<DriverResult<()>> = self.order.into_iter().map(|order| order.free(driver)).collect();
+            freed.into_iter().collect::<DriverResult<()>>()
+        })
+        .and_then(|inner| inner);
         if !idle || aborted_and_shared {
             // SAFETY: retained at setup.
             let released = unsafe { (driver.primary_ctx_release)(self.device) };

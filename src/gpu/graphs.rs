@@ -28,7 +28,11 @@ impl Graphs {
     /// Counts `graph`, which is being made by the capture `capture`.
     #[inline]
     pub fn hold(&self, driver: &Driver, capture: u64, graph: CUgraph) -> DriverResult<()> {
-        if self.last.replace(capture) == capture { Ok(()) } else { self.hold_new(driver, graph) }
+        if self.last.get() != capture {
+            self.hold_new(driver, graph)?;
+            self.last.set(capture);
+        }
+        Ok(())
     }
 
     #[cold]
