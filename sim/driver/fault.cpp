@@ -29,6 +29,13 @@ struct Rule {
   Action action;
   uint64_t passing;  // 0: each
   uint64_t value;    // error number, or milliseconds
+  std::string text;  // as it was given
+
+  // On stderr: a fault that never came would be a test of nothing.
+  void announce() const {
+    const std::string line = "dime sim: fault " + text + "\n";
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  }
 };
 
 struct Place {
@@ -88,9 +95,9 @@ class Faults {
     const std::string place(parts[0]);
 
     Rule rule{};
-    if (action == "fail") rule = {Action::Fail, 0, OUT_OF_MEMORY};
-    else if (action == "kill") rule = {Action::Kill, 0, 0};
-    else if (action == "delay") rule = {Action::Delay, 0, 0};
+    if (action == "fail") rule = {Action::Fail, 0, OUT_OF_MEMORY, std::string(item)};
+    else if (action == "kill") rule = {Action::Kill, 0, 0, std::string(item)};
+    else if (action == "delay") rule = {Action::Delay, 0, 0, std::string(item)};
     else refuse(item, "the action is neither fail nor kill nor delay");
     if (!is_place(place)) refuse(item, "there is no such place");
     if (rule.action == Action::Fail && place[0] != 'c') refuse(item, "only a driver function can fail");
@@ -129,6 +136,7 @@ int pass(const char *name) {
   int error = 0;
   for (const Rule &rule : place->rules) {
     if (rule.passing != 0 && rule.passing != passing) continue;
+    if (rule.passing != 0 || passing == 1) rule.announce();
     switch (rule.action) {
       case Action::Fail: error = int(rule.value); break;
       case Action::Kill: kill(getpid(), SIGKILL); break;

@@ -2,6 +2,7 @@
 // because a process reads the simulator's variables once. No arguments: all tests; else those whose name contains the
 // argument.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -873,11 +874,9 @@ TEST_IN("no device is visible when CUDA_VISIBLE_DEVICES is empty", {"CUDA_VISIBL
 
 // Writes a topology file and names it; it goes with the process that reads it.
 void use_topology(const char *text) {
-  char path[] = "/tmp/dime-sim-topology-XXXXXX";
-  const int descriptor = mkstemp(path);
+  const int descriptor = memfd_create("topology", 0);
   CHECK(descriptor >= 0 && write(descriptor, text, strlen(text)) == ssize_t(strlen(text)));
   setenv("DIME_SIM_TOPOLOGY", ("/proc/self/fd/" + std::to_string(descriptor)).c_str(), 1);
-  unlink(path);
 }
 
 TEST("a topology file says what is uneven") {
