@@ -4,9 +4,8 @@
 // it holds the epoch that comes after that launch. Several launches may run before: the words pass their epochs and stop at
 // ours, since the next launch of the lane is enqueued behind this kernel.
 //
-// Order: the word of a block says that all its threads are done, not in the letter of the model that their accesses are. What the next
-// launch must not meet is a slot that is not cleaned yet, and the next launch but one is the first that uses the
-// same slots; that one is behind the end of the next, like everywhere else (device/packet.h).
+// Order: as for a launch that waits for the words itself (device/epoch.h). This kernel takes a block where that would take the whole
+// grid of the operation, which other work may need before the launches that are awaited can run.
 #ifndef DIME_KERNELS_AWAIT_H
 #define DIME_KERNELS_AWAIT_H
 
@@ -17,9 +16,9 @@
 #include "device/spin.h"
 
 // One block. Also ends when the communicator is aborted.
-extern "C" __global__ void dime_await_epoch(uint64_t inbox, uint32_t epoch, uint64_t abort_word) {
+extern "C" __global__ void dime_await_epoch(uint64_t inbox, uint32_t epoch, uint64_t watch) {
   using namespace dime;
-  Patience patience(abort_word);
+  Patience patience(watch);
   for (uint32_t word = thread_index(); word < DIME_MAX_BLOCKS; word += block_threads())
     while (load_relaxed_sys_u32(inbox + DIME_EPOCH_OFFSET + 4u * word) != epoch && patience.again()) {
     }

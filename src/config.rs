@@ -99,6 +99,8 @@ variables! {
     "DIME_THREADS" => threads: u32 = 0, "0";
     /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
+    /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names them and the communicator fails.
+    "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0";
 }
 
 /// Variables that begin with `DIME_` but speak to the build and the tests, not to the library. The simulated node's all begin

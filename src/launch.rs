@@ -10,7 +10,7 @@ use std::ptr;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::kernels::{Functions, Reduction};
 use crate::gpu::{CUstream, launch_attributes};
-use crate::layout::{Args, LANE_BYTES, MAX_BLOCKS, MAX_RANKS};
+use crate::layout::{Args, EAGER_LANE, LANE_BYTES, MAX_BLOCKS, MAX_RANKS, Watch, epoch_after};
 use crate::route::{self, Choice};
 
 /// What a launch needs of its communicator.
@@ -20,12 +20,25 @@ pub struct Target {
     pub functions: Functions,
     /// Scratch of each rank as mapped here; lane 0 comes first.
     pub scratch: [u64; MAX_RANKS],
-    /// Device address of the abort word.
-    pub abort_word: u64,
+    /// Device address of the watch words, lane by lane.
+    pub watch: u64,
+    /// The epoch of the first launch of a lane.
+    pub first_epoch: u32,
     /// This rank.
     pub rank: u8,
     /// Ranks of the communicator.
     pub ranks: u8,
+}
+
+impl Target {
+    /// The epoch of a launch in the eager lane, behind so many.
+    pub fn epoch(&self, launches: u64) -> u32 {
+        epoch_after(self.first_epoch, launches)
+    }
+
+    fn watch(&self, lane: usize) -> u64 {
+        self.watch + (lane * mem::size_of::<Watch>()) as u64
+    }
 }
 
 /// One all-reduce: where from, where to, how much, what.
@@ -70,9 +83,10 @@ pub fn launch(
             output: operation.output + done as u64,
             bytes: bytes as u64,
             inbox,
-            abort_word: target.abort_word,
+            watch: target.watch(lane),
             packets,
             chunk_packets,
+            epoch: if lane == EAGER_LANE { target.epoch(launches.get()) } else { 0 },
             rank: target.rank,
             ranks: target.ranks,
             element_type: operation.datatype,
@@ -80,6 +94,7 @@ pub fn launch(
             tile_log2: choice.tile_log2,
             stages: choice.stages,
             hand_over: u8::from(choice.hand_over),
+            kernel: choice.kernel as u8,
             reserved: 0,
         };
         let config = crate::gpu::LaunchConfig {
@@ -108,9 +123,9 @@ pub fn launch(
 /// Has `stream` wait until the epoch words of `lane` hold `epoch`: until all launches before it are over.
 pub fn launch_await(driver: &Driver, target: &Target, lane: usize, epoch: u32, stream: CUstream) -> DriverResult<()> {
     let mut inbox = target.scratch[usize::from(target.rank)] + (lane * LANE_BYTES) as u64;
-    let (mut epoch, mut abort_word) = (epoch, target.abort_word);
+    let (mut epoch, mut watch) = (epoch, target.watch(lane));
     let mut parameters: [*mut c_void; 3] =
-        [(&raw mut inbox).cast(), (&raw mut epoch).cast(), (&raw mut abort_word).cast()];
+        [(&raw mut inbox).cast(), (&raw mut epoch).cast(), (&raw mut watch).cast()];
     let config = crate::gpu::LaunchConfig {
         gridDimX: 1,
         gridDimY: 1,

@@ -1,5 +1,7 @@
 //! The mirror of `kernels/layout.h`. A unit test compiles that header and compares.
 
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
 /// Most ranks of a communicator that the kernels serve.
 pub const MAX_RANKS: usize = 8;
 /// Scratch lanes: 0 for eager calls, 1 for captured ones.
@@ -45,12 +47,14 @@ pub struct Args {
     pub bytes: u64,
     /// Each rank's lane as mapped here.
     pub inbox: [u64; MAX_RANKS],
-    /// Device address of the abort word.
-    pub abort_word: u64,
+    /// Device address of the lane's [`Watch`].
+    pub watch: u64,
     /// Packets of the message.
     pub packets: u32,
     /// Packets of a chunk.
     pub chunk_packets: u32,
+    /// The epoch of this launch; 0 in a graph, which may be replayed.
+    pub epoch: u32,
     /// This rank.
     pub rank: u8,
     /// Ranks of the communicator.
@@ -65,8 +69,40 @@ pub struct Args {
     pub stages: u8,
     /// 1: the next launch may take its place while this one runs.
     pub hand_over: u8,
+    /// The kernel's number.
+    pub kernel: u8,
     /// Not used.
-    pub reserved: u8,
+    pub reserved: u32,
+}
+
+/// What the host tells the spinning kernels of a lane, and what they tell it; see `struct dime_watch`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Watch {
+    /// One of the orders below.
+    pub order: AtomicU32,
+    /// Type, operation and kernel of the launch, a byte each from the lowest.
+    pub shape: AtomicU32,
+    /// Bytes of the launch.
+    pub bytes: AtomicU64,
+    /// By rank: the epoch in which it is waited for.
+    pub waits: [AtomicU32; MAX_RANKS],
+    /// Not used.
+    pub reserved: [u32; 4],
+}
+
+/// Go on.
+pub const ORDER_GO_ON: u32 = 0;
+/// Stop spinning and end.
+pub const ORDER_STOP: u32 = 1;
+/// Go on, and write down what is waited for.
+pub const ORDER_REPORT: u32 = 2;
+
+/// The epoch `launches` launches after `first`. See kernels/device/epoch.h: after the largest comes 2.
+pub fn epoch_after(first: u32, launches: u64) -> u32 {
+    const CYCLE: u64 = u32::MAX as u64 - 1;
+    let ahead = u64::from(first) + launches;
+    if ahead <= u64::from(u32::MAX) { ahead as u32 } else { ((ahead - 2) % CYCLE + 2) as u32 }
 }
 
 #[cfg(test)]
@@ -81,15 +117,19 @@ mod tests {
         #include <stdio.h>
         #include "layout.h"
         #define CONSTANT(name) printf(#name " %zu\n", (size_t)(name))
+        #define WATCHED(name) printf(#name " %zu\n", offsetof(struct dime_watch, name))
         #define FIELD(name) printf(#name " %zu\n", offsetof(struct dime_args, name))
         int main(void) {
           CONSTANT(DIME_MAX_RANKS); CONSTANT(DIME_LANES); CONSTANT(DIME_PARITY_BYTES); CONSTANT(DIME_DATA_BYTES);
           CONSTANT(DIME_CONTROL_BYTES); CONSTANT(DIME_LL_OFFSET); CONSTANT(DIME_LL_BYTES); CONSTANT(DIME_CONTROL_OFFSET);
           CONSTANT(DIME_LANE_BYTES); CONSTANT(DIME_SCRATCH_BYTES); CONSTANT(DIME_MAX_BLOCKS); CONSTANT(DIME_MAX_STAGES);
           CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_PROBE_STRIDE);
-          FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(abort_word); FIELD(packets); FIELD(chunk_packets);
-          FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(hand_over); FIELD(reserved);
+          FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(watch); FIELD(packets); FIELD(chunk_packets);
+          FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(hand_over); FIELD(kernel);
+          FIELD(reserved);
           CONSTANT(sizeof(struct dime_args));
+          WATCHED(order); WATCHED(shape); WATCHED(bytes); WATCHED(waits); CONSTANT(sizeof(struct dime_watch));
+          CONSTANT(DIME_GO_ON); CONSTANT(DIME_STOP); CONSTANT(DIME_REPORT);
           return 0;
         }"#;
 
@@ -124,9 +164,10 @@ mod tests {
             ("output", offset_of!(Args, output)),
             ("bytes", offset_of!(Args, bytes)),
             ("inbox", offset_of!(Args, inbox)),
-            ("abort_word", offset_of!(Args, abort_word)),
+            ("watch", offset_of!(Args, watch)),
             ("packets", offset_of!(Args, packets)),
             ("chunk_packets", offset_of!(Args, chunk_packets)),
+            ("epoch", offset_of!(Args, epoch)),
             ("rank", offset_of!(Args, rank)),
             ("ranks", offset_of!(Args, ranks)),
             ("type", offset_of!(Args, element_type)),
@@ -134,12 +175,34 @@ mod tests {
             ("tile_log2", offset_of!(Args, tile_log2)),
             ("stages", offset_of!(Args, stages)),
             ("hand_over", offset_of!(Args, hand_over)),
+            ("kernel", offset_of!(Args, kernel)),
             ("reserved", offset_of!(Args, reserved)),
             ("sizeof(struct dime_args)", size_of::<Args>()),
+            ("order", offset_of!(Watch, order)),
+            ("shape", offset_of!(Watch, shape)),
+            ("bytes", offset_of!(Watch, bytes)),
+            ("waits", offset_of!(Watch, waits)),
+            ("sizeof(struct dime_watch)", size_of::<Watch>()),
+            ("DIME_GO_ON", ORDER_GO_ON as usize),
+            ("DIME_STOP", ORDER_STOP as usize),
+            ("DIME_REPORT", ORDER_REPORT as usize),
         ];
         let ours: Vec<String> = ours.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let theirs = String::from_utf8(output.stdout).unwrap();
         assert_eq!(ours, theirs.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn epochs_are_counted_as_the_device_counts_them() {
+        let device = |epoch: u32| if epoch == u32::MAX { 2 } else { epoch + 1 };
+        for first in [1, 2, 1000, u32::MAX - 3, u32::MAX] {
+            let mut epoch = first;
+            for launches in 0..10 {
+                assert_eq!(epoch_after(first, launches), epoch);
+                epoch = device(epoch);
+            }
+        }
+        assert_eq!(epoch_after(5, u64::from(u32::MAX) - 1), 5);
     }
 
     // The probe of every rank lies between two strides, and the control words fit.

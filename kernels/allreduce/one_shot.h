@@ -31,7 +31,9 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
-  const uint32_t epoch = read_epoch(own_inbox);
+  Patience patience(args.watch);
+  const uint32_t epoch = begin_epoch(args, patience);
+  if (epoch == 0) return;
   clear_stale_slice(own_inbox, epoch);
 
   typedef typename Packet::Data Data;
@@ -40,7 +42,6 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t tile = 1u << args.tile_log2;
   const uint32_t first = block_index() << args.tile_log2;
   const uint32_t step = grid_blocks() << args.tile_log2;
-  Patience patience(args.abort_word);
 
   for (uint32_t base = first; base < args.packets; base += step) {
     for (uint32_t lane = thread_index(); lane < tile * ranks; lane += block_threads()) {

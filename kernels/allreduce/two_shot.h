@@ -35,7 +35,9 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
-  const uint32_t epoch = read_epoch(own_inbox);
+  Patience patience(args.watch);
+  const uint32_t epoch = begin_epoch(args, patience);
+  if (epoch == 0) return;
   clear_stale_slice(own_inbox, epoch);
 
   typedef typename Packet::Data Data;
@@ -45,7 +47,6 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint32_t tile = 1u << args.tile_log2;
   const uint32_t first = block_index() << args.tile_log2;
   const uint32_t step = grid_blocks() << args.tile_log2;
-  Patience patience(args.abort_word);
 
   for (uint32_t base = first; base < chunk; base += step) {
     for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
@@ -82,7 +83,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
       const uint32_t packet = owner * chunk + slot;
       if (slot >= chunk || packet >= args.packets) continue;
-      output.store(packet, receive<Packet>(results.at(own_inbox, rank, owner, slot), epoch, patience));
+      output.store(packet, receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience));
     }
   }
   advance_epoch(own_inbox, epoch);

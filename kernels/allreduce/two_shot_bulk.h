@@ -46,7 +46,8 @@ DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
                              uint32_t stage, Patience &patience) {
   if (thread_index() < ranks && thread_index() != args.rank) {
     const uint64_t flag = bulk_flag(args.inbox[args.rank], epoch, exchange, stage, thread_index());
-    while (load_acquire_sys_u32(flag) != epoch && patience.again()) {
+    while (load_acquire_sys_u32(flag) != epoch &&
+           patience.again([&] { report_wait(args, epoch, thread_index()); })) {
     }
   }
   block_barrier();
@@ -58,7 +59,9 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
-  const uint32_t epoch = read_epoch(own_inbox);
+  Patience patience(args.watch);
+  const uint32_t epoch = begin_epoch(args, patience);
+  if (epoch == 0) return;
   clear_stale_slice(own_inbox, epoch);
 
   typedef SentinelPacket Packet;  // for its size, its region and how its slots are cleaned
@@ -69,7 +72,6 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   const uint32_t stages = args.stages;
   const uint32_t tiles = stages * grid_blocks();
   const uint32_t tile = (chunk + tiles - 1u) / tiles;
-  Patience patience(args.abort_word);
 
   for (uint32_t stage = 0; stage < stages; ++stage) {
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;

@@ -63,7 +63,11 @@ DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint3
 #pragma unroll
     for (int peer = 0; peer < ARRAY; ++peer)
       if (peer < ranks && peer != rank) all = all && Packet::arrived(pair[peer], epoch);
-  } while (!all && patience.again());
+  } while (!all && patience.again([&] {
+#pragma unroll
+    for (int peer = 0; peer < ARRAY; ++peer)
+      if (peer < ranks && peer != rank && !Packet::arrived(pair[peer], epoch)) report_wait(args, epoch, peer);
+  }));
 #pragma unroll
   for (int peer = 0; peer < ARRAY; ++peer) {
     if (peer < ranks && peer != rank) {
@@ -77,11 +81,12 @@ DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint3
 
 // Waits for one packet of one sender, and cleans its slot.
 template <class Packet>
-DIME_DEVICE typename Packet::Data receive(uint64_t slot, uint32_t epoch, Patience &patience) {
+DIME_DEVICE typename Packet::Data receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch,
+                                          Patience &patience) {
   Pair pair;
   do {
     pair = load_relaxed_sys(slot);
-  } while (!Packet::arrived(pair, epoch) && patience.again());
+  } while (!Packet::arrived(pair, epoch) && patience.again([&] { report_wait(args, epoch, sender); }));
   Packet::clean(slot);
   return Packet::data(pair);
 }

@@ -51,6 +51,10 @@ DIME_DEVICE uint32_t load_relaxed_sys_u32(uint64_t address) {
   return value;
 }
 
+DIME_DEVICE void store_relaxed_sys_u32(uint64_t address, uint32_t value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
 // Everything this thread did or saw before is visible to whoever acquires the value.
 DIME_DEVICE void store_release_sys_u32(uint64_t address, uint32_t value) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");

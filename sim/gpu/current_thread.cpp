@@ -47,6 +47,14 @@ uint32_t grid_blocks() { return Thread::current().block->launch->blocks(); }
 
 void block_barrier() { leave(Thread::State::AtBarrier); }
 
+bool block_any(bool mine) {
+  Thread &self = Thread::current();
+  self.votes = mine;
+  leave(Thread::State::AtBarrier);
+  self.votes = false;
+  return self.any_voted;
+}
+
 void give_way() {
   fault::pass("spin");
   Thread::current().fiber.give_way();

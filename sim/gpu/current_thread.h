@@ -14,6 +14,8 @@ uint32_t block_threads();
 uint32_t grid_blocks();
 
 void block_barrier();
+// A barrier that tells whether any thread of the block came with `mine` set.
+bool block_any(bool mine);
 // One round of a spin loop is over.
 void give_way();
 // griddepcontrol.wait, and griddepcontrol.launch_dependents.

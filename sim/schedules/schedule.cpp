@@ -56,6 +56,8 @@ struct Rank {
   uint32_t speed = 1;  // it takes a turn once in so many
   std::vector<Buffers> buffers;
   std::vector<std::shared_ptr<sim::Launch>> launches;
+  // It comes to another stream than the launch before, and nothing but the epoch words orders the two.
+  std::vector<bool> is_elsewhere;
   size_t started = 0;
 };
 
@@ -195,14 +197,16 @@ std::vector<Buffers> make_buffers(Random &random, const Operation &operation, ui
   return all;
 }
 
-dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, uint32_t launch,
-                    uint32_t *abort_word) {
+// What a host that counts launches would pass; only kernels that are broken on purpose look at it.
+void set_count(dime_args &args, uint32_t launch) { args.reserved = launch; }
+
+dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, dime_watch *watch) {
   dime_args args{};
   args.input = buffers.input;
   args.output = buffers.output;
   args.bytes = operation.bytes;
   for (uint32_t peer = 0; peer < ranks; ++peer) args.inbox[peer] = scratch_of(peer);
-  args.abort_word = reinterpret_cast<uint64_t>(abort_word);
+  args.watch = reinterpret_cast<uint64_t>(watch);
   const uint32_t packet_bytes = PACKET_BYTES[operation.algorithm];
   args.packets = (operation.bytes + packet_bytes - 1) / packet_bytes;
   args.chunk_packets = operation.algorithm < 2 ? args.packets : (args.packets + ranks - 1) / ranks;
@@ -213,8 +217,6 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   args.tile_log2 = operation.tile_log2;
   args.stages = operation.stages;
   args.hand_over = operation.hand_over;
-  // What a host that passes epochs would pass; only a kernel that is broken on purpose looks at it.
-  args.reserved = uint8_t(launch);
   return args;
 }
 
@@ -250,7 +252,11 @@ Outcome run_schedule(uint64_t seed) {
   static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
   const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
   sim::History::instance().words.clear();
-  uint32_t abort_word = 0;
+  dime_watch watch{};
+  // Whether this is a graph, which does not know its epochs and stays in one stream.
+  const bool captured = random.once_in(2);
+  // Somebody asks now and then what the ranks wait for; the answer must not disturb.
+  const bool watched = random.once_in(2);
 
   std::vector<Operation> operations;
   for (uint32_t i = 0; i < operation_count; ++i) {
@@ -278,12 +284,15 @@ Outcome run_schedule(uint64_t seed) {
     }
   }
   for (Rank &rank : all) {
-    uint32_t host_count = 0;
-    for (uint32_t i = 0; i < operation_count; ++i) {
+    uint32_t host_count = 0, epoch = first_epoch;
+    for (uint32_t i = 0; i < operation_count; ++i, epoch = epoch_after(epoch)) {
       const Operation &operation = operations[i];
       const bool is_replay = i != 0 && operation.kernel == operations[i - 1].kernel && operation.bytes == operations[i - 1].bytes;
       if (!is_replay) ++host_count;
-      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, host_count, &abort_word);
+      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, &watch);
+      set_count(args, host_count);
+      if (!captured) args.epoch = epoch;
+      rank.is_elsewhere.push_back(i != 0 && !captured && random.once_in(3));
       void *parameters[] = {&args};
       rank.launches.push_back(
           std::make_shared<sim::Launch>(*operation.kernel, operation.blocks, operation.threads, parameters));
@@ -291,16 +300,16 @@ Outcome run_schedule(uint64_t seed) {
   }
   outcome.launches = uint64_t(operation_count) * ranks;
 
-  // The stream of each rank: a launch may start when the one before is done, or lets it.
+  // The streams of each rank: a launch may start when the one before is done, or lets it, or is in another stream. Two at most.
   const auto feed = [](Rank &rank) {
     for (size_t i = 0; i < rank.started; ++i)
       if (i == 0 || rank.launches[i - 1]->is_done()) rank.launches[i]->end_wait();
     if (rank.started == rank.launches.size()) return;
     const bool first = rank.started == 0;
-    if (first || rank.launches[rank.started - 1]->is_done())
+    const bool one_is_over = rank.started < 2 || rank.launches[rank.started - 2]->is_done();
+    if (first || rank.launches[rank.started - 1]->is_done() || (rank.is_elsewhere[rank.started] && one_is_over))
       rank.processor->start(rank.launches[rank.started++], true);
-    else if (rank.launches[rank.started - 1]->lets_dependents_start() &&
-             (rank.started < 2 || rank.launches[rank.started - 2]->is_done()))
+    else if (rank.launches[rank.started - 1]->lets_dependents_start() && one_is_over)
       rank.processor->start(rank.launches[rank.started++], false);
   };
   const auto is_over = [](const Rank &rank) { return rank.launches.back()->is_done(); };
@@ -309,10 +318,11 @@ Outcome run_schedule(uint64_t seed) {
     bool over = true;
     for (const Rank &rank : all) over = over && is_over(rank);
     if (over) break;
-    if (step == MOST_STEPS && abort_word == 0) {
+    if (watched && watch.order != DIME_STOP) watch.order = random.once_in(8) ? DIME_REPORT : DIME_GO_ON;
+    if (step == MOST_STEPS && watch.order != DIME_STOP) {
       outcome.failed_check = "hang";
       outcome.details = "no end after " + std::to_string(step) + " steps; first " + describe(operations[0], ranks);
-      abort_word = 1;  // lets the kernels end, so that their fibers can be used again
+      watch.order = DIME_STOP;  // lets the kernels end, so that their fibers can be used again
     }
     Rank &rank = all[random.below(ranks)];
     if (is_over(rank) || (rank.speed > 1 && !random.once_in(rank.speed))) continue;

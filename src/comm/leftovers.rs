@@ -6,7 +6,8 @@
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
-use crate::gpu::memory::{AbortWord, PeerScratch, Scratch};
+use crate::gpu::memory::{PeerScratch, Scratch};
+use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUdevice};
 use crate::lock::Lock;
 
@@ -23,8 +24,8 @@ pub struct Leftovers {
     pub scratch: Scratch,
     /// The peers' scratch as mapped here.
     pub peers: Vec<PeerScratch>,
-    /// Stops the kernels.
-    pub abort_word: AbortWord,
+    /// Between us and the kernels that spin.
+    pub watch: WatchWords,
     /// Who may still launch them.
     pub graphs: Graphs,
 }
@@ -51,7 +52,7 @@ impl Leftovers {
             // One that fails does not keep the others.
             let mut steps: Vec<DriverResult<()>> = self.peers.into_iter().map(|peer| peer.close(driver)).collect();
             steps.push(self.scratch.free(driver));
-            steps.push(self.abort_word.free(driver));
+            steps.push(self.watch.free(driver));
             steps.into_iter().collect::<DriverResult<()>>()
         })
         .and_then(|inner| inner);

@@ -26,6 +26,7 @@ pub mod sockets;
 pub mod state;
 pub mod sync;
 pub mod table;
+pub mod watchdog;
 
 use std::cell::Cell;
 use std::ptr;
@@ -120,7 +121,7 @@ unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
 #[cold]
 unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
-        Status::Poisoned => poisoned(),
+        Status::Poisoned(_) => poisoned(comm),
         Status::Fast => {
             // In a group. What is sure to be forwarded must go into NCCL's group now.
             match choose(comm, call.comm, call.count, call.datatype, call.op) {
@@ -133,7 +134,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                     // SAFETY: the caller's contract.
                     unsafe { forward(&call) }
                 }
-                None => poisoned(),
+                None => poisoned(comm),
             }
         }
         _ => {
@@ -185,12 +186,13 @@ unsafe fn forward(call: &AllReduce) -> ncclResult_t {
     unsafe { real::ncclAllReduce(call.input, call.output, call.count, call.datatype, call.op, call.comm, call.stream) }
 }
 
-fn poisoned() -> ncclResult_t {
-    Error::new(
-        ncclUnhandledCudaError,
-        "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one",
-    )
-    .report()
+fn poisoned(comm: &Comm) -> ncclResult_t {
+    let code = match comm.status() {
+        Status::Poisoned(failure) => failure,
+        _ => ncclUnhandledCudaError,
+    };
+    Error::new(code, "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one")
+        .report()
 }
 
 /// The decision for a call on a fast communicator. None: it was aborted.
@@ -208,8 +210,8 @@ fn choose(
 /// One fast all-reduce, if the decision says so.
 #[inline]
 fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
-    let Some(busy) = comm.enter(call.comm as usize) else { return poisoned() };
-    let Some(fast) = busy.fast() else { return poisoned() };
+    let Some(busy) = comm.enter(call.comm as usize) else { return poisoned(comm) };
+    let Some(fast) = busy.fast() else { return poisoned(comm) };
     match route::choose(&fast.plan, call.count, call.datatype, call.op) {
         Ok(choice) => match enqueue(fast, &choice, call) {
             Ok(()) => {
@@ -369,9 +371,9 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             setup::set_up(&[comm]);
         }
         let one = match comm.map(|comm| (comm, comm.status())) {
-            Some((comm, _)) if comm.is_aborted() => poisoned(),
+            Some((comm, _)) if comm.is_aborted() => poisoned(comm),
             Some((comm, Status::Fast)) => run(comm, &call),
-            Some((_, Status::Poisoned)) => poisoned(),
+            Some((comm, Status::Poisoned(_))) => poisoned(comm),
             other => {
                 match other {
                     Some((_, Status::Forward(reason))) => stats::count_forward(reason),
@@ -462,6 +464,10 @@ fn known(handle: ncclComm_t) -> Option<&'static Comm> {
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
 pub fn destroy(handle: ncclComm_t) {
     let Some(comm) = known(handle) else { return };
+    if matches!(comm.status(), Status::Poisoned(_)) {
+        // What spins may spin for good.
+        comm.raise_abort();
+    }
     let limit = comm.is_aborted().then_some(ABORT_LIMIT);
     give_back(comm, limit);
     table::remove(comm);
@@ -479,6 +485,7 @@ pub fn finalize(handle: ncclComm_t) {
 }
 
 fn give_back(comm: &'static Comm, limit: Option<Duration>) {
+    watchdog::end(comm);
     if let Some(fast) = comm.take_fast()
         && let Err(error) = fast.close(limit)
     {
@@ -527,7 +534,7 @@ pub fn async_error(handle: ncclComm_t) -> ncclResult_t {
         return ncclSuccess;
     }
     match table::find(handle as usize).map(Comm::status) {
-        Some(Status::Poisoned) => ncclUnhandledCudaError,
+        Some(Status::Poisoned(failure)) => failure,
         _ => ncclSuccess,
     }
 }
@@ -562,7 +569,7 @@ pub unsafe fn explain(
             Some(Err(reason)) => forward(reason),
             None => failed(),
         },
-        Some((_, Status::Poisoned)) => failed(),
+        Some((_, Status::Poisoned(_))) => failed(),
         Some((_, Status::Forward(reason))) => forward(reason),
         None | Some((_, Status::New)) => match route::may_need_setup(ranks, count, datatype, op) {
             Ok(()) => "undecided: the first all-reduce sets the communicator up".to_owned(),

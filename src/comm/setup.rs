@@ -28,14 +28,16 @@ use super::hello::Hello;
 use super::order::Order;
 use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
+use super::watchdog;
 use crate::api::abi::{ncclComm_t, ncclSuccess};
 use crate::config::{Config, KernelChoice};
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverError, DriverResult};
 use crate::gpu::graphs::Graphs;
 use crate::gpu::kernels::{self, Functions};
-use crate::gpu::memory::{AbortWord, IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch, Sharing};
+use crate::gpu::memory::{IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch, Sharing};
 use crate::gpu::topology::{self, Device, Link};
+use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUstream};
 use crate::launch::Target;
 use crate::layout::{LANES, MAX_RANKS, SCRATCH_BYTES};
@@ -192,7 +194,7 @@ struct Candidate {
     listener: Option<Listener>,
     functions: Option<Functions>,
     scratch: Option<Scratch>,
-    abort_word: Option<AbortWord>,
+    watch: Option<WatchWords>,
     order: Vec<Order>,
     /// Our scratch as a descriptor, and those of the peers in other processes.
     exported: Option<OwnedFd>,
@@ -356,7 +358,7 @@ impl Candidate {
             listener,
             functions: None,
             scratch: None,
-            abort_word: None,
+            watch: None,
             order: Vec::new(),
             exported: None,
             received: Vec::new(),
@@ -411,7 +413,7 @@ impl Candidate {
             self.agreement.set_ipc_handle(exported.map_err(memory)?);
         }
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
-        self.abort_word = Some(self.in_context(|| AbortWord::allocate(driver)).map_err(memory)?);
+        self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
         for _ in 0..LANES {
             let order = self.in_context(|| Order::new(driver)).map_err(memory)?;
             self.order.push(order);
@@ -502,8 +504,8 @@ impl Candidate {
             }
         }
         let order = <[Order; LANES]>::try_from(std::mem::take(&mut self.order));
-        let parts = (self.functions, self.scratch.take(), self.abort_word.take(), order);
-        let (Some(functions), Some(scratch), Some(abort_word), Ok(order)) = parts else {
+        let parts = (self.functions, self.scratch.take(), self.watch.take(), order);
+        let (Some(functions), Some(scratch), Some(watch), Ok(order)) = parts else {
             unreachable!("every step of this rank succeeded, or it is not fast")
         };
         let mut addresses = [0; MAX_RANKS];
@@ -529,13 +531,15 @@ impl Candidate {
         let target = Target {
             functions,
             scratch: addresses,
-            abort_word: abort_word.device,
+            watch: watch.device,
+            first_epoch: config.first_epoch.0,
             rank: self.agreement.rank() as u8,
             ranks: self.agreement.ranks() as u8,
         };
         if let Err(error) = self.channel.close() {
             log::warn!("{line}: {error}");
         }
+        let words = watch.view();
         self.comm.set_fast(Fast {
             driver: self.driver,
             context: self.context,
@@ -543,15 +547,18 @@ impl Candidate {
             plan,
             target,
             order,
-            abort_word,
+            watch,
             launches: Cell::new(0),
             captured_launches: Cell::new(0),
             graphs: Graphs::default(),
-            first_epoch: config.first_epoch.0,
             sharing: self.agreement.sharing(),
             scratch,
             peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
         });
+        if config.timeout_s != 0 {
+            let (rank, device) = (self.agreement.rank(), self.device.ordinal);
+            watchdog::begin(self.comm, rank, device, words, config.timeout_s);
+        }
         log::info!(
             "{line}: all-reduces are fast: {} MiB of scratch by {:?}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
@@ -581,7 +588,7 @@ impl Candidate {
         let in_context = with_context(driver, self.context, || {
             self.peers.drain(..).for_each(|(_, mapped)| note(mapped.close(driver)));
             scratch.into_iter().for_each(|scratch| note(scratch.free(driver)));
-            self.abort_word.take().into_iter().for_each(|word| note(word.free(driver)));
+            self.watch.take().into_iter().for_each(|watch| note(watch.free(driver)));
             self.order.drain(..).for_each(|order| note(order.free(driver)));
         });
         note(in_context);

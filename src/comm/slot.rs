@@ -19,14 +19,14 @@ pub enum Status {
     Fast,
     /// All ranks agreed, or must conclude, to forward.
     Forward(Reason),
-    /// A fast operation failed; nothing works any more but abort and destroy.
-    Poisoned,
+    /// A fast operation failed; nothing works any more but abort and destroy. NCCL's number of the failure.
+    Poisoned(i32),
 }
 
 const NEW: u8 = 0;
 const FAST: u8 = 1;
-const POISONED: u8 = 2;
-const FORWARD: u8 = 3; // and up: the reason's number is added
+const POISONED: u8 = 2; // and up: NCCL's number of the failure is added, at most 13
+const FORWARD: u8 = 16; // and up: the reason's number is added
 
 /// A handle that no communicator has.
 const HIDDEN: usize = 1;
@@ -126,7 +126,7 @@ impl<T> Slot<T> {
         match self.status.load(Ordering::Acquire) {
             FAST => Status::Fast,
             NEW => Status::New,
-            POISONED => Status::Poisoned,
+            number @ POISONED..FORWARD => Status::Poisoned(i32::from(number - POISONED)),
             number => Status::Forward(REASONS[usize::from(number - FORWARD)]),
         }
     }
@@ -136,9 +136,9 @@ impl<T> Slot<T> {
         self.status.store(FORWARD + reason as u8, Ordering::Release);
     }
 
-    /// A fast operation failed.
-    pub fn set_poisoned(&self) {
-        self.status.store(POISONED, Ordering::Release);
+    /// A fast operation failed in this way, NCCL's number of it.
+    pub fn set_poisoned(&self, failure: i32) {
+        self.status.store(POISONED + failure as u8, Ordering::Release);
     }
 
     /// Ranks of the communicator, once [`Self::set_ranks`] was called; else 0.
@@ -165,7 +165,7 @@ impl<T> Slot<T> {
     unsafe fn owned(&self) -> Option<&T> {
         match self.status.load(Ordering::Acquire) {
             // SAFETY: written before the status; the caller knows that it stays.
-            FAST | POISONED => self.owned.with(|place| unsafe { (*place).as_ref() }),
+            FAST..FORWARD => self.owned.with(|place| unsafe { (*place).as_ref() }),
             _ => None,
         }
     }
@@ -174,7 +174,7 @@ impl<T> Slot<T> {
     pub fn take_fast(&self) -> Option<T> {
         match self.status.load(Ordering::Acquire) {
             // SAFETY: nobody reads it any more.
-            FAST | POISONED => self.owned.with_mut(|place| unsafe { (*place).take() }),
+            FAST..FORWARD => self.owned.with_mut(|place| unsafe { (*place).take() }),
             _ => None,
         }
     }
@@ -201,14 +201,16 @@ impl<T> Slot<T> {
         self.aborted.load(Ordering::SeqCst)
     }
 
-    /// Lets no further operation begin. When it is fast, `stop` stops its kernels, and it is poisoned. The caller is the one who
+    /// Lets no further operation begin. When it is fast, `stop` stops its kernels, and it is poisoned with `failure`. The caller is the one who
     /// would take out what it owns.
-    pub fn abort(&self, stop: impl FnOnce(&T)) {
+    pub fn abort(&self, failure: i32, stop: impl FnOnce(&T)) {
         self.aborted.store(true, Ordering::SeqCst);
         // SAFETY: the caller takes it later, if at all.
         if let Some(owned) = unsafe { self.owned() } {
             stop(owned);
-            self.set_poisoned();
+            if self.status() == Status::Fast {
+                self.set_poisoned(failure);
+            }
         }
     }
 

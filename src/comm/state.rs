@@ -9,10 +9,12 @@ use super::leftovers::{self, Leftovers};
 use super::order::Order;
 use super::slot::Slot;
 pub use super::slot::Status;
+use crate::api::abi::{ncclResult_t, ncclUnhandledCudaError};
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
-use crate::gpu::memory::{AbortWord, PeerScratch, Scratch, Sharing};
+use crate::gpu::memory::{PeerScratch, Scratch, Sharing};
+use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
 use crate::launch::{self, Target};
 use crate::layout::{EAGER_LANE, EPOCH_OFFSET, LANES, MAX_BLOCKS};
@@ -53,16 +55,14 @@ pub struct Fast {
     pub target: Target,
     /// Order of operations, by lane.
     pub order: [Order; LANES],
-    /// Stops the kernels.
-    pub abort_word: AbortWord,
+    /// Between us and the kernels that spin.
+    pub watch: WatchWords,
     /// Launches enqueued in the eager lane.
     pub launches: Cell<u64>,
     /// Launches enqueued in the captured lane; replays are not counted.
     pub captured_launches: Cell<u64>,
     /// The graphs that hold them.
     pub graphs: Graphs,
-    /// The epoch of the first launch of a lane.
-    pub first_epoch: u32,
     /// How scratch is shared.
     pub sharing: Sharing,
     /// Own scratch.
@@ -74,14 +74,19 @@ pub struct Fast {
 impl Comm {
     /// A fast operation failed.
     pub fn poison(&self) {
-        self.set_poisoned();
+        self.poison_with(ncclUnhandledCudaError);
+    }
+
+    /// A fast operation failed; `failure` is what the application is told from now on.
+    pub fn poison_with(&self, failure: ncclResult_t) {
+        self.set_poisoned(failure);
         EVER_POISONED.store(true, Ordering::Release);
     }
 
     /// Stops its kernels wherever they spin, and lets no further one begin.
     pub fn raise_abort(&self) {
-        self.abort(|fast| {
-            fast.abort_word.raise();
+        self.abort(ncclUnhandledCudaError, |fast| {
+            fast.watch.stop();
             EVER_POISONED.store(true, Ordering::Release);
         });
     }
@@ -99,17 +104,10 @@ impl Comm {
     }
 }
 
-/// The epoch `launches` launches after `first`. See kernels/device/epoch.h: after the largest comes 2.
-fn epoch_after(first: u32, launches: u64) -> u32 {
-    const CYCLE: u64 = u32::MAX as u64 - 1;
-    let ahead = u64::from(first) + launches;
-    if ahead <= u64::from(u32::MAX) { ahead as u32 } else { ((ahead - 2) % CYCLE + 2) as u32 }
-}
-
 impl Fast {
     /// The epoch of the next eager launch.
     fn next_epoch(&self) -> u32 {
-        epoch_after(self.first_epoch, self.launches.get())
+        self.target.epoch(self.launches.get())
     }
 
     /// Has `stream` wait for all that was enqueued eagerly.
@@ -184,7 +182,7 @@ impl Fast {
             device: self.device,
             scratch: self.scratch,
             peers: self.peers,
-            abort_word: self.abort_word,
+            watch: self.watch,
             graphs: self.graphs,
         };
         let freed = freed.and(left.free_or_keep());
@@ -212,23 +210,5 @@ impl Drop for OwnStream {
     fn drop(&mut self) {
         // SAFETY: created in `new`; its context is current where it lives.
         unsafe { (self.1.stream_destroy)(self.0) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_are_counted_as_the_device_counts_them() {
-        let device = |epoch: u32| if epoch == u32::MAX { 2 } else { epoch + 1 };
-        for first in [1, 2, 1000, u32::MAX - 3, u32::MAX] {
-            let mut epoch = first;
-            for launches in 0..10 {
-                assert_eq!(epoch_after(first, launches), epoch);
-                epoch = device(epoch);
-            }
-        }
-        assert_eq!(epoch_after(5, u64::from(u32::MAX) - 1), 5);
     }
 }

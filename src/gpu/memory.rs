@@ -6,7 +6,6 @@
 use std::ffi::{c_int, c_void};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr;
 
 use cudarc::driver::sys::{
     CUipcMemHandle, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationHandleType, CUmemAllocationProp,
@@ -19,7 +18,6 @@ use crate::lock::{Held, Lock};
 
 const POSIX_FD: u32 = CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR.0;
 const IPC_LAZY_ENABLE_PEER_ACCESS: u32 = 1;
-const HOST_ALLOC_PORTABLE_AND_MAPPED: u32 = 1 | 2;
 
 /// Bytes of a legacy IPC handle.
 pub const IPC_HANDLE_BYTES: usize = 64;
@@ -282,49 +280,4 @@ fn granularity(driver: &Driver, device: CUdevice) -> DriverResult<usize> {
         (driver.mem_get_allocation_granularity)(&mut granularity, &properties, 0)
     })?;
     Ok(granularity.max(1))
-}
-
-/// A word of host memory that kernels can read: not 0 tells them to stop spinning.
-#[derive(Debug)]
-pub struct AbortWord {
-    host: *mut u32,
-    /// Where kernels find it.
-    pub device: CUdeviceptr,
-}
-
-// SAFETY: the pointer names pinned memory that any thread may write; every access is a volatile store of one word.
-unsafe impl Send for AbortWord {}
-// SAFETY: as above.
-unsafe impl Sync for AbortWord {}
-
-impl AbortWord {
-    /// Allocates the word, cleared.
-    pub fn allocate(driver: &Driver) -> DriverResult<Self> {
-        let mut host: *mut c_void = ptr::null_mut();
-        let mut device: CUdeviceptr = 0;
-        // SAFETY: out pointers are ours.
-        unsafe {
-            driver.check("cuMemHostAlloc", (driver.mem_host_alloc)(&mut host, 4, HOST_ALLOC_PORTABLE_AND_MAPPED))?;
-            host.cast::<u32>().write_volatile(0);
-            if let Err(error) =
-                driver.check("cuMemHostGetDevicePointer", (driver.mem_host_get_device_pointer)(&mut device, host, 0))
-            {
-                (driver.mem_free_host)(host);
-                return Err(error);
-            }
-        }
-        Ok(Self { host: host.cast(), device })
-    }
-
-    /// Tells every kernel of the communicator to stop spinning.
-    pub fn raise(&self) {
-        // SAFETY: the word lives until `free`.
-        unsafe { self.host.write_volatile(1) };
-    }
-
-    /// Gives the word back; no kernel reads it any more.
-    pub fn free(self, driver: &Driver) -> DriverResult<()> {
-        // SAFETY: allocated in `allocate`.
-        driver.check("cuMemFreeHost", unsafe { (driver.mem_free_host)(self.host.cast()) })
-    }
 }

@@ -10,6 +10,7 @@ pub mod graphs;
 pub mod kernels;
 pub mod memory;
 pub mod topology;
+pub mod watch;
 
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
 

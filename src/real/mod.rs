@@ -9,6 +9,7 @@
 //! - What is opened is never closed.
 //! - Ourselves are never taken for the real NCCL, whether by path, by link or as a copy.
 
+pub mod background;
 mod fork;
 mod functions;
 mod library;

@@ -6,6 +6,7 @@
 
 namespace dime {
 
+using sim::current_thread::block_any;
 using sim::current_thread::block_barrier;
 using sim::current_thread::block_index;
 using sim::current_thread::block_threads;

@@ -23,6 +23,9 @@ inline Pair load_relaxed_sys(uint64_t address) { return load_pair(address, Scope
 inline uint32_t load_relaxed_sys_u32(uint64_t address) {
   return uint32_t(sim::current_thread::load(address, 4, Scope::System, false));
 }
+inline void store_relaxed_sys_u32(uint64_t address, uint32_t value) {
+  sim::current_thread::store(address, 4, value, Scope::System, false);
+}
 inline void store_release_sys_u32(uint64_t address, uint32_t value) {
   sim::current_thread::store(address, 4, value, Scope::System, true);
 }

@@ -60,12 +60,12 @@ fn stop(owned: &Owned) {
 
 /// What `comm::abort` and its end do. False: a call was left, and all stays as it is.
 fn abort(table: &'static Table, slot: &'static Slot<Owned>) -> bool {
-    slot.abort(stop);
+    slot.abort(1, stop);
     table.hide(slot);
     if slot.is_busy() {
         return false;
     }
-    slot.abort(stop);
+    slot.abort(1, stop);
     if let Some(owned) = slot.take_fast() {
         owned.give_back();
     }
@@ -190,7 +190,7 @@ fn a_revoke_stops_what_runs_and_lets_nothing_begin() {
             }
             call(slot, HANDLE);
         });
-        slot.abort(stop);
+        slot.abort(1, stop);
         assert!(slot.enter(HANDLE).is_none());
         caller.join().unwrap();
     });
