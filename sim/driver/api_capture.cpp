@@ -58,10 +58,25 @@ CUresult cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus *statu
     if (*status != CU_STREAM_CAPTURE_STATUS_ACTIVE) return;
     if (id) *id = stream->capture()->id;
     if (graph) *graph = stream->capture()->graph_handle();
-    // No function of this library takes a node, so any pointer is as good a handle.
     const auto &last = stream->captured_last();
     if (dependencies) *dependencies = (const CUgraphNode *)last.data();
     if (dependency_count) *dependency_count = last.size();
+  });
+}
+
+CUresult cuStreamUpdateCaptureDependencies(CUstream handle, CUgraphNode *nodes, size_t count, unsigned flags) {
+  return call("cuStreamUpdateCaptureDependencies", [&](Lock &) {
+    require(count == 0 || nodes);
+    require_simulated(flags == CU_STREAM_ADD_CAPTURE_DEPENDENCIES, "cuStreamUpdateCaptureDependencies", "flags", flags);
+    auto stream = find_stream(handle);
+    require(stream->capture() != nullptr, CUDA_ERROR_ILLEGAL_STATE);
+    stream->require_open();
+    std::vector<Capture::Node> added;
+    for (size_t i = 0; i < count; ++i) {
+      added.push_back(stream->capture()->graph().find_node(nodes[i]));
+      require(added.back() != nullptr);
+    }
+    stream->join_capture(stream->capture(), added);
   });
 }
 

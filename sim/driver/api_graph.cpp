@@ -1,5 +1,10 @@
 // Graphs and user objects.
+#include <algorithm>
+#include <utility>
+
 #include "api.h"
+#include "device.h"
+#include "event.h"
 
 using namespace sim;
 
@@ -12,6 +17,16 @@ std::shared_ptr<Graph> find_complete(CUgraph handle) {
   return graph;
 }
 
+// Edges can be changed to nodes that record an event only: the others keep the order in which they were added.
+std::pair<Graph::Node, Graph::Record *> find_edge(const Graph &graph, CUgraphNode from, CUgraphNode to, const char *function) {
+  const Graph::Node earlier = graph.find_node(from);
+  require(earlier != nullptr);
+  Graph::Record *record = graph.find_record(to);
+  if (!record) require(graph.find_node(to) != nullptr);
+  require_simulated(record != nullptr, function, "to", uint64_t(to));
+  return {earlier, record};
+}
+
 // Takes references from the application.
 void release(Lock &lock, CUuserObject handle, unsigned count) {
   auto object = find(Driver::instance().user_objects, handle);
@@ -22,6 +37,43 @@ void release(Lock &lock, CUuserObject handle, unsigned count) {
 }
 
 }  // namespace
+
+CUresult cuGraphAddEventRecordNode(CUgraphNode *node, CUgraph handle, const CUgraphNode *after, size_t count, CUevent event) {
+  return call("cuGraphAddEventRecordNode", [&](Lock &) {
+    require(node && (count == 0 || after));
+    auto graph = find(Driver::instance().graphs, handle);
+    auto recorded = find(Driver::instance().events, event);
+    std::vector<Graph::Node> earlier;
+    for (size_t i = 0; i < count; ++i) {
+      earlier.push_back(graph->find_node(after[i]));
+      require(earlier.back() != nullptr);
+    }
+    Engine &engine = recorded->context.device.engine;
+    *node = CUgraphNode(graph->add_record(engine, std::move(recorded), earlier));
+  });
+}
+
+CUresult cuGraphAddDependencies(CUgraph handle, const CUgraphNode *from, const CUgraphNode *to, size_t count) {
+  return call("cuGraphAddDependencies", [&](Lock &) {
+    auto graph = find(Driver::instance().graphs, handle);
+    for (size_t i = 0; i < count; ++i) {
+      auto [earlier, record] = find_edge(*graph, from[i], to[i], "cuGraphAddDependencies");
+      auto &after = record->after;
+      require(std::find(after.begin(), after.end(), earlier->index) == after.end());
+      after.push_back(earlier->index);
+    }
+  });
+}
+
+CUresult cuGraphRemoveDependencies(CUgraph handle, const CUgraphNode *from, const CUgraphNode *to, size_t count) {
+  return call("cuGraphRemoveDependencies", [&](Lock &) {
+    auto graph = find(Driver::instance().graphs, handle);
+    for (size_t i = 0; i < count; ++i) {
+      auto [earlier, record] = find_edge(*graph, from[i], to[i], "cuGraphRemoveDependencies");
+      require(std::erase(record->after, earlier->index) == 1);
+    }
+  });
+}
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph handle, unsigned long long flags) {
   return call("cuGraphInstantiateWithFlags", [&](Lock &) {

@@ -78,9 +78,13 @@ CUresult cuStreamSynchronize(CUstream handle) {
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) {
   return call("cuStreamWaitEvent", [&](Lock &lock) {
-    require_simulated(flags == CU_EVENT_WAIT_DEFAULT, "cuStreamWaitEvent", "flags", flags);
+    require(flags == CU_EVENT_WAIT_DEFAULT || flags == CU_EVENT_WAIT_EXTERNAL);
     auto waiting = find_stream(stream);
-    find(Driver::instance().events, event)->make_wait(lock, *waiting);
+    auto awaited = find(Driver::instance().events, event);
+    if (flags == CU_EVENT_WAIT_EXTERNAL)
+      waiting->enqueue_wait(std::move(awaited));
+    else
+      awaited->make_wait(lock, *waiting);
   });
 }
 

@@ -22,6 +22,15 @@ class Event {
   // What is put into the stream from now on runs behind the latest record.
   void make_wait(Lock &lock, Stream &stream);
 
+  // A graph that was launched records it.
+  void record_as(std::shared_ptr<Task> task) {
+    capture_.reset();
+    captured_after_.clear();
+    recorded_ = std::move(task);
+  }
+  // As a graph sees it: what a capture recorded is nothing yet.
+  const std::shared_ptr<Task> &latest() const { return recorded_; }
+
   // Null: never recorded. Fails for an event of a capture.
   const std::shared_ptr<Task> &recorded() const;
 

@@ -16,6 +16,7 @@
 namespace sim {
 
 class Engine;
+class Event;
 class Stream;
 
 class Graph {
@@ -33,11 +34,26 @@ class Graph {
     Engine &engine;
     std::shared_ptr<const Operation> operation;
     std::vector<Edge> after;
+    // Instead of an operation: waits for what the event was recorded as when the graph is launched.
+    std::shared_ptr<Event> awaited;
   };
   using Nodes = std::vector<std::shared_ptr<const NodeContent>>;
 
+  // Records an event behind some nodes. No node comes after it, and it is no part of what a capture must join.
+  struct Record {
+    Engine &engine;
+    std::shared_ptr<Event> event;
+    std::vector<size_t> after;
+  };
+  using Records = std::vector<std::shared_ptr<Record>>;
+
   // `order` holds behind a single kernel; all other edges are full.
   Node add(Engine &engine, std::shared_ptr<const Operation> operation, const std::vector<Node> &after, Order order);
+  Node add_wait(Engine &engine, std::shared_ptr<Event> event, const std::vector<Node> &after);
+  Record *add_record(Engine &engine, std::shared_ptr<Event> event, const std::vector<Node> &after);
+  // Of a handle that may be of anything. Null: it is none of this graph's.
+  Node find_node(const void *handle) const;
+  Record *find_record(const void *handle) const;
   // Whether every node is one of `last` or before one.
   bool all_lead_to(const std::vector<Node> &last) const;
 
@@ -46,10 +62,12 @@ class Graph {
   bool is_complete() const { return is_complete_; }
 
   const Nodes &nodes() const { return nodes_; }
+  const Records &records() const { return records_; }
   UserReferences user_references;
 
  private:
   Nodes nodes_;
+  Records records_;
   bool is_complete_ = false;
 };
 
@@ -65,11 +83,10 @@ class ExecutableGraph {
  private:
   struct Content {
     Graph::Nodes nodes;
+    std::vector<Graph::Record> records;
     UserReferences user_references;
   };
-  static std::shared_ptr<const Content> content_of(const Graph &graph) {
-    return std::make_shared<const Content>(Content{graph.nodes(), graph.user_references});
-  }
+  static std::shared_ptr<const Content> content_of(const Graph &graph);
 
   std::shared_ptr<const Content> content_;
   std::shared_ptr<Task> last_launch_;

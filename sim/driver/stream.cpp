@@ -45,6 +45,13 @@ void Stream::enqueue(Lock &lock, std::shared_ptr<const Operation> operation, Ord
   }
 }
 
+void Stream::enqueue_wait(std::shared_ptr<Event> event) {
+  require(capture_ != nullptr);
+  require_open();
+  captured_last_ = {capture_->graph().add_wait(context.device.engine, std::move(event), captured_last_)};
+  captured_last_is_own_ = true;
+}
+
 void Stream::append(Lock &lock, const std::shared_ptr<Task> &task, Order order) {
   const bool is_behind_kernel = last_ && last_->is_kernel();
   task->run_after(last_, is_behind_kernel ? order : Order::Full);

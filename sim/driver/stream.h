@@ -13,6 +13,8 @@
 
 namespace sim {
 
+class Event;
+
 class Stream : public std::enable_shared_from_this<Stream> {
  public:
   enum class Kind { Legacy, Blocking, NonBlocking };
@@ -28,6 +30,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
   void require_open();
   // Runs the operation behind what is in the stream, or adds it to the capture. Does not fail once the stream is open.
   void enqueue(Lock &lock, std::shared_ptr<const Operation> operation, Order order = Order::Full);
+  // In a capture: a node that waits, in every launch of the graph, for what the event was recorded as last.
+  void enqueue_wait(std::shared_ptr<Event> event);
   // The same for a task that is made outside; not while the stream is captured.
   void append(Lock &lock, const std::shared_ptr<Task> &task, Order order = Order::Full);
   // What a host that waits for the stream waits for.

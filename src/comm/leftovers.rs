@@ -3,6 +3,7 @@
 //! The driver says when the last such graph is gone, but at a moment when nothing can be freed. So what is left over is freed when
 //! the next communicator of that device is destroyed.
 
+use super::graph_order::GraphOrder;
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
@@ -28,6 +29,8 @@ pub struct Leftovers {
     pub watch: WatchWords,
     /// Who may still launch them.
     pub graphs: Graphs,
+    /// Whose event those record.
+    pub graph_order: GraphOrder,
 }
 
 // SAFETY: driver handles may be used from any thread; the cells of `graphs` are not touched any more.
@@ -53,6 +56,7 @@ impl Leftovers {
             let mut steps: Vec<DriverResult<()>> = self.peers.into_iter().map(|peer| peer.close(driver)).collect();
             steps.push(self.scratch.free(driver));
             steps.push(self.watch.free(driver));
+            steps.push(self.graph_order.free(driver));
             steps.into_iter().collect::<DriverResult<()>>()
         })
         .and_then(|inner| inner);

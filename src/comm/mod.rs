@@ -15,6 +15,7 @@
 
 pub mod agreement;
 pub mod exchange;
+pub mod graph_order;
 pub mod group;
 pub mod hello;
 pub mod leftovers;
@@ -32,6 +33,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::time::Duration;
 
+use self::graph_order::Capture;
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
     cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclInvalidUsage, ncclRedOp_t, ncclResult_t, ncclSuccess,
@@ -40,7 +42,7 @@ use crate::api::abi::{
 use crate::error::Error;
 use crate::gpu::context::with_context;
 use crate::gpu::driver::{DriverError, DriverResult};
-use crate::gpu::{CUgraph, CUstream};
+use crate::gpu::CUstream;
 use crate::launch::{self, Operation};
 use crate::layout::{CAPTURED_LANE, EAGER_LANE};
 use crate::real;
@@ -64,13 +66,6 @@ pub struct AllReduce {
     pub comm: ncclComm_t,
     /// The stream.
     pub stream: cudaStream_t,
-}
-
-/// The capture that a stream is in (0 for none), and the graph that it makes.
-#[derive(Clone, Copy)]
-struct Capture {
-    id: u64,
-    graph: CUgraph,
 }
 
 /// Whether an all-reduce on this communicator is known to be NCCL's; then it is counted. The shortest way for communicators
@@ -260,22 +255,21 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
     let before = (fast.launches.get(), fast.captured_launches.get());
     let awaits = Cell::new(false);
     with_context(fast.driver, fast.context, || {
-        let capture = capture_of(fast, stream)?;
-        let (lane, launches) = match capture.id {
-            0 => (EAGER_LANE, &fast.launches),
-            id => {
-                fast.graphs.hold(fast.driver, id, capture.graph)?;
-                (CAPTURED_LANE, &fast.captured_launches)
-            }
+        let enqueue = |lane, launches| {
+            launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches)
         };
-        let order = &fast.order[lane];
-        let place = order.before(fast.driver, capture.id, stream, || {
+        if let Some(capture) = capture_of(fast, stream)? {
+            fast.graph_order.before(fast.driver, &fast.graphs, capture, stream)?;
+            enqueue(CAPTURED_LANE, &fast.captured_launches)?;
+            return fast.graph_order.after(fast.driver, capture, stream);
+        }
+        let place = fast.order.before(fast.driver, stream, || {
             fast.await_launches_on(stream)?;
             awaits.set(true);
             Ok(())
         })?;
-        launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches)?;
-        order.after(fast.driver, place)
+        enqueue(EAGER_LANE, &fast.launches)?;
+        fast.order.after(fast.driver, place)
     })
     .and_then(|inner| inner)
     .map_err(|error| {
@@ -302,8 +296,9 @@ fn trace(fast: &Fast, choice: &Choice, call: &AllReduce, bytes: usize) {
     );
 }
 
+/// The capture that a stream is in.
 #[inline]
-fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
+fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Option<Capture>> {
     const ACTIVE: i32 = 1;
     const INVALIDATED: i32 = 2;
     const CAPTURE_INVALIDATED: i32 = 901;
@@ -324,10 +319,7 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Capture> {
     if status == INVALIDATED {
         fast.driver.check("cuStreamGetCaptureInfo", CAPTURE_INVALIDATED)?;
     }
-    if status != ACTIVE {
-        capture.id = 0;
-    }
-    Ok(capture)
+    Ok((status == ACTIVE).then_some(capture))
 }
 
 /// Issues calls that may be ours: sets up the communicators that are new, then launches or forwards each.

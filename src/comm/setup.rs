@@ -25,6 +25,7 @@ use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::hello::Hello;
+use super::graph_order::GraphOrder;
 use super::order::Order;
 use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
@@ -40,7 +41,7 @@ use crate::gpu::topology::{self, Device, Link};
 use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUstream};
 use crate::launch::Target;
-use crate::layout::{LANES, MAX_RANKS, SCRATCH_BYTES};
+use crate::layout::{MAX_RANKS, SCRATCH_BYTES};
 use crate::lock::{Held, Lock};
 use crate::real;
 use crate::route::{Kernel, Plan, Reason};
@@ -167,6 +168,11 @@ fn forced(config: &Config) -> Option<Kernel> {
     }
 }
 
+/// Whether graphs are ordered among themselves, as NCCL does unless it was told not to.
+fn mixes_graphs() -> bool {
+    std::env::var_os("NCCL_GRAPH_MIXING_SUPPORT").is_none_or(|value| value != "0")
+}
+
 /// Why this rank will not take part, before it knows of the others.
 fn own_refusal(config: &Config, device: &Device) -> Option<Reason> {
     if config.disable {
@@ -195,7 +201,8 @@ struct Candidate {
     functions: Option<Functions>,
     scratch: Option<Scratch>,
     watch: Option<WatchWords>,
-    order: Vec<Order>,
+    order: Option<Order>,
+    graph_order: Option<GraphOrder>,
     /// Our scratch as a descriptor, and those of the peers in other processes.
     exported: Option<OwnedFd>,
     received: Vec<(u32, OwnedFd)>,
@@ -359,7 +366,8 @@ impl Candidate {
             functions: None,
             scratch: None,
             watch: None,
-            order: Vec::new(),
+            order: None,
+            graph_order: None,
             exported: None,
             received: Vec::new(),
             peers: Vec::new(),
@@ -414,10 +422,8 @@ impl Candidate {
         }
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
         self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
-        for _ in 0..LANES {
-            let order = self.in_context(|| Order::new(driver)).map_err(memory)?;
-            self.order.push(order);
-        }
+        self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
+        self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, mixes_graphs())).map_err(memory)?);
         Ok(())
     }
 
@@ -503,9 +509,8 @@ impl Candidate {
                 return self.give_back();
             }
         }
-        let order = <[Order; LANES]>::try_from(std::mem::take(&mut self.order));
-        let parts = (self.functions, self.scratch.take(), self.watch.take(), order);
-        let (Some(functions), Some(scratch), Some(watch), Ok(order)) = parts else {
+        let parts = (self.functions, self.scratch.take(), self.watch.take(), self.order.take(), self.graph_order.take());
+        let (Some(functions), Some(scratch), Some(watch), Some(order), Some(graph_order)) = parts else {
             unreachable!("every step of this rank succeeded, or it is not fast")
         };
         let mut addresses = [0; MAX_RANKS];
@@ -547,6 +552,7 @@ impl Candidate {
             plan,
             target,
             order,
+            graph_order,
             watch,
             launches: Cell::new(0),
             captured_launches: Cell::new(0),
@@ -589,7 +595,8 @@ impl Candidate {
             self.peers.drain(..).for_each(|(_, mapped)| note(mapped.close(driver)));
             scratch.into_iter().for_each(|scratch| note(scratch.free(driver)));
             self.watch.take().into_iter().for_each(|watch| note(watch.free(driver)));
-            self.order.drain(..).for_each(|order| note(order.free(driver)));
+            self.order.take().into_iter().for_each(|order| note(order.free(driver)));
+            self.graph_order.take().into_iter().for_each(|order| note(order.free(driver)));
         });
         note(in_context);
         note(self.channel.close());

@@ -5,6 +5,7 @@ use std::mem::size_of_val;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::graph_order::GraphOrder;
 use super::leftovers::{self, Leftovers};
 use super::order::Order;
 use super::slot::Slot;
@@ -17,7 +18,7 @@ use crate::gpu::memory::{PeerScratch, Scratch, Sharing};
 use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
 use crate::launch::{self, Target};
-use crate::layout::{EAGER_LANE, EPOCH_OFFSET, LANES, MAX_BLOCKS};
+use crate::layout::{EAGER_LANE, EPOCH_OFFSET, MAX_BLOCKS};
 use crate::route::Plan;
 
 /// A communicator: a slot of the side table.
@@ -53,8 +54,10 @@ pub struct Fast {
     pub plan: Plan,
     /// What a launch needs.
     pub target: Target,
-    /// Order of operations, by lane.
-    pub order: [Order; LANES],
+    /// Order of eager operations.
+    pub order: Order,
+    /// Order of captured ones.
+    pub graph_order: GraphOrder,
     /// Between us and the kernels that spin.
     pub watch: WatchWords,
     /// Launches enqueued in the eager lane.
@@ -165,12 +168,7 @@ impl Fast {
         // A peer's kernel may write into plain memory after an abort; a mapping of its own keeps a VMM allocation alive for it.
         let aborted_and_shared = limit.is_some() && self.sharing == Sharing::LegacyIpc;
         let _relaxed = RelaxedCapture::enter();
-        let freed = with_context(driver, context, || {
-            // One that fails does not keep the others.
-            let freed: Vec<DriverResult<()>> = self.order.into_iter().map(|order| order.free(driver)).collect();
-            freed.into_iter().collect::<DriverResult<()>>()
-        })
-        .and_then(|inner| inner);
+        let freed = with_context(driver, context, || self.order.free(driver)).and_then(|inner| inner);
         if !idle || aborted_and_shared {
             // SAFETY: retained at setup.
             let released = unsafe { (driver.primary_ctx_release)(self.device) };
@@ -184,6 +182,7 @@ impl Fast {
             peers: self.peers,
             watch: self.watch,
             graphs: self.graphs,
+            graph_order: self.graph_order,
         };
         let freed = freed.and(left.free_or_keep());
         if limit.is_none() {

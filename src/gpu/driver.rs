@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 
 use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUipcMemHandle, CUlaunchConfig, CUmemAccessDesc,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphNode, CUipcMemHandle, CUlaunchConfig, CUmemAccessDesc,
     CUmemAllocationProp, CUmemGenericAllocationHandle, CUmodule, CUstream, CUuserObject, CUuuid,
 };
 use once_cell::sync::OnceCell;
@@ -102,8 +102,13 @@ driver_functions! {
     stream_synchronize = "cuStreamSynchronize" (CUstream);
     stream_wait_event = "cuStreamWaitEvent" (CUstream, CUevent, c_uint);
     stream_get_capture_info = "cuStreamGetCaptureInfo_v2"
-        (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *mut c_void, *mut usize);
+        (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *const CUgraphNode, *mut usize);
     thread_exchange_stream_capture_mode = "cuThreadExchangeStreamCaptureMode" (*mut c_int);
+    stream_update_capture_dependencies = "cuStreamUpdateCaptureDependencies" (CUstream, *mut CUgraphNode, usize, c_uint);
+    graph_add_event_record_node = "cuGraphAddEventRecordNode"
+        (*mut CUgraphNode, CUgraph, *const CUgraphNode, usize, CUevent);
+    graph_add_dependencies = "cuGraphAddDependencies" (CUgraph, *const CUgraphNode, *const CUgraphNode, usize);
+    graph_remove_dependencies = "cuGraphRemoveDependencies" (CUgraph, *const CUgraphNode, *const CUgraphNode, usize);
     user_object_create = "cuUserObjectCreate"
         (*mut CUuserObject, *mut c_void, unsafe extern "C" fn(*mut c_void), c_uint, c_uint);
     user_object_release = "cuUserObjectRelease" (CUuserObject, c_uint);

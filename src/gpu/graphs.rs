@@ -1,6 +1,5 @@
 //! Which graphs hold launches of a communicator: they may be replayed when the communicator is gone.
 
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
@@ -15,8 +14,6 @@ use super::driver::{Driver, DriverResult};
 #[derive(Debug, Default)]
 pub struct Graphs {
     alive: Arc<AtomicUsize>,
-    /// The capture that was held last.
-    last: Cell<u64>,
 }
 
 impl Graphs {
@@ -25,18 +22,8 @@ impl Graphs {
         self.alive.load(Ordering::Acquire) != 0
     }
 
-    /// Counts `graph`, which is being made by the capture `capture`.
-    #[inline]
-    pub fn hold(&self, driver: &Driver, capture: u64, graph: CUgraph) -> DriverResult<()> {
-        if self.last.get() != capture {
-            self.hold_new(driver, graph)?;
-            self.last.set(capture);
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn hold_new(&self, driver: &Driver, graph: CUgraph) -> DriverResult<()> {
+    /// Counts `graph`, which is being captured.
+    pub fn hold(&self, driver: &Driver, graph: CUgraph) -> DriverResult<()> {
         const NO_DESTRUCTOR_SYNC: u32 = 1;
         const MOVE: u32 = 1;
         let counted = Arc::into_raw(Arc::clone(&self.alive)).cast_mut().cast::<c_void>();
@@ -60,7 +47,7 @@ impl Graphs {
 
 /// Called by the driver, on a thread of its own, where no CUDA call is allowed.
 unsafe extern "C" fn release(counted: *mut c_void) {
-    // SAFETY: made by `hold_new` with `into_raw`, and given here once.
+    // SAFETY: made by `hold` with `into_raw`, and given here once.
     let alive = unsafe { Arc::from_raw(counted.cast::<AtomicUsize>()) };
     alive.fetch_sub(1, Ordering::AcqRel);
 }

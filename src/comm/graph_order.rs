@@ -1,0 +1,140 @@
+//! The order of a communicator's captured operations: within a graph, and between graphs.
+//!
+//! A graph may be replayed while another one runs that was captured with the same communicator, and both use the same slots. So each
+//! graph waits, before its first operation, for an event that every graph records behind its last one: in the order in which the graphs
+//! are launched, which is the same on all ranks. The two nodes are added once a graph and not once an operation, and nothing in the
+//! graph comes behind the one that records, so that operations still overlap their starts.
+//!
+//! Within a capture an operation comes behind the one before, whatever streams the two are on.
+//!
+//! NCCL orders graphs in the same way, and with NCCL_GRAPH_MIXING_SUPPORT=0 it does not; then neither do we. (Such graphs may be
+//! bodies of conditional nodes, which can hold no event nodes.)
+
+use std::cell::RefCell;
+use std::ptr;
+
+use super::order::new_event;
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::graphs::Graphs;
+use crate::gpu::{CUevent, CUgraph, CUgraphNode, CUstream};
+
+/// The capture that a stream is in, and the graph that it makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Capture {
+    /// Unlike every other capture's of the process; never 0.
+    pub id: u64,
+    /// Not finished yet.
+    pub graph: CUgraph,
+}
+
+/// A capture that operations were captured in.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: u64,
+    /// The stream of the last operation, and its last node. Null: the first one has not succeeded yet.
+    stream: CUstream,
+    node: CUgraphNode,
+    /// The node that records the event behind it; null when graphs are not ordered.
+    record: CUgraphNode,
+}
+
+/// Captures under way at once, as far as one remembers them. One that was forgotten is taken for a new one.
+const MOST_KNOWN: usize = 32;
+
+/// The order of the captured lane. Used by one thread at a time, as NCCL demands of a communicator.
+#[derive(Debug)]
+pub struct GraphOrder {
+    /// Recorded by every graph. None: graphs are not ordered.
+    event: Option<CUevent>,
+    /// In the order of their first operations.
+    known: RefCell<Vec<Known>>,
+}
+
+impl GraphOrder {
+    /// In the current context. `between_graphs`: they are ordered.
+    pub fn new(driver: &Driver, between_graphs: bool) -> DriverResult<Self> {
+        let event = if between_graphs { Some(new_event(driver)?) } else { None };
+        Ok(Self { event, known: RefCell::default() })
+    }
+
+    /// Call before an operation is captured on `stream`. From the first one on, `graphs` counts the graph.
+    pub fn before(&self, driver: &Driver, graphs: &Graphs, capture: Capture, stream: CUstream) -> DriverResult<()> {
+        const EXTERNAL: u32 = 1;
+        const ADD: u32 = 0;
+        let mut known = self.known.borrow_mut();
+        match known.iter().find(|known| known.id == capture.id) {
+            None => {
+                graphs.hold(driver, capture.graph)?;
+                if let Some(event) = self.event {
+                    // SAFETY: an event of ours, and a stream of the application that is captured.
+                    let waited = unsafe { (driver.stream_wait_event)(stream, event, EXTERNAL) };
+                    driver.check("cuStreamWaitEvent", waited)?;
+                }
+                if known.len() == MOST_KNOWN {
+                    known.remove(0);
+                }
+                known.push(Known { id: capture.id, stream, node: ptr::null_mut(), record: ptr::null_mut() });
+            }
+            Some(last) if last.stream != stream && !last.node.is_null() => {
+                let mut node = last.node;
+                // SAFETY: a node of the graph that the stream's capture makes.
+                let joined = unsafe { (driver.stream_update_capture_dependencies)(stream, &mut node, 1, ADD) };
+                driver.check("cuStreamUpdateCaptureDependencies", joined)?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Call after an operation was captured on `stream`.
+    pub fn after(&self, driver: &Driver, capture: Capture, stream: CUstream) -> DriverResult<()> {
+        let node = last_node(driver, stream)?;
+        let mut known = self.known.borrow_mut();
+        let Some(known) = known.iter_mut().find(|known| known.id == capture.id) else { return Ok(()) };
+        if let Some(event) = self.event {
+            // SAFETY: nodes of the graph that is being made, an event of ours; the out pointer is ours.
+            unsafe {
+                if known.record.is_null() {
+                    let added =
+                        (driver.graph_add_event_record_node)(&mut known.record, capture.graph, &node, 1, event);
+                    driver.check("cuGraphAddEventRecordNode", added)?;
+                } else {
+                    let removed = (driver.graph_remove_dependencies)(capture.graph, &known.node, &known.record, 1);
+                    driver.check("cuGraphRemoveDependencies", removed)?;
+                    let added = (driver.graph_add_dependencies)(capture.graph, &node, &known.record, 1);
+                    driver.check("cuGraphAddDependencies", added)?;
+                }
+            }
+        }
+        (known.stream, known.node) = (stream, node);
+        Ok(())
+    }
+
+    /// Gives the event back: no graph records it any more.
+    pub fn free(self, driver: &Driver) -> DriverResult<()> {
+        match self.event {
+            // SAFETY: created in `new`.
+            Some(event) => driver.check("cuEventDestroy", unsafe { (driver.event_destroy)(event) }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The node that was captured last on `stream`.
+fn last_node(driver: &Driver, stream: CUstream) -> DriverResult<CUgraphNode> {
+    const ILLEGAL_STATE: i32 = 401;
+    let (mut status, mut nodes, mut count) = (0, ptr::null::<CUgraphNode>(), 0);
+    // SAFETY: out pointers are ours; the nodes are the driver's until the next call on the stream.
+    unsafe {
+        let asked = (driver.stream_get_capture_info)(
+            stream,
+            &mut status,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &mut nodes,
+            &mut count,
+        );
+        driver.check("cuStreamGetCaptureInfo", asked)?;
+        if count == 1 { Ok(*nodes) } else { driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE).map(|()| ptr::null_mut()) }
+    }
+}
