@@ -45,6 +45,7 @@ use crate::layout::{CAPTURED_LANE, EAGER_LANE};
 use crate::real;
 use crate::route::{self, Choice, Kernel, Reason};
 use crate::stats;
+use crate::stats_file;
 
 /// An ncclAllReduce as it was called.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +165,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     }
+    stats_file::start();
     let Some(comm) = table::find_or_add(call.comm as usize) else {
         stats::count_forward(Reason::TableFull);
         // SAFETY: the caller's contract.

@@ -9,6 +9,7 @@
 //! - What is opened is never closed.
 //! - Ourselves are never taken for the real NCCL, whether by path, by link or as a copy.
 
+mod exit;
 mod fork;
 mod functions;
 mod library;
@@ -17,6 +18,7 @@ mod open;
 pub mod search;
 pub mod thread;
 
+pub use exit::at_exit;
 pub use fork::in_children;
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
