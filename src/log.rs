@@ -63,6 +63,12 @@ pub fn start(config: &Config) {
     });
 }
 
+/// Whether each all-reduce is logged. One load, for the path of every call; `log_enabled!` asks the logger too.
+#[inline(always)]
+pub fn traces() -> bool {
+    log::max_level() == LevelFilter::Trace
+}
+
 /// `host:pid:tid [device]`, as NCCL begins its lines.
 fn prefix() -> String {
     format!("{}:{}:{} [{}]", host(), std::process::id(), thread(), DEVICE.get())

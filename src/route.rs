@@ -114,6 +114,24 @@ impl DataType {
         usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied())
     }
 
+    /// The name in logs: NCCL's without `nccl`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Uint8 => "uint8",
+            Self::Int32 => "int32",
+            Self::Uint32 => "uint32",
+            Self::Int64 => "int64",
+            Self::Uint64 => "uint64",
+            Self::Float16 => "float16",
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+            Self::Bfloat16 => "bfloat16",
+            Self::Float8E4m3 => "float8e4m3",
+            Self::Float8E5m2 => "float8e5m2",
+        }
+    }
+
     /// Bytes of an element.
     pub const fn bytes(self) -> usize {
         match self {
@@ -139,6 +157,12 @@ impl DataType {
 
 /// NCCL's number of the last built-in operation (avg); larger ones are made by the user.
 const LAST_BUILT_IN_OP: i32 = 4;
+
+/// The name of a built-in operation in logs, from NCCL's number. None: the user made it.
+pub fn op_name(number: i32) -> Option<&'static str> {
+    let names: [_; LAST_BUILT_IN_OP as usize + 1] = ["sum", "prod", "max", "min", "avg"];
+    usize::try_from(number).ok().and_then(|index| names.get(index).copied())
+}
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $text:literal;)*) => {

@@ -19,6 +19,7 @@ pub mod group;
 pub mod hello;
 pub mod leftovers;
 pub mod order;
+pub mod report;
 pub mod setup;
 pub mod slot;
 pub mod slots;
@@ -74,9 +75,12 @@ struct Capture {
 }
 
 /// Whether an all-reduce on this communicator is known to be NCCL's; then it is counted. The shortest way for communicators
-/// that forward.
+/// that forward, unless each call is to be logged.
 #[inline(always)]
 pub fn is_for_nccl(handle: ncclComm_t) -> bool {
+    if crate::log::traces() {
+        return false;
+    }
     let reason = table::last_hit(handle as usize).and_then(Comm::forward_reason_index);
     reason.inspect(|index| stats::count_forward_index(*index)).is_some()
 }
@@ -107,7 +111,7 @@ unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
         Status::Fast if !group::is_open() => run(comm, &call),
         Status::Forward(reason) => {
-            stats::count_forward(reason);
+            report::forward(&call, reason);
             // SAFETY: the caller's contract.
             unsafe { forward(&call) }
         }
@@ -130,7 +134,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                     ncclSuccess
                 }
                 Some(Err(reason)) => {
-                    stats::count_forward(reason);
+                    report::forward(&call, reason);
                     // SAFETY: the caller's contract.
                     unsafe { forward(&call) }
                 }
@@ -139,7 +143,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
         }
         _ => {
             if let Err(reason) = route::may_need_setup(comm.ranks(), call.count, call.datatype, call.op) {
-                stats::count_forward(reason);
+                report::forward_undecided(comm, &call, reason);
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
@@ -167,7 +171,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     }
     stats_file::start();
     let Some(comm) = table::find_or_add(call.comm as usize) else {
-        stats::count_forward(Reason::TableFull);
+        report::forward_unknown(&call);
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     };
@@ -175,6 +179,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     comm.set_ranks(ranks);
     if let Some(reason) = route::never_fast(ranks) {
         comm.set_forward(reason);
+        report::decided(call.comm, reason.text());
     }
     // SAFETY: the caller's contract.
     unsafe { dispatch(comm, call) }
@@ -223,7 +228,7 @@ fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
         Err(reason) => {
             // From here on it is NCCL's, also to end at an abort.
             drop(busy);
-            stats::count_forward(reason);
+            report::forward(call, reason);
             // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
             unsafe { forward(call) }
         }
@@ -283,23 +288,10 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         let begun = awaits.get() || before != (fast.launches.get(), fast.captured_launches.get());
         Failure { error, begun }
     })?;
-    if log::log_enabled!(log::Level::Trace) {
-        trace(fast, choice, call, bytes);
+    if crate::log::traces() {
+        report::trace_fast(fast, choice, call);
     }
     Ok(())
-}
-
-#[cold]
-fn trace(fast: &Fast, choice: &Choice, call: &AllReduce, bytes: usize) {
-    crate::log::set_device(fast.device);
-    log::trace!(
-        "AllReduce of {bytes} bytes, type {}, op {}: {} with up to {} blocks of {} threads",
-        call.datatype,
-        call.op,
-        choice.kernel.name(),
-        choice.blocks,
-        choice.threads
-    );
 }
 
 #[inline]
@@ -376,8 +368,8 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             Some((_, Status::Poisoned)) => poisoned(),
             other => {
                 match other {
-                    Some((_, Status::Forward(reason))) => stats::count_forward(reason),
-                    Some((_, Status::New)) => stats::count_forward(Reason::CaptureFirst),
+                    Some((_, Status::Forward(reason))) => report::forward(&call, reason),
+                    Some((comm, Status::New)) => report::forward_undecided(comm, &call, Reason::CaptureFirst),
                     _ => {}
                 }
                 forwarded.push(call);

@@ -26,6 +26,7 @@ use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::hello::Hello;
 use super::order::Order;
+use super::report;
 use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
 use crate::api::abi::{ncclComm_t, ncclSuccess};
@@ -189,6 +190,8 @@ struct Candidate {
     context: CUcontext,
     channel: Channel,
     agreement: Agreement,
+    /// Why this rank cannot go on, once it has said so.
+    objection: Option<Objection>,
     listener: Option<Listener>,
     functions: Option<Functions>,
     scratch: Option<Scratch>,
@@ -211,7 +214,7 @@ fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Re
     for candidate in candidates.iter_mut().filter(|candidate| candidate.agreement.is_working()) {
         crate::log::set_device(candidate.device.ordinal);
         if let Err(objection) = step(candidate) {
-            candidate.object(&objection);
+            candidate.object(objection);
         }
     }
 }
@@ -262,7 +265,7 @@ fn pass_scratch(candidates: &mut [Candidate], config: &Config) {
         crate::log::set_device(candidate.device.ordinal);
         match outcome {
             Ok(received) => candidate.received = received,
-            Err(error) => candidate.object(&(Reason::Sockets, error.to_string())),
+            Err(error) => candidate.object((Reason::Sockets, error.to_string())),
         }
     }
 }
@@ -279,8 +282,9 @@ impl Candidate {
             Ok(driver) => driver,
             Err(detail) => {
                 // NCCL needs it too, so no rank of this host has one.
-                log::info!("all-reduces are forwarded: {}: {detail}", Reason::NoDriver.text());
                 comm.set_forward(Reason::NoDriver);
+                let why = format!("{}: {detail}", Reason::NoDriver.text());
+                report::decided(comm.handle() as ncclComm_t, &why);
                 return None;
             }
         };
@@ -322,10 +326,11 @@ impl Candidate {
             text(error)
         })?;
         let mut refusal = own_refusal(config, &device);
+        let mut objection = None;
         let listener = Listener::bind(&socket)
             .map_err(|error| {
-                log::info!("rank {rank}: no socket: {error}");
                 refusal.get_or_insert(Reason::Sockets);
+                objection = Some((Reason::Sockets, error.to_string()));
             })
             .ok();
         let hello = Hello {
@@ -353,6 +358,7 @@ impl Candidate {
             context,
             channel,
             agreement: Agreement::new(hello),
+            objection,
             listener,
             functions: None,
             scratch: None,
@@ -366,10 +372,10 @@ impl Candidate {
         })
     }
 
-    /// This rank cannot go on: it is logged, and said in the next message.
-    fn object(&mut self, (reason, detail): &Objection) {
-        log::info!("rank {}: {}: {detail}", self.agreement.rank(), reason.text());
-        self.agreement.object(*reason);
+    /// This rank cannot go on. It says so in the next message.
+    fn object(&mut self, objection: Objection) {
+        self.agreement.object(objection.0);
+        self.objection = Some(objection);
     }
 
     fn in_context<T>(&self, work: impl FnOnce() -> DriverResult<T>) -> DriverResult<T> {
@@ -481,22 +487,23 @@ impl Candidate {
     /// After round 4: fast, or everything back and forward.
     fn finish(mut self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
-        crate::log::set_device(self.device.ordinal);
-        let line = format!(
-            "communicator {:p} rank {} of {} on GPU {}",
-            self.handle,
-            self.agreement.rank(),
-            self.agreement.ranks(),
-            self.device.ordinal
-        );
+        let line = report::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
         match self.agreement.verdict() {
             Some(Verdict::Fast) => {}
             Some(Verdict::Forward(refusal)) => {
-                log::info!("{line}: all-reduces are forwarded: {} (rank {})", refusal.reason.text(), refusal.rank);
+                let own = match &self.objection {
+                    Some((reason, detail)) if *reason == refusal.reason => format!("; here: {detail}"),
+                    Some((reason, detail)) => format!("; here: {}: {detail}", reason.text()),
+                    None => String::new(),
+                };
+                log::info!("{line}: all-reduces are forwarded: {} (rank {}{own})", refusal.reason.text(), refusal.rank);
                 self.comm.set_forward(refusal.reason);
                 return self.give_back();
             }
             Some(Verdict::Failed) | None => {
+                if let Some((reason, detail)) = &self.objection {
+                    log::info!("{line}: {}: {detail}", reason.text());
+                }
                 self.comm.poison();
                 return self.give_back();
             }
