@@ -19,7 +19,7 @@
 //! ```
 //!
 //! `config` (the environment variables), `log`, `error`, `lock` and `stats` serve all of it. What else can be seen from outside:
-//! `stats_file`, the counters at the end of the process.
+//! `stats_file`, the counters at the end of the process, and `nvtx`, ranges for profilers.
 //!
 //! Invariants that every module keeps:
 //! - Loading this library does nothing: no constructor, no thread, no output, no CUDA. All begins with the first call.
@@ -39,6 +39,7 @@ pub mod launch;
 pub mod layout;
 pub mod lock;
 pub mod log;
+pub mod nvtx;
 pub mod real;
 pub mod route;
 pub mod stats;

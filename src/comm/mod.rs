@@ -43,6 +43,7 @@ use crate::gpu::driver::{DriverError, DriverResult};
 use crate::gpu::{CUgraph, CUstream};
 use crate::launch::{self, Operation};
 use crate::layout::{CAPTURED_LANE, EAGER_LANE};
+use crate::nvtx;
 use crate::real;
 use crate::route::{self, Choice, Kernel, Reason};
 use crate::stats;
@@ -262,6 +263,7 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         datatype: call.datatype as u8,
         op: call.op as u8,
     };
+    let _range = nvtx::Range::of(choice.kernel, bytes, call.datatype, call.op);
     let before = (fast.launches.get(), fast.captured_launches.get());
     let awaits = Cell::new(false);
     with_context(fast.driver, fast.context, || {

@@ -50,6 +50,7 @@ pub fn set_up(communicators: &[&'static Comm]) {
     let (config, _) = Config::from_env();
     // NCCL reads files of its own at its first communicator and may have set NCCL_DEBUG since.
     crate::log::start(&config);
+    crate::nvtx::start();
     let _relaxed = RelaxedCapture::enter();
     let mut candidates: Vec<Candidate> =
         communicators.iter().filter_map(|comm| Candidate::open(comm, &config)).collect();

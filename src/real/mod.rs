@@ -22,3 +22,4 @@ pub use exit::at_exit;
 pub use fork::in_children;
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
+pub use open::last_loader_error;
