@@ -51,7 +51,7 @@ ncclResult_t dimeExplain(ncclComm_t comm,
 const char *dimeCounterName(int index);
 
 /**
- * Value of a counter of this process; 0 past the last.
+ * Value of a counter of this process; 0 past the last. A child of fork begins with zeros.
  */
 uint64_t dimeCounterValue(int index);
 

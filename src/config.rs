@@ -81,6 +81,8 @@ variables! {
     "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error";
     /// The file that the log is appended to; `%h` becomes the name of the host, `%p` the process id.
     "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "standard output";
+    /// The file that the counters are written to, as text, when the process ends by `exit` or a return from `main` (not by `_exit` or a signal); `%h` and `%p` as in DIME_DEBUG_FILE.
+    "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written";
     /// Forward every call, as if this library were not there.
     "DIME_DISABLE" => disable: bool = false, "0";
     /// The one kernel to use for every all-reduce that it can do. For tests and measurements.

@@ -124,8 +124,7 @@ pub fn launch(
 pub fn launch_await(driver: &Driver, target: &Target, lane: usize, epoch: u32, stream: CUstream) -> DriverResult<()> {
     let mut inbox = target.scratch[usize::from(target.rank)] + (lane * LANE_BYTES) as u64;
     let (mut epoch, mut watch) = (epoch, target.watch(lane));
-    let mut parameters: [*mut c_void; 3] =
-        [(&raw mut inbox).cast(), (&raw mut epoch).cast(), (&raw mut watch).cast()];
+    let mut parameters: [*mut c_void; 3] = [(&raw mut inbox).cast(), (&raw mut epoch).cast(), (&raw mut watch).cast()];
     let config = crate::gpu::LaunchConfig {
         gridDimX: 1,
         gridDimY: 1,

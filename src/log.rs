@@ -4,17 +4,16 @@
 //! that lines of several processes do not mix.
 
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use log::LevelFilter;
 
 use crate::config::{Config, Level};
+use crate::file_name::{expanded, host};
 
 /// Target of the line that the level `version` asks for, which has no level of its own.
 const VERSION_LINE: &str = "version";
@@ -64,6 +63,12 @@ pub fn start(config: &Config) {
     });
 }
 
+/// Whether each all-reduce is logged. One load, for the path of every call; `log_enabled!` asks the logger too.
+#[inline(always)]
+pub fn traces() -> bool {
+    log::max_level() == LevelFilter::Trace
+}
+
 /// `host:pid:tid [device]`, as NCCL begins its lines.
 fn prefix() -> String {
     format!("{}:{}:{} [{}]", host(), std::process::id(), thread(), DEVICE.get())
@@ -75,34 +80,6 @@ fn thread() -> String {
     let link = std::fs::read_link("/proc/thread-self").ok();
     let thread = link.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     thread.unwrap_or_else(|| std::process::id().to_string())
-}
-
-/// The name of this host without its domain.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim().split('.').next() {
-        None | Some("") => "unknown".to_owned(),
-        Some(host) => host.to_owned(),
-    }
-}
-
-/// DIME_DEBUG_FILE with `%h` and `%p` filled in. `%%` is a percent sign, any other pair stays as it is.
-fn expanded(pattern: &Path) -> PathBuf {
-    let mut path = Vec::new();
-    let mut bytes = pattern.as_os_str().as_bytes().iter().copied();
-    while let Some(byte) = bytes.next() {
-        match (byte, bytes.clone().next()) {
-            (b'%', Some(b'h')) => path.extend(host().bytes()),
-            (b'%', Some(b'p')) => path.extend(std::process::id().to_string().bytes()),
-            (b'%', Some(b'%')) => path.push(b'%'),
-            _ => {
-                path.push(byte);
-                continue;
-            }
-        }
-        bytes.next();
-    }
-    OsString::from_vec(path).into()
 }
 
 /// Standard output, not through std's handle: its lock could be held for good in a child of fork.
@@ -142,21 +119,5 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_and_process_id_are_filled_into_the_path_and_all_else_stays() {
-        let filled = expanded(Path::new("/log/%h.%p.%%.%x.%"));
-        assert_eq!(filled, PathBuf::from(format!("/log/{}.{}.%.%x.%", host(), std::process::id())));
-    }
-
-    #[test]
-    fn the_name_of_the_host_has_no_domain() {
-        assert!(!host().is_empty() && !host().contains('.'));
     }
 }

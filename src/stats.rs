@@ -1,4 +1,4 @@
-//! Counters of the whole process: operations by kernel, forwarded ones by reason.
+//! Counters of the whole process: operations by kernel, forwarded ones by reason. A child of fork begins with zeros.
 //!
 //! Relaxed atomics: each counter is exact, several read together need not be of one moment.
 
@@ -46,4 +46,23 @@ pub fn name(index: usize) -> Option<&'static CStr> {
 /// Value of a counter by its index. None past the last.
 pub fn value(index: usize) -> Option<u64> {
     BY_KERNEL.iter().chain(&BY_REASON).nth(index).map(|value| value.load(Ordering::Relaxed))
+}
+
+/// All-reduces of this process that a kernel of ours did.
+pub fn fast() -> u64 {
+    sum(&BY_KERNEL)
+}
+
+/// All-reduces of this process that were forwarded.
+pub fn forwarded() -> u64 {
+    sum(&BY_REASON)
+}
+
+fn sum(counters: &[AtomicU64]) -> u64 {
+    counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+}
+
+/// In a child of fork: what was counted is the parent's.
+pub fn leave_all_to_parent() {
+    BY_KERNEL.iter().chain(&BY_REASON).for_each(|counter| counter.store(0, Ordering::Relaxed));
 }

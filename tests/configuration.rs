@@ -24,6 +24,7 @@ const GOOD: &[(&str, &str)] = &[
     ("DIME_THREADS", "512"),
     ("DIME_SETUP_TIMEOUT_S", "5"),
     ("DIME_DEBUG_FILE", ""),
+    ("DIME_STATS_FILE", "/nonexistent/%h.%p"),
 ];
 
 /// Variables, a value that each must refuse, and its default.

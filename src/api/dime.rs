@@ -79,7 +79,7 @@ pub extern "C" fn dimeCounterName(index: c_int) -> *const c_char {
     usize::try_from(index).ok().and_then(stats::name).map_or(ptr::null(), CStr::as_ptr)
 }
 
-/// Value of a counter of this process; 0 past the last.
+/// Value of a counter of this process; 0 past the last. A child of fork begins with zeros.
 #[unsafe(no_mangle)]
 pub extern "C" fn dimeCounterValue(index: c_int) -> u64 {
     usize::try_from(index).ok().and_then(stats::value).unwrap_or(0)

@@ -95,8 +95,7 @@ impl GraphOrder {
             // SAFETY: nodes of the graph that is being made, an event of ours; the out pointer is ours.
             unsafe {
                 if known.record.is_null() {
-                    let added =
-                        (driver.graph_add_event_record_node)(&mut known.record, capture.graph, &node, 1, event);
+                    let added = (driver.graph_add_event_record_node)(&mut known.record, capture.graph, &node, 1, event);
                     driver.check("cuGraphAddEventRecordNode", added)?;
                 } else {
                     let removed = (driver.graph_remove_dependencies)(capture.graph, &known.node, &known.record, 1);
@@ -135,6 +134,10 @@ fn last_node(driver: &Driver, stream: CUstream) -> DriverResult<CUgraphNode> {
             &mut count,
         );
         driver.check("cuStreamGetCaptureInfo", asked)?;
-        if count == 1 { Ok(*nodes) } else { driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE).map(|()| ptr::null_mut()) }
+        if count == 1 {
+            Ok(*nodes)
+        } else {
+            driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE).map(|()| ptr::null_mut())
+        }
     }
 }

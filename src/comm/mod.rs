@@ -20,6 +20,7 @@ pub mod group;
 pub mod hello;
 pub mod leftovers;
 pub mod order;
+pub mod report;
 pub mod setup;
 pub mod slot;
 pub mod slots;
@@ -40,14 +41,16 @@ use crate::api::abi::{
     ncclUnhandledCudaError,
 };
 use crate::error::Error;
+use crate::gpu::CUstream;
 use crate::gpu::context::with_context;
 use crate::gpu::driver::{DriverError, DriverResult};
-use crate::gpu::CUstream;
 use crate::launch::{self, Operation};
 use crate::layout::{CAPTURED_LANE, EAGER_LANE};
+use crate::nvtx;
 use crate::real;
 use crate::route::{self, Choice, Kernel, Reason};
 use crate::stats;
+use crate::stats_file;
 
 /// An ncclAllReduce as it was called.
 #[derive(Clone, Copy, Debug)]
@@ -69,9 +72,12 @@ pub struct AllReduce {
 }
 
 /// Whether an all-reduce on this communicator is known to be NCCL's; then it is counted. The shortest way for communicators
-/// that forward.
+/// that forward, unless each call is to be logged.
 #[inline(always)]
 pub fn is_for_nccl(handle: ncclComm_t) -> bool {
+    if crate::log::traces() {
+        return false;
+    }
     let reason = table::last_hit(handle as usize).and_then(Comm::forward_reason_index);
     reason.inspect(|index| stats::count_forward_index(*index)).is_some()
 }
@@ -102,7 +108,7 @@ unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
         Status::Fast if !group::is_open() => run(comm, &call),
         Status::Forward(reason) => {
-            stats::count_forward(reason);
+            report::forward(&call, reason);
             // SAFETY: the caller's contract.
             unsafe { forward(&call) }
         }
@@ -125,7 +131,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                     ncclSuccess
                 }
                 Some(Err(reason)) => {
-                    stats::count_forward(reason);
+                    report::forward(&call, reason);
                     // SAFETY: the caller's contract.
                     unsafe { forward(&call) }
                 }
@@ -134,7 +140,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
         }
         _ => {
             if let Err(reason) = route::may_need_setup(comm.ranks(), call.count, call.datatype, call.op) {
-                stats::count_forward(reason);
+                report::forward_undecided(comm, &call, reason);
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
@@ -160,8 +166,9 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     }
+    stats_file::start();
     let Some(comm) = table::find_or_add(call.comm as usize) else {
-        stats::count_forward(Reason::TableFull);
+        report::forward_unknown(&call);
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     };
@@ -169,6 +176,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     comm.set_ranks(ranks);
     if let Some(reason) = route::never_fast(ranks) {
         comm.set_forward(reason);
+        report::decided(call.comm, reason.text());
     }
     // SAFETY: the caller's contract.
     unsafe { dispatch(comm, call) }
@@ -218,7 +226,7 @@ fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
         Err(reason) => {
             // From here on it is NCCL's, also to end at an abort.
             drop(busy);
-            stats::count_forward(reason);
+            report::forward(call, reason);
             // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
             unsafe { forward(call) }
         }
@@ -252,12 +260,12 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         datatype: call.datatype as u8,
         op: call.op as u8,
     };
+    let _range = nvtx::Range::of(choice.kernel, bytes, call.datatype, call.op);
     let before = (fast.launches.get(), fast.captured_launches.get());
     let awaits = Cell::new(false);
     with_context(fast.driver, fast.context, || {
-        let enqueue = |lane, launches| {
-            launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches)
-        };
+        let enqueue =
+            |lane, launches| launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches);
         if let Some(capture) = capture_of(fast, stream)? {
             fast.graph_order.before(fast.driver, &fast.graphs, capture, stream)?;
             enqueue(CAPTURED_LANE, &fast.captured_launches)?;
@@ -277,23 +285,10 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         let begun = awaits.get() || before != (fast.launches.get(), fast.captured_launches.get());
         Failure { error, begun }
     })?;
-    if log::log_enabled!(log::Level::Trace) {
-        trace(fast, choice, call, bytes);
+    if crate::log::traces() {
+        report::trace_fast(fast, choice, call);
     }
     Ok(())
-}
-
-#[cold]
-fn trace(fast: &Fast, choice: &Choice, call: &AllReduce, bytes: usize) {
-    crate::log::set_device(fast.device);
-    log::trace!(
-        "AllReduce of {bytes} bytes, type {}, op {}: {} with up to {} blocks of {} threads",
-        call.datatype,
-        call.op,
-        choice.kernel.name(),
-        choice.blocks,
-        choice.threads
-    );
 }
 
 /// The capture that a stream is in.
@@ -368,8 +363,8 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             Some((comm, Status::Poisoned(_))) => poisoned(comm),
             other => {
                 match other {
-                    Some((_, Status::Forward(reason))) => stats::count_forward(reason),
-                    Some((_, Status::New)) => stats::count_forward(Reason::CaptureFirst),
+                    Some((_, Status::Forward(reason))) => report::forward(&call, reason),
+                    Some((comm, Status::New)) => report::forward_undecided(comm, &call, Reason::CaptureFirst),
                     _ => {}
                 }
                 forwarded.push(call);

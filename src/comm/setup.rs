@@ -24,9 +24,10 @@ use once_cell::sync::OnceCell;
 use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
-use super::hello::Hello;
 use super::graph_order::GraphOrder;
+use super::hello::Hello;
 use super::order::Order;
+use super::report;
 use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
 use super::watchdog;
@@ -52,6 +53,7 @@ pub fn set_up(communicators: &[&'static Comm]) {
     let (config, _) = Config::from_env();
     // NCCL reads files of its own at its first communicator and may have set NCCL_DEBUG since.
     crate::log::start(&config);
+    crate::nvtx::start();
     let _relaxed = RelaxedCapture::enter();
     let mut candidates: Vec<Candidate> =
         communicators.iter().filter_map(|comm| Candidate::open(comm, &config)).collect();
@@ -197,6 +199,8 @@ struct Candidate {
     context: CUcontext,
     channel: Channel,
     agreement: Agreement,
+    /// Why this rank cannot go on, once it has said so.
+    objection: Option<Objection>,
     listener: Option<Listener>,
     functions: Option<Functions>,
     scratch: Option<Scratch>,
@@ -220,7 +224,7 @@ fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Re
     for candidate in candidates.iter_mut().filter(|candidate| candidate.agreement.is_working()) {
         crate::log::set_device(candidate.device.ordinal);
         if let Err(objection) = step(candidate) {
-            candidate.object(&objection);
+            candidate.object(objection);
         }
     }
 }
@@ -271,7 +275,7 @@ fn pass_scratch(candidates: &mut [Candidate], config: &Config) {
         crate::log::set_device(candidate.device.ordinal);
         match outcome {
             Ok(received) => candidate.received = received,
-            Err(error) => candidate.object(&(Reason::Sockets, error.to_string())),
+            Err(error) => candidate.object((Reason::Sockets, error.to_string())),
         }
     }
 }
@@ -288,8 +292,9 @@ impl Candidate {
             Ok(driver) => driver,
             Err(detail) => {
                 // NCCL needs it too, so no rank of this host has one.
-                log::info!("all-reduces are forwarded: {}: {detail}", Reason::NoDriver.text());
                 comm.set_forward(Reason::NoDriver);
+                let why = format!("{}: {detail}", Reason::NoDriver.text());
+                report::decided(comm.handle() as ncclComm_t, &why);
                 return None;
             }
         };
@@ -331,10 +336,11 @@ impl Candidate {
             text(error)
         })?;
         let mut refusal = own_refusal(config, &device);
+        let mut objection = None;
         let listener = Listener::bind(&socket)
             .map_err(|error| {
-                log::info!("rank {rank}: no socket: {error}");
                 refusal.get_or_insert(Reason::Sockets);
+                objection = Some((Reason::Sockets, error.to_string()));
             })
             .ok();
         let hello = Hello {
@@ -362,6 +368,7 @@ impl Candidate {
             context,
             channel,
             agreement: Agreement::new(hello),
+            objection,
             listener,
             functions: None,
             scratch: None,
@@ -376,10 +383,10 @@ impl Candidate {
         })
     }
 
-    /// This rank cannot go on: it is logged, and said in the next message.
-    fn object(&mut self, (reason, detail): &Objection) {
-        log::info!("rank {}: {}: {detail}", self.agreement.rank(), reason.text());
-        self.agreement.object(*reason);
+    /// This rank cannot go on. It says so in the next message.
+    fn object(&mut self, objection: Objection) {
+        self.agreement.object(objection.0);
+        self.objection = Some(objection);
     }
 
     fn in_context<T>(&self, work: impl FnOnce() -> DriverResult<T>) -> DriverResult<T> {
@@ -489,27 +496,29 @@ impl Candidate {
     /// After round 4: fast, or everything back and forward.
     fn finish(mut self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
-        crate::log::set_device(self.device.ordinal);
-        let line = format!(
-            "communicator {:p} rank {} of {} on GPU {}",
-            self.handle,
-            self.agreement.rank(),
-            self.agreement.ranks(),
-            self.device.ordinal
-        );
+        let line = report::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
         match self.agreement.verdict() {
             Some(Verdict::Fast) => {}
             Some(Verdict::Forward(refusal)) => {
-                log::info!("{line}: all-reduces are forwarded: {} (rank {})", refusal.reason.text(), refusal.rank);
+                let own = match &self.objection {
+                    Some((reason, detail)) if *reason == refusal.reason => format!("; here: {detail}"),
+                    Some((reason, detail)) => format!("; here: {}: {detail}", reason.text()),
+                    None => String::new(),
+                };
+                log::info!("{line}: all-reduces are forwarded: {} (rank {}{own})", refusal.reason.text(), refusal.rank);
                 self.comm.set_forward(refusal.reason);
                 return self.give_back();
             }
             Some(Verdict::Failed) | None => {
+                if let Some((reason, detail)) = &self.objection {
+                    log::info!("{line}: {}: {detail}", reason.text());
+                }
                 self.comm.poison();
                 return self.give_back();
             }
         }
-        let parts = (self.functions, self.scratch.take(), self.watch.take(), self.order.take(), self.graph_order.take());
+        let parts =
+            (self.functions, self.scratch.take(), self.watch.take(), self.order.take(), self.graph_order.take());
         let (Some(functions), Some(scratch), Some(watch), Some(order), Some(graph_order)) = parts else {
             unreachable!("every step of this rank succeeded, or it is not fast")
         };

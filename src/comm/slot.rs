@@ -43,6 +43,8 @@ pub struct Slot<T> {
     owned: UnsafeCell<Option<T>>,
     /// It was aborted or revoked: its kernels are stopped, or will be.
     aborted: AtomicBool,
+    /// The log has said why its calls are forwarded although nothing is decided.
+    is_reported: AtomicBool,
     /// Calls on it. More than one where a call does a part of itself as a call of its own, or came to a slot that is another
     /// communicator's by now.
     calls: AtomicUsize,
@@ -75,6 +77,7 @@ impl<T> Slot<T> {
             ranks: AtomicUsize::new(0),
             owned: UnsafeCell::new(None),
             aborted: AtomicBool::new(false),
+            is_reported: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
         }
     }
@@ -90,6 +93,7 @@ impl<T> Slot<T> {
         self.status.store(NEW, Ordering::Relaxed);
         self.ranks.store(0, Ordering::Relaxed);
         self.aborted.store(false, Ordering::Relaxed);
+        self.is_reported.store(false, Ordering::Relaxed);
         self.handle.store(handle, Ordering::Release);
     }
 
@@ -150,6 +154,13 @@ impl<T> Slot<T> {
     /// Keeps the number of ranks.
     pub fn set_ranks(&self, ranks: usize) {
         self.ranks.store(ranks, Ordering::Relaxed);
+    }
+
+    /// True once: nothing has been said of it yet. Asked by the one thread that makes calls on it.
+    pub fn is_first_report(&self) -> bool {
+        let is_reported = self.is_reported.load(Ordering::Relaxed);
+        self.is_reported.store(true, Ordering::Relaxed);
+        !is_reported
     }
 
     /// Gives it what it needs and lets calls in.

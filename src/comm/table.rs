@@ -8,6 +8,7 @@ use std::sync::Once;
 use super::slots::Slots;
 use super::state::{Comm, Fast};
 use crate::real::{self, thread};
+use crate::stats;
 
 /// More communicators than any program was seen to have; beyond that, they forward.
 const SLOTS: usize = 1024;
@@ -52,8 +53,8 @@ pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
     })
 }
 
-/// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there.
-/// Those that it makes itself are its own.
+/// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there,
+/// and what was counted is the parent's. Those that it makes itself are its own.
 fn watch_forks() {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
@@ -65,6 +66,7 @@ fn watch_forks() {
 
 extern "C" fn leave_all_to_parent() {
     TABLE.all().iter().for_each(Comm::leave_to_parent);
+    stats::leave_all_to_parent();
 }
 
 /// Forgets a handle, but not yet its slot.

@@ -54,7 +54,7 @@ pub fn begin(comm: &'static Comm, rank: usize, device: i32, words: View, timeout
     // The driver takes its memory away at the end of the process.
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
-        if !background::at_exit(forget_all) {
+        if !crate::real::at_exit(forget_all) {
             log::warn!("the watchdog cannot be told of the end of the process");
         }
     });
@@ -156,6 +156,9 @@ mod tests {
         assert_eq!(ranks(0b111), "ranks 0, 1 and 2");
         assert_eq!(ranks(0b100), "rank 2");
         assert_eq!(operation(0, &report), "sum of 4096 bytes of bfloat16 with two_shot_ll, epoch 17");
-        assert_eq!(operation(CAPTURED_LANE, &report), "sum of 4096 bytes of bfloat16 with two_shot_ll, epoch 17, in a graph");
+        assert_eq!(
+            operation(CAPTURED_LANE, &report),
+            "sum of 4096 bytes of bfloat16 with two_shot_ll, epoch 17, in a graph"
+        );
     }
 }

@@ -15,7 +15,8 @@ pub mod watch;
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
 
 pub use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphNode, CUlaunchConfig as LaunchConfig, CUstream,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphNode, CUlaunchConfig as LaunchConfig,
+    CUstream,
 };
 
 /// The attributes of a launch that may begin before the launch ahead of it in the stream has ended. Our kernels wait for that

@@ -53,7 +53,8 @@ impl WatchWords {
         const BYTES: usize = size_of::<[Watch; LANES]>();
         // SAFETY: out pointers are ours; zeros are valid words.
         unsafe {
-            driver.check("cuMemHostAlloc", (driver.mem_host_alloc)(&mut host, BYTES, HOST_ALLOC_PORTABLE_AND_MAPPED))?;
+            driver
+                .check("cuMemHostAlloc", (driver.mem_host_alloc)(&mut host, BYTES, HOST_ALLOC_PORTABLE_AND_MAPPED))?;
             ptr::write_bytes(host.cast::<u8>(), 0, BYTES);
             if let Err(error) =
                 driver.check("cuMemHostGetDevicePointer", (driver.mem_host_get_device_pointer)(&mut device, host, 0))

@@ -1,4 +1,4 @@
-//! Threads of our own, and the end of the process. None is started before it is needed.
+//! Threads of our own. None is started before it is needed.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,10 +24,4 @@ pub fn without_signals<R>(start: impl FnOnce() -> R) -> R {
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     }
     started
-}
-
-/// Has `handler` called when the process ends by itself. False: there is no room for it.
-pub fn at_exit(handler: extern "C" fn()) -> bool {
-    // SAFETY: the handler is code of this library, which is never unmapped.
-    unsafe { libc::atexit(handler) == 0 }
 }

@@ -10,6 +10,7 @@
 //! - Ourselves are never taken for the real NCCL, whether by path, by link or as a copy.
 
 pub mod background;
+mod exit;
 mod fork;
 mod functions;
 mod library;
@@ -18,6 +19,8 @@ mod open;
 pub mod search;
 pub mod thread;
 
+pub use exit::at_exit;
 pub use fork::in_children;
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
+pub use open::last_loader_error;

@@ -157,7 +157,8 @@ fn machine_name(bits: u8, machine: u16) -> String {
     }
 }
 
-fn last_loader_error() -> String {
+/// What the loader says of its last failure on this thread.
+pub fn last_loader_error() -> String {
     // SAFETY: dlerror returns null or a string that is valid until the next call of the loader on this thread.
     let error = unsafe { libc::dlerror() };
     if error.is_null() {

@@ -34,7 +34,7 @@
 #include "../../examples/cuda_driver.h"
 #include "nccl.h"
 
-enum { MAX_RANKS = 8, MAX_COUNTS = 16, MAX_VARIABLES = 8, ABORT_LIMIT_MS = 1000 };
+enum { MAX_RANKS = 16, MAX_COUNTS = 16, MAX_VARIABLES = 8, ABORT_LIMIT_MS = 1000 };
 /* Exit statuses of a rank. */
 enum { RIGHT = 0, WRONG = 1, USAGE = 2, ABORTED = 3, SLOW_ABORT = 4, ERROR = 5 };
 static const char *const outcomes[] = {"right", "wrong", "usage", "aborted", "slow-abort", "error"};
