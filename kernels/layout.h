@@ -8,7 +8,7 @@
 //
 //   data     slots without flags: sentinel packets and bulk chunks; all ones when free
 //   ll       slots of {data32, epoch32} words; a word is free when its epoch is not the current one
-//   control  bulk flags; in parity 0 also the epoch words of the lane's owner
+//   control  bulk flags; in parity 0 also the epoch words and the count of blocks of the lane's owner
 //
 // Within data and ll a kernel packs its slots without gaps: [exchange][sender][packet], where the
 // sender's place leaves out the receiver itself: sender s at receiver r is place s - (s > r).
@@ -30,12 +30,13 @@
 #define DIME_LANE_BYTES (DIME_PARITIES * DIME_PARITY_BYTES)
 #define DIME_SCRATCH_BYTES (DIME_LANES * DIME_LANE_BYTES)
 
-// Control: flags[exchange 2][stage][block][sender place 8], 32 bits each, then the epoch words.
+// Control: flags[exchange 2][stage][block][sender place 8], 32 bits each, then the epoch words, then the count of blocks.
 #define DIME_MAX_BLOCKS 256u
 #define DIME_MAX_STAGES 4u
 #define DIME_FLAG_OFFSET DIME_CONTROL_OFFSET
 #define DIME_FLAG_BYTES (2u * DIME_MAX_STAGES * DIME_MAX_BLOCKS * DIME_MAX_RANKS * 4u)
 #define DIME_EPOCH_OFFSET (DIME_CONTROL_OFFSET + DIME_FLAG_BYTES)
+#define DIME_COUNT_OFFSET (DIME_EPOCH_OFFSET + 4u * DIME_MAX_BLOCKS)
 
 // Every how many epochs a slice of the ll slots is cleared, so that no word can keep an epoch until
 // the 32-bit counter comes round to it again. See device/epoch.h.
@@ -92,7 +93,7 @@ struct dime_args {
   uint8_t stages;     // bulk: flags a block raises one after the other, 1..DIME_MAX_STAGES
   uint8_t hand_over;  // 1: the next launch may take its place while this one runs
   uint8_t kernel;     // the host's number of it, for reports
-  uint32_t reserved;
+  uint32_t blocks_before;  // with an epoch: blocks of the lane's launches before this one
 };
 
 #endif

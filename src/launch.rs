@@ -10,8 +10,10 @@ use std::ptr;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::kernels::{Functions, Reduction};
 use crate::gpu::{CUstream, launch_attributes};
-use crate::layout::{Args, EAGER_LANE, LANE_BYTES, MAX_BLOCKS, MAX_RANKS, Watch, epoch_after};
+use crate::layout::{Args, EAGER_LANE, LANE_BYTES, MAX_RANKS, Watch, epoch_after};
 use crate::route::{self, Choice};
+
+const WARP_THREADS: u32 = 32;
 
 /// What a launch needs of its communicator.
 #[derive(Clone, Debug)]
@@ -30,12 +32,16 @@ pub struct Target {
     pub ranks: u8,
 }
 
-impl Target {
-    /// The epoch of a launch in the eager lane, behind so many.
-    pub fn epoch(&self, launches: u64) -> u32 {
-        epoch_after(self.first_epoch, launches)
-    }
+/// What was enqueued in a lane.
+#[derive(Debug, Default)]
+pub struct Enqueued {
+    /// Launches.
+    pub launches: Cell<u64>,
+    /// Their blocks, as the device counts them: modulo 2^32.
+    pub blocks: Cell<u32>,
+}
 
+impl Target {
     fn watch(&self, lane: usize) -> u64 {
         self.watch + (lane * mem::size_of::<Watch>()) as u64
     }
@@ -56,8 +62,7 @@ pub struct Operation {
     pub op: u8,
 }
 
-/// Enqueues the operation on `stream`; the communicator's context is current. `launches` counts what was enqueued, also when a
-/// later piece fails.
+/// Enqueues the operation on `stream`; the communicator's context is current. `enqueued` counts it, also when a later piece fails.
 pub fn launch(
     driver: &Driver,
     target: &Target,
@@ -65,7 +70,7 @@ pub fn launch(
     operation: &Operation,
     lane: usize,
     stream: CUstream,
-    launches: &Cell<u64>,
+    enqueued: &Enqueued,
 ) -> DriverResult<()> {
     let function = target.functions.all_reduce(choice.kernel, Reduction::of(operation.datatype, operation.op));
     let mut inbox = target.scratch;
@@ -74,6 +79,7 @@ pub fn launch(
     }
     let mut attributes = launch_attributes();
     let piece_bytes = route::piece_bytes(choice, usize::from(target.ranks), operation.bytes);
+    let is_eager = lane == EAGER_LANE;
     let mut done = 0;
     while done < operation.bytes {
         let bytes = (operation.bytes - done).min(piece_bytes);
@@ -86,7 +92,7 @@ pub fn launch(
             watch: target.watch(lane),
             packets,
             chunk_packets,
-            epoch: if lane == EAGER_LANE { target.epoch(launches.get()) } else { 0 },
+            epoch: if is_eager { epoch_after(target.first_epoch, enqueued.launches.get()) } else { 0 },
             rank: target.rank,
             ranks: target.ranks,
             element_type: operation.datatype,
@@ -95,10 +101,11 @@ pub fn launch(
             stages: choice.stages,
             hand_over: u8::from(choice.hand_over),
             kernel: choice.kernel as u8,
-            reserved: 0,
+            blocks_before: if is_eager { enqueued.blocks.get() } else { 0 },
         };
+        let blocks = route::blocks(choice, chunk_packets);
         let config = crate::gpu::LaunchConfig {
-            gridDimX: route::blocks(choice, chunk_packets),
+            gridDimX: blocks,
             gridDimY: 1,
             gridDimZ: 1,
             blockDimX: choice.threads,
@@ -115,21 +122,22 @@ pub fn launch(
         let code = unsafe { (driver.launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut()) };
         driver.check("cuLaunchKernelEx", code)?;
         done += bytes;
-        launches.set(launches.get() + 1);
+        enqueued.launches.set(enqueued.launches.get() + 1);
+        enqueued.blocks.set(enqueued.blocks.get().wrapping_add(blocks));
     }
     Ok(())
 }
 
-/// Has `stream` wait until the epoch words of `lane` hold `epoch`: until all launches before it are over.
-pub fn launch_await(driver: &Driver, target: &Target, lane: usize, epoch: u32, stream: CUstream) -> DriverResult<()> {
+/// Has `stream` wait until `blocks` blocks were counted in `lane`: until the launches that they were of are over.
+pub fn launch_await(driver: &Driver, target: &Target, lane: usize, blocks: u32, stream: CUstream) -> DriverResult<()> {
     let mut inbox = target.scratch[usize::from(target.rank)] + (lane * LANE_BYTES) as u64;
-    let (mut epoch, mut watch) = (epoch, target.watch(lane));
-    let mut parameters: [*mut c_void; 3] = [(&raw mut inbox).cast(), (&raw mut epoch).cast(), (&raw mut watch).cast()];
+    let (mut blocks, mut watch) = (blocks, target.watch(lane));
+    let mut parameters: [*mut c_void; 3] = [(&raw mut inbox).cast(), (&raw mut blocks).cast(), (&raw mut watch).cast()];
     let config = crate::gpu::LaunchConfig {
         gridDimX: 1,
         gridDimY: 1,
         gridDimZ: 1,
-        blockDimX: MAX_BLOCKS,
+        blockDimX: WARP_THREADS,
         blockDimY: 1,
         blockDimZ: 1,
         sharedMemBytes: 0,
@@ -139,7 +147,7 @@ pub fn launch_await(driver: &Driver, target: &Target, lane: usize, epoch: u32, s
     };
     // SAFETY: the parameters have the types of the kernel in kernels/await.h; the driver copies them before it returns.
     let code = unsafe {
-        (driver.launch_kernel_ex)(&config, target.functions.await_epoch, parameters.as_mut_ptr(), ptr::null_mut())
+        (driver.launch_kernel_ex)(&config, target.functions.await_blocks, parameters.as_mut_ptr(), ptr::null_mut())
     };
     driver.check("cuLaunchKernelEx", code)
 }

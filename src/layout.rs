@@ -32,6 +32,8 @@ pub const MAX_BLOCKS: u32 = 256;
 pub const MAX_STAGES: u32 = 4;
 /// Where a lane's epoch words begin.
 pub const EPOCH_OFFSET: usize = CONTROL_OFFSET + 2 * (MAX_STAGES * MAX_BLOCKS) as usize * MAX_RANKS * 4;
+/// Where a lane's count of blocks lies.
+pub const COUNT_OFFSET: usize = EPOCH_OFFSET + 4 * MAX_BLOCKS as usize;
 /// Bytes between two words of the probe.
 pub const PROBE_STRIDE: usize = 4096;
 
@@ -71,8 +73,8 @@ pub struct Args {
     pub hand_over: u8,
     /// The kernel's number.
     pub kernel: u8,
-    /// Not used.
-    pub reserved: u32,
+    /// With an epoch: blocks of the lane's launches before this one.
+    pub blocks_before: u32,
 }
 
 /// What the host tells the spinning kernels of a lane, and what they tell it; see `struct dime_watch`.
@@ -123,10 +125,10 @@ mod tests {
           CONSTANT(DIME_MAX_RANKS); CONSTANT(DIME_LANES); CONSTANT(DIME_PARITY_BYTES); CONSTANT(DIME_DATA_BYTES);
           CONSTANT(DIME_CONTROL_BYTES); CONSTANT(DIME_LL_OFFSET); CONSTANT(DIME_LL_BYTES); CONSTANT(DIME_CONTROL_OFFSET);
           CONSTANT(DIME_LANE_BYTES); CONSTANT(DIME_SCRATCH_BYTES); CONSTANT(DIME_MAX_BLOCKS); CONSTANT(DIME_MAX_STAGES);
-          CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_PROBE_STRIDE);
+          CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_COUNT_OFFSET); CONSTANT(DIME_PROBE_STRIDE);
           FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(watch); FIELD(packets); FIELD(chunk_packets);
           FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(hand_over); FIELD(kernel);
-          FIELD(reserved);
+          FIELD(blocks_before);
           CONSTANT(sizeof(struct dime_args));
           WATCHED(order); WATCHED(shape); WATCHED(bytes); WATCHED(waits); CONSTANT(sizeof(struct dime_watch));
           CONSTANT(DIME_GO_ON); CONSTANT(DIME_STOP); CONSTANT(DIME_REPORT);
@@ -159,6 +161,7 @@ mod tests {
             ("DIME_MAX_BLOCKS", MAX_BLOCKS as usize),
             ("DIME_MAX_STAGES", MAX_STAGES as usize),
             ("DIME_EPOCH_OFFSET", EPOCH_OFFSET),
+            ("DIME_COUNT_OFFSET", COUNT_OFFSET),
             ("DIME_PROBE_STRIDE", PROBE_STRIDE),
             ("input", offset_of!(Args, input)),
             ("output", offset_of!(Args, output)),
@@ -176,7 +179,7 @@ mod tests {
             ("stages", offset_of!(Args, stages)),
             ("hand_over", offset_of!(Args, hand_over)),
             ("kernel", offset_of!(Args, kernel)),
-            ("reserved", offset_of!(Args, reserved)),
+            ("blocks_before", offset_of!(Args, blocks_before)),
             ("sizeof(struct dime_args)", size_of::<Args>()),
             ("order", offset_of!(Watch, order)),
             ("shape", offset_of!(Watch, shape)),
@@ -208,7 +211,7 @@ mod tests {
     // The probe of every rank lies between two strides, and the control words fit.
     const _: () = {
         assert!(8 * (MAX_RANKS + 1) <= PROBE_STRIDE);
-        assert!(EPOCH_OFFSET + 4 * MAX_BLOCKS as usize <= PARITY_BYTES);
+        assert!(COUNT_OFFSET + 4 <= PARITY_BYTES);
         assert!(LL_OFFSET + LL_BYTES <= CONTROL_OFFSET);
     };
 }

@@ -32,8 +32,9 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
-  const uint32_t epoch = begin_epoch(args, patience);
-  if (epoch == 0) return;
+  Turn turn(args);
+  if (!turn.await(patience)) return;
+  const uint32_t epoch = turn.epoch();
   clear_stale_slice(own_inbox, epoch);
 
   typedef typename Packet::Data Data;
@@ -70,7 +71,7 @@ DIME_DEVICE void one_shot(const dime_args &args) {
       output.store(packet, reduce<Reduction>(contribution, ranks, args.type, args.op));
     }
   }
-  advance_epoch(own_inbox, epoch);
+  turn.end();
 }
 
 }  // namespace dime

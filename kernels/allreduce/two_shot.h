@@ -36,8 +36,9 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
-  const uint32_t epoch = begin_epoch(args, patience);
-  if (epoch == 0) return;
+  Turn turn(args);
+  if (!turn.await(patience)) return;
+  const uint32_t epoch = turn.epoch();
   clear_stale_slice(own_inbox, epoch);
 
   typedef typename Packet::Data Data;
@@ -86,7 +87,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       output.store(packet, receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience));
     }
   }
-  advance_epoch(own_inbox, epoch);
+  turn.end();
 }
 
 }  // namespace dime

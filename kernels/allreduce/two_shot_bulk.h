@@ -60,8 +60,9 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
-  const uint32_t epoch = begin_epoch(args, patience);
-  if (epoch == 0) return;
+  Turn turn(args);
+  if (!turn.await(patience)) return;
+  const uint32_t epoch = turn.epoch();
   clear_stale_slice(own_inbox, epoch);
 
   typedef SentinelPacket Packet;  // for its size, its region and how its slots are cleaned
@@ -138,7 +139,7 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
       }
     }
   }
-  advance_epoch(own_inbox, epoch);
+  turn.end();
 }
 
 }  // namespace dime

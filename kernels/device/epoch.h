@@ -1,25 +1,25 @@
-// The epoch: which launch of a lane this is, kept on the device so that a captured graph can replay.
+// The epoch: which launch of a lane this is; and the launch's turn, which is when the one before it is over.
 //
-// Each block has a word of its own. Who writes, who reads: block b reads word b at its start; at its
-// end, after a block barrier, it writes the next epoch to the words b, b + grid, b + 2 grid, ... so that
-// all DIME_MAX_BLOCKS words advance in every launch whatever its grid. Word b is thus written by one
-// block only, and read by one block of the next launch; the end of a launch orders the two. When all
-// words have advanced, all threads of the launch are done with scratch: the host waits for that
-// before it gives scratch back. Relaxed, system scope, since the host and launches on other streams look
-// at the words while they change.
+// Eager launches are counted by the host. It passes the epoch, and how many blocks were launched in the lane before this launch.
+// Every block ends by adding one to a count of the lane that only its owner's launches touch; a launch has its turn when the
+// count has come to what the host said. In a stream it has at once. It must look all the same: the launch may be in another
+// stream than the one before without anybody knowing, when a stream was destroyed and another one has its handle now. The host looks
+// at the count, too, before it gives scratch back. The count wraps around with 2^32.
 //
-// Outside of graphs the host knows the epoch and passes it. Such a launch waits until all words have come to it:
-// it may have come to another stream than the launch before without either stream knowing of the other. In
-// that case the words say that every thread of the launch before is done, not in the letter of the model that its
-// accesses are; what this launch could meet of them is a slot that is not cleaned yet, and the slots it uses
-// were cleaned by the launch before that one. (A launch in order finds all words as they should be at once.)
+// A graph is replayed with the arguments it was captured with, so its launches count on the device. Who writes, who reads: block b reads
+// word b at its start; at its end, after a block barrier, it writes the next epoch to the words b, b + grid, b + 2 grid, ... so that all
+// DIME_MAX_BLOCKS words advance in every launch whatever its grid. Word b is thus written by one block only, and read by one block of
+// the next launch; the end of a launch orders the two.
+//
+// Order: blocks release with their add what they did, and a launch acquires the count before it does anything: so it sees all that the
+// launch before it did, its result included, whatever streams the two are in.
 //
 // An ll word is current when its epoch equals the launch's. Epochs count 1, 2, ..., 2^32 - 1 and go
 // on with 2: 0 is what cleared memory holds, and from an odd epoch the next must be even, for the
 // parity. A word written at epoch e and never again would look current 2^32 - 2 launches later. To
 // rule that out, in the first two epochs of every DIME_CLEAR_PERIOD block 0 clears a slice of the
 // ll slots and bulk flags of its own inbox, in the parity that is *not* in use. That parity is quiet just then:
-// what came for epoch e - 1 was consumed before this launch began, and a peer writes for e + 1 only
+// what came for epoch e - 1 was consumed before this launch's turn, and a peer writes for e + 1 only
 // after it has heard from us in epoch e, which block 0 delays until its slice is cleared and fenced.
 // 2^32 / 4096 slices of 32 words cover the 253952 words of a parity more than a hundred times.
 #ifndef DIME_KERNELS_DEVICE_EPOCH_H
@@ -36,26 +36,46 @@ DIME_DEVICE uint32_t epoch_after(uint32_t epoch) { return epoch == 0xffffffffu ?
 
 DIME_DEVICE uint64_t parity_offset(uint32_t epoch) { return uint64_t(epoch & 1u) * DIME_PARITY_BYTES; }
 
-// Whether a word says that the launches before `epoch` are over. A block of this launch that is done has moved it on already.
-DIME_DEVICE bool has_come(uint32_t word, uint32_t epoch) { return word == epoch || word == epoch_after(epoch); }
+DIME_DEVICE bool is_count_at(uint32_t count, uint32_t expected) { return int32_t(count - expected) >= 0; }
 
-// The epoch of this launch, once the launch before it is over; 0 when the communicator was aborted before that.
-DIME_DEVICE uint32_t begin_epoch(const dime_args &args, Patience &patience) {
-  const uint64_t words = args.inbox[args.rank] + DIME_EPOCH_OFFSET;
-  if (args.epoch == 0) return load_relaxed_sys_u32(words + 4u * block_index());
-  bool stopped = false;
-  for (uint32_t word = thread_index(); word < DIME_MAX_BLOCKS; word += block_threads())
-    while (!stopped && !has_come(load_relaxed_sys_u32(words + 4u * word), args.epoch)) stopped = !patience.again();
-  return block_any(stopped) ? 0u : args.epoch;
-}
+class Turn {
+ public:
+  DIME_DEVICE explicit Turn(const dime_args &args) : args_(args), word_(is_eager() ? count() : device_epoch()) {}
 
-// The last thing a block does.
-DIME_DEVICE void advance_epoch(uint64_t own_inbox, uint32_t epoch) {
-  block_barrier();
-  const uint32_t step = block_threads() * grid_blocks();
-  for (uint32_t word = block_index() + thread_index() * grid_blocks(); word < DIME_MAX_BLOCKS; word += step)
-    store_relaxed_sys_u32(own_inbox + DIME_EPOCH_OFFSET + 4u * word, epoch_after(epoch));
-}
+  DIME_DEVICE uint32_t epoch() const { return is_eager() ? args_.epoch : word_; }
+
+  // Waits for it. False: the communicator was aborted before, and this thread must end.
+  DIME_DEVICE bool await(Patience &patience) {
+    while (is_eager() && !is_count_at(word_, args_.blocks_before)) {
+      if (!patience.again()) return false;
+      word_ = count();
+    }
+    return true;
+  }
+
+  // The last thing a block does.
+  DIME_DEVICE void end() const {
+    block_barrier();
+    if (is_eager()) {
+      if (thread_index() == 0) add_release_u32(own_inbox() + DIME_COUNT_OFFSET, 1u);
+      return;
+    }
+    const uint32_t step = block_threads() * grid_blocks();
+    for (uint32_t word = block_index() + thread_index() * grid_blocks(); word < DIME_MAX_BLOCKS; word += step)
+      store_plain(own_inbox() + DIME_EPOCH_OFFSET + 4u * word, epoch_after(word_));
+  }
+
+ private:
+  DIME_DEVICE bool is_eager() const { return args_.epoch != 0; }
+  DIME_DEVICE uint64_t own_inbox() const { return args_.inbox[args_.rank]; }
+  DIME_DEVICE uint32_t count() const { return load_acquire_gpu_u32(own_inbox() + DIME_COUNT_OFFSET); }
+  DIME_DEVICE uint32_t device_epoch() const {
+    return load_plain<uint32_t>(own_inbox() + DIME_EPOCH_OFFSET + 4u * block_index());
+  }
+
+  const dime_args &args_;
+  uint32_t word_;
+};
 
 // Call before the block sends anything. A block has at least 32 threads.
 DIME_DEVICE void clear_stale_slice(uint64_t own_inbox, uint32_t epoch) {

@@ -16,8 +16,6 @@ DIME_DEVICE uint32_t block_index() { return blockIdx.x; }
 DIME_DEVICE uint32_t block_threads() { return blockDim.x; }
 DIME_DEVICE uint32_t grid_blocks() { return gridDim.x; }
 DIME_DEVICE void block_barrier() { __syncthreads(); }
-// A barrier that tells every thread whether any of the block came with `mine` set.
-DIME_DEVICE bool block_any(bool mine) { return __syncthreads_or(mine) != 0; }
 
 // Called in every round of a spin loop. The hardware needs nothing; in the simulator other threads run.
 DIME_DEVICE void give_way() {}

@@ -66,6 +66,13 @@ DIME_DEVICE uint32_t load_acquire_sys_u32(uint64_t address) {
   return value;
 }
 
+// As above, within this GPU.
+DIME_DEVICE uint32_t load_acquire_gpu_u32(uint64_t address) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
 DIME_DEVICE void fence_acq_rel_sys() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 
 // Plain accesses, for memory that one GPU alone touches during a launch.
@@ -87,6 +94,12 @@ DIME_DEVICE T load_plain(uint64_t address) {
 template <class T>
 DIME_DEVICE void store_plain(uint64_t address, T value) {
   *reinterpret_cast<T *>(address) = value;
+}
+
+// Adds to a counter that only its own GPU touches. Release, within this GPU: what this thread did or saw before is visible to
+// whoever acquires the sum.
+DIME_DEVICE void add_release_u32(uint64_t address, uint32_t value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
 
 // Adds to a counter that only its own GPU touches. Relaxed.

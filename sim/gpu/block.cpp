@@ -35,7 +35,6 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
     thread.block = this;
     thread.index = i;
     thread.state = Thread::State::Running;
-    thread.votes = false;
     if (weakness) {
       thread.sight = Sight();
       thread.sight.seen = launch->ready_at;
@@ -71,17 +70,12 @@ void Block::pass_barrier() {
   fault::pass("barrier");
   at_barrier_ = 0;
   uint64_t seen = 0;
-  bool any_voted = false;
-  for (uint32_t i = 0; i < launch->threads(); ++i) {
-    seen = std::max(seen, threads_[i]->sight.seen);
-    any_voted = any_voted || threads_[i]->votes;
-  }
+  for (uint32_t i = 0; i < launch->threads(); ++i) seen = std::max(seen, threads_[i]->sight.seen);
   for (uint32_t i = 0; i < launch->threads(); ++i) {
     Thread &thread = *threads_[i];
     if (thread.state != Thread::State::AtBarrier) continue;
     thread.state = Thread::State::Running;
     thread.sight.seen = seen;
-    thread.any_voted = any_voted;
   }
   if (weakness) weakness->memory.barrier(id);
 }

@@ -23,9 +23,6 @@ struct Thread {
   State state = State::Ended;
   // It did more in its last turn than to look around in a spin loop.
   bool moved = false;
-  // What it brings to a barrier, and whether any thread of the block brought the same.
-  bool votes = false;
-  bool any_voted = false;
   Sight sight;
   Fiber fiber;
 

@@ -47,14 +47,6 @@ uint32_t grid_blocks() { return Thread::current().block->launch->blocks(); }
 
 void block_barrier() { leave(Thread::State::AtBarrier); }
 
-bool block_any(bool mine) {
-  Thread &self = Thread::current();
-  self.votes = mine;
-  leave(Thread::State::AtBarrier);
-  self.votes = false;
-  return self.any_voted;
-}
-
 void give_way() {
   fault::pass("spin");
   Thread::current().fiber.give_way();
@@ -98,8 +90,15 @@ void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool r
   }
 }
 
-void add(uint64_t address, uint32_t value) {
-  __atomic_fetch_add(reinterpret_cast<uint32_t *>(address), value, __ATOMIC_RELAXED);
+void add(uint64_t address, uint32_t value, bool release) {
+  Thread &self = Thread::current();
+  self.moved = true;
+  if (self.block->weakness) {
+    perhaps_give_way(self);
+    self.block->weakness->memory.add(self.index, self.block->id, address, value, release);
+  } else {
+    __atomic_fetch_add(reinterpret_cast<uint32_t *>(address), value, release ? __ATOMIC_RELEASE : __ATOMIC_RELAXED);
+  }
 }
 
 void fence_system() {

@@ -14,8 +14,6 @@ uint32_t block_threads();
 uint32_t grid_blocks();
 
 void block_barrier();
-// A barrier that tells whether any thread of the block came with `mine` set.
-bool block_any(bool mine);
 // One round of a spin loop is over.
 void give_way();
 // griddepcontrol.wait, and griddepcontrol.launch_dependents.
@@ -24,7 +22,7 @@ void let_dependents_start();
 
 uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire);
 void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release);
-void add(uint64_t address, uint32_t value);
+void add(uint64_t address, uint32_t value, bool release);
 void fence_system();
 
 }  // namespace sim::current_thread

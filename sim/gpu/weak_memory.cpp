@@ -74,6 +74,7 @@ void WeakMemory::leave(size_t index) {
   word.changed_at = ++history.now;
   word.device = this;
   word.block = store.block;
+  word.release_time_before = word.release_time;
   // A relaxed store behind a fence releases what was before the fence.
   const bool released = store.release || (store.fenced_at != 0 && store.scope != Scope::Weak);
   word.release_time = store.release ? history.now : released ? store.fenced_at : 0;
@@ -116,15 +117,17 @@ uint64_t WeakMemory::load(uint32_t thread, uint32_t block, Sight &sight, uint64_
       };
       const bool must_see = own || last.changed_at <= sight.seen ||
                             std::any_of(sight.fresh_words.begin(), sight.fresh_words.end(), is_read);
+      uint64_t release_time = last.release_time;
       if (!must_see && random_.once_in(STALE_ONCE_IN)) {
         value = last.before;
-      } else {
-        if (!must_see && scope != Scope::Weak) sight.fresh_words.push_back({word, last.changed_at});
-        const bool counts = !last.device_scope || last.device == this;
-        if (last.release_time && counts && scope != Scope::Weak) {
-          uint64_t &sees = acquire ? sight.seen : sight.seen_after_fence;
-          sees = std::max(sees, last.release_time);
-        }
+        release_time = last.release_time_before;
+      } else if (!must_see && scope != Scope::Weak) {
+        sight.fresh_words.push_back({word, last.changed_at});
+      }
+      const bool counts = !last.device_scope || last.device == this;
+      if (release_time && counts && scope != Scope::Weak) {
+        uint64_t &sees = acquire ? sight.seen : sight.seen_after_fence;
+        sees = std::max(sees, release_time);
       }
     }
   }
@@ -157,6 +160,22 @@ void WeakMemory::store(uint32_t thread, uint32_t block, Sight &sight, uint64_t a
   const uint32_t first = random_.below(2);
   for (uint32_t half : {first, 1 - first})
     push(address + 4 * half, 4, half == 0 ? value & 0xffffffffu : value >> 32, release && half != first);
+}
+
+void WeakMemory::add(uint32_t thread, uint32_t block, uint64_t address, uint32_t value, bool release) {
+  if (release) drain([&](const Store &store) { return is_visible(store, thread, block); });
+  History &history = History::instance();
+  std::lock_guard lock(history.mutex);
+  History::Word &word = history.words[address & ~uint64_t(7)];
+  word.before = __atomic_load_n(&word_at(address & ~uint64_t(7)), __ATOMIC_SEQ_CST);
+  word.changed_at = ++history.now;
+  word.device = this;
+  word.block = block;
+  word.release_time_before = word.release_time;
+  // Adds to a released word pass the release on.
+  if (release) word.release_time = history.now;
+  word.device_scope = true;
+  __atomic_fetch_add(reinterpret_cast<uint32_t *>(address), value, __ATOMIC_SEQ_CST);
 }
 
 void WeakMemory::fence_system(uint32_t thread, uint32_t block, Sight &sight) {

@@ -54,6 +54,7 @@ class History {
  public:
   struct Word {
     uint64_t before = 0;
+    uint64_t release_time_before = 0;
     uint64_t changed_at = 0;
     uint64_t release_time = 0;  // an acquire that reads the present value sees everything up to this; 0: nothing
     const void *device = nullptr;
@@ -76,6 +77,8 @@ class WeakMemory {
                 bool acquire);
   void store(uint32_t thread, uint32_t block, Sight &sight, uint64_t address, uint32_t bytes, uint64_t value,
              Scope scope, bool release);
+  // Adds to a 32-bit word of which nothing waits here. A release is one for everybody, which is more than the device was promised.
+  void add(uint32_t thread, uint32_t block, uint64_t address, uint32_t value, bool release);
   void fence_system(uint32_t thread, uint32_t block, Sight &sight);
   // All threads of the block have met: they see each other's stores from now on.
   void barrier(uint32_t block);

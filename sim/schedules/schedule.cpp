@@ -25,6 +25,8 @@ constexpr uint32_t MOST_BYTES = 640;
 constexpr uint32_t USED_BYTES = 64 << 10;
 constexpr uint32_t GUARD_BYTES = 32;
 constexpr uint32_t BUFFER_BYTES = GUARD_BYTES + 16 + MOST_BYTES + GUARD_BYTES;
+// Blocks that are counted before a schedule begins: the count wraps around.
+constexpr uint32_t FIRST_COUNT = 0xfffffffcu;
 // Steps without an end in sight: a schedule takes some thousand.
 constexpr uint64_t MOST_STEPS = 400000;
 constexpr const char *ALGORITHMS[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
@@ -38,6 +40,7 @@ struct Operation {
   uint32_t blocks, threads;
   uint8_t tile_log2, stages;
   bool hand_over;
+  bool is_chained;  // its input is the output of the one before
   const sim::Kernel *kernel;
 };
 
@@ -56,7 +59,7 @@ struct Rank {
   uint32_t speed = 1;  // it takes a turn once in so many
   std::vector<Buffers> buffers;
   std::vector<std::shared_ptr<sim::Launch>> launches;
-  // It comes to another stream than the launch before, and nothing but the epoch words orders the two.
+  // It comes to another stream than the launch before, and nothing but its turn orders the two.
   std::vector<bool> is_elsewhere;
   size_t started = 0;
 };
@@ -91,12 +94,14 @@ void clear_scratch(uint64_t scratch, uint32_t first_epoch) {
   }
   for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
     memcpy(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &first_epoch, 4);
+  memcpy(at(scratch + DIME_COUNT_OFFSET), &FIRST_COUNT, 4);
 }
 
 uint32_t epoch_after(uint32_t epoch) { return epoch == 0xffffffffu ? 2 : epoch + 1; }
 
-// Every data slot is free again, and all epoch words are at `epoch`.
-bool is_clean(uint64_t scratch, uint32_t epoch) {
+// Every data slot is free again, all epoch words are at `epoch`, and so many blocks were counted.
+bool is_clean(uint64_t scratch, uint32_t epoch, uint32_t blocks) {
+  if (memcmp(at(scratch + DIME_COUNT_OFFSET), &blocks, 4) != 0) return false;
   for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
     if (memcmp(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &epoch, 4) != 0) return false;
   for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
@@ -175,7 +180,9 @@ Operation random_operation(Random &random, uint32_t ranks) {
   return operation;
 }
 
-std::vector<Buffers> make_buffers(Random &random, const Operation &operation, uint32_t ranks) {
+// `before`: of the operation that this one is chained to.
+std::vector<Buffers> make_buffers(Random &random, const Operation &operation, uint32_t ranks,
+                                  const std::vector<const Buffers *> &before) {
   std::vector<Buffers> all(ranks);
   std::vector<const std::vector<unsigned char> *> contributions;
   for (Buffers &buffers : all) {
@@ -185,6 +192,15 @@ std::vector<Buffers> make_buffers(Random &random, const Operation &operation, ui
     buffers.output_memory.assign(BUFFER_BYTES / 8, 0xcdcdcdcdcdcdcdcd);
     buffers.input = reinterpret_cast<uint64_t>(buffers.input_memory.data()) + offset();
     buffers.output = random.once_in(3) ? buffers.input : reinterpret_cast<uint64_t>(buffers.output_memory.data()) + offset();
+    if (operation.is_chained) {
+      // Not in place: both results are looked at in the end.
+      const Buffers &earlier = *before[size_t(&buffers - all.data())];
+      buffers.input = earlier.output;
+      buffers.output = reinterpret_cast<uint64_t>(buffers.output_memory.data()) + offset();
+      buffers.contribution = earlier.expected;
+      contributions.push_back(&buffers.contribution);
+      continue;
+    }
     while (buffers.contribution.size() < operation.bytes) {
       const uint64_t word = random_word(random, operation.type);
       const auto *bytes = reinterpret_cast<const unsigned char *>(&word);
@@ -196,9 +212,6 @@ std::vector<Buffers> make_buffers(Random &random, const Operation &operation, ui
   for (Buffers &buffers : all) buffers.expected = expected_sum(contributions, operation.type);
   return all;
 }
-
-// What a host that counts launches would pass; only kernels that are broken on purpose look at it.
-void set_count(dime_args &args, uint32_t launch) { args.reserved = launch; }
 
 dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, dime_watch *watch) {
   dime_args args{};
@@ -229,7 +242,7 @@ bool guards_are_whole(const Operation &operation, const Buffers &buffers) {
       if ((byte < from || byte >= from + operation.bytes) && *byte != filler) return false;
     return true;
   };
-  if (!whole(buffers.input_memory, buffers.input, 0xab)) return false;
+  if (!operation.is_chained && !whole(buffers.input_memory, buffers.input, 0xab)) return false;
   if (buffers.output == buffers.input) return true;
   return whole(buffers.output_memory, buffers.output, 0xcd) &&
          memcmp(at(buffers.input), buffers.contribution.data(), operation.bytes) == 0;
@@ -260,11 +273,10 @@ Outcome run_schedule(uint64_t seed) {
 
   std::vector<Operation> operations;
   for (uint32_t i = 0; i < operation_count; ++i) {
-    // A replay of the launch before, with the very same arguments.
-    if (i != 0 && random.once_in(4))
-      operations.push_back(operations.back());
-    else
-      operations.push_back(random_operation(random, ranks));
+    // A replay of the launch before, with the very same arguments, or a launch on its result.
+    const bool repeats = i != 0 && random.once_in(2);
+    operations.push_back(repeats ? operations.back() : random_operation(random, ranks));
+    operations.back().is_chained = repeats && random.once_in(2);
   }
   std::vector<Rank> all(ranks);
   for (uint32_t rank = 0; rank < ranks; ++rank) {
@@ -276,22 +288,32 @@ Outcome run_schedule(uint64_t seed) {
     clear_scratch(all[rank].scratch, first_epoch);
   }
   for (uint32_t i = 0; i < operation_count; ++i) {
-    std::vector<Buffers> buffers = make_buffers(random, operations[i], ranks);
+    std::vector<const Buffers *> before;
+    if (i != 0)
+      for (const Rank &rank : all) before.push_back(&rank.buffers.back());
+    std::vector<Buffers> buffers = make_buffers(random, operations[i], ranks, before);
     for (uint32_t rank = 0; rank < ranks; ++rank) {
       all[rank].buffers.push_back(std::move(buffers[rank]));
       Buffers &own = all[rank].buffers.back();
-      memcpy(at(own.input), own.contribution.data(), own.contribution.size());
+      if (!operations[i].is_chained) memcpy(at(own.input), own.contribution.data(), own.contribution.size());
     }
   }
   for (Rank &rank : all) {
-    uint32_t host_count = 0, epoch = first_epoch;
+    // The count is about to wrap around.
+    uint32_t host_count = 0, epoch = first_epoch, blocks_before = FIRST_COUNT;
     for (uint32_t i = 0; i < operation_count; ++i, epoch = epoch_after(epoch)) {
       const Operation &operation = operations[i];
       const bool is_replay = i != 0 && operation.kernel == operations[i - 1].kernel && operation.bytes == operations[i - 1].bytes;
       if (!is_replay) ++host_count;
       dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, &watch);
-      set_count(args, host_count);
-      if (!captured) args.epoch = epoch;
+      if (!captured) {
+        args.epoch = epoch;
+        args.blocks_before = blocks_before;
+        blocks_before += operation.blocks;
+      } else {
+        // What a host that counts launches would pass; only a kernel that is broken on purpose looks at it.
+        args.blocks_before = host_count;
+      }
       rank.is_elsewhere.push_back(i != 0 && !captured && random.once_in(3));
       void *parameters[] = {&args};
       rank.launches.push_back(
@@ -343,12 +365,18 @@ Outcome run_schedule(uint64_t seed) {
                         std::to_string(operation_count) + ": " + describe(operations[i], ranks);
       return outcome;
     }
-  uint32_t epoch = first_epoch;
-  for (uint32_t i = 0; i < operation_count; ++i) epoch = epoch_after(epoch);
+  // The device counts epochs in graphs, and blocks elsewhere.
+  uint32_t epoch = first_epoch, blocks = FIRST_COUNT;
+  for (const Operation &operation : operations) {
+    if (captured)
+      epoch = epoch_after(epoch);
+    else
+      blocks += operation.blocks;
+  }
   for (const Rank &rank : all)
-    if (!is_clean(rank.scratch, epoch)) {
+    if (!is_clean(rank.scratch, epoch, blocks)) {
       outcome.failed_check = "scratch";
-      outcome.details = "a slot was not left free, or an epoch is wrong; last " + describe(operations.back(), ranks);
+      outcome.details = "a slot was not left free, or an epoch or a count is wrong; last " + describe(operations.back(), ranks);
       return outcome;
     }
   return outcome;

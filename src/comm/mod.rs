@@ -30,7 +30,6 @@ pub mod sync;
 pub mod table;
 pub mod watchdog;
 
-use std::cell::Cell;
 use std::ptr;
 use std::time::Duration;
 
@@ -261,28 +260,23 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         op: call.op as u8,
     };
     let _range = nvtx::Range::of(choice.kernel, bytes, call.datatype, call.op);
-    let before = (fast.launches.get(), fast.captured_launches.get());
-    let awaits = Cell::new(false);
+    let launches = || (fast.eager.launches.get(), fast.captured.launches.get());
+    let before = launches();
     with_context(fast.driver, fast.context, || {
         let enqueue =
-            |lane, launches| launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, launches);
+            |lane, enqueued| launch::launch(fast.driver, &fast.target, choice, &operation, lane, stream, enqueued);
         if let Some(capture) = capture_of(fast, stream)? {
             fast.graph_order.before(fast.driver, &fast.graphs, capture, stream)?;
-            enqueue(CAPTURED_LANE, &fast.captured_launches)?;
+            enqueue(CAPTURED_LANE, &fast.captured)?;
             return fast.graph_order.after(fast.driver, capture, stream);
         }
-        let place = fast.order.before(fast.driver, stream, || {
-            fast.await_launches_on(stream)?;
-            awaits.set(true);
-            Ok(())
-        })?;
-        enqueue(EAGER_LANE, &fast.launches)?;
+        let place = fast.order.before(fast.driver, stream, || fast.await_launches_on(stream))?;
+        enqueue(EAGER_LANE, &fast.eager)?;
         fast.order.after(fast.driver, place)
     })
     .and_then(|inner| inner)
     .map_err(|error| {
-        // A kernel that waits for the epoch of now would miss it if another launch went before it.
-        let begun = awaits.get() || before != (fast.launches.get(), fast.captured_launches.get());
+        let begun = before != launches();
         Failure { error, begun }
     })?;
     if crate::log::traces() {

@@ -3,14 +3,14 @@
 //! Operations on one stream are ordered by it. When an operation comes on another stream than the one before, it waits for it.
 //! While a communicator is used from one stream only, no event is recorded: it would cost a driver call and keep the next launch from
 //! starting early. At the first change of streams the earlier stream may be gone already, or in a capture, so it is not
-//! touched: a kernel on the new stream waits for the epoch words to say that the launches before are over. From then on every
+//! touched: a kernel on the new stream waits for the count of blocks to say that the launches before are over. From then on every
 //! operation records an event behind itself.
 //!
 //! Streams are told apart by their handles, and the per-thread default streams, which share one, by their threads. The driver gives the
 //! handle of a destroyed stream to the next one that is made, also while work of the first still runs; such a second stream is
 //! taken for the first (its id would tell, but costs 0.8 us a call on an H200, driver 580.159). Nothing is lost: every operation
-//! waits for the epoch words itself (kernels/device/epoch.h). It only takes its whole grid for that, where a kernel or an event
-//! would take a block or nothing.
+//! waits for its turn itself (kernels/device/epoch.h). It only takes its whole grid for that, where a kernel or an event
+//! would take a warp or nothing.
 
 use std::cell::Cell;
 use std::ptr;

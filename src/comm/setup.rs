@@ -14,7 +14,6 @@
 
 mod probe;
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ use crate::gpu::memory::{IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch,
 use crate::gpu::topology::{self, Device, Link};
 use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUstream};
-use crate::launch::Target;
+use crate::launch::{Enqueued, Target};
 use crate::layout::{MAX_RANKS, SCRATCH_BYTES};
 use crate::lock::{Held, Lock};
 use crate::real;
@@ -563,8 +562,8 @@ impl Candidate {
             order,
             graph_order,
             watch,
-            launches: Cell::new(0),
-            captured_launches: Cell::new(0),
+            eager: Enqueued::default(),
+            captured: Enqueued::default(),
             graphs: Graphs::default(),
             sharing: self.agreement.sharing(),
             scratch,

@@ -1,6 +1,5 @@
 //! One communicator as this library knows it.
 
-use std::cell::Cell;
 use std::mem::size_of_val;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,8 +16,8 @@ use crate::gpu::graphs::Graphs;
 use crate::gpu::memory::{PeerScratch, Scratch, Sharing};
 use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
-use crate::launch::{self, Target};
-use crate::layout::{EAGER_LANE, EPOCH_OFFSET, MAX_BLOCKS};
+use crate::launch::{self, Enqueued, Target};
+use crate::layout::{COUNT_OFFSET, EAGER_LANE, LANE_BYTES};
 use crate::route::Plan;
 
 /// A communicator: a slot of the side table.
@@ -60,10 +59,10 @@ pub struct Fast {
     pub graph_order: GraphOrder,
     /// Between us and the kernels that spin.
     pub watch: WatchWords,
-    /// Launches enqueued in the eager lane.
-    pub launches: Cell<u64>,
-    /// Launches enqueued in the captured lane; replays are not counted.
-    pub captured_launches: Cell<u64>,
+    /// In the eager lane.
+    pub eager: Enqueued,
+    /// In the captured lane; replays are not counted.
+    pub captured: Enqueued,
     /// The graphs that hold them.
     pub graphs: Graphs,
     /// How scratch is shared.
@@ -108,28 +107,23 @@ impl Comm {
 }
 
 impl Fast {
-    /// The epoch of the next eager launch.
-    fn next_epoch(&self) -> u32 {
-        self.target.epoch(self.launches.get())
-    }
-
     /// Has `stream` wait for all that was enqueued eagerly.
     pub fn await_launches_on(&self, stream: CUstream) -> DriverResult<()> {
-        launch::launch_await(self.driver, &self.target, EAGER_LANE, self.next_epoch(), stream)
+        launch::launch_await(self.driver, &self.target, EAGER_LANE, self.eager.blocks.get(), stream)
     }
 
     /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`.
     ///
     /// It waits for nothing else, since other work on the GPU may be waiting for what this thread does next: it looks at the
-    /// epoch words, which the blocks of a launch write when they are done with scratch.
+    /// count of blocks that are done with scratch.
     pub fn await_idle(&self, limit: Option<Duration>) -> DriverResult<bool> {
-        let expected = self.next_epoch();
+        let expected = self.eager.blocks.get();
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
         with_context(self.driver, self.context, || {
             let stream = OwnStream::new(self.driver)?;
             loop {
-                if self.read_epochs(&stream)?.iter().all(|epoch| *epoch == expected) {
+                if self.read_count(&stream)? == expected {
                     return Ok(true);
                 }
                 if deadline.is_some_and(|deadline| Instant::now() > deadline) {
@@ -140,18 +134,18 @@ impl Fast {
         })?
     }
 
-    fn read_epochs(&self, stream: &OwnStream) -> DriverResult<[u32; MAX_BLOCKS as usize]> {
-        let mut epochs = [0; MAX_BLOCKS as usize];
-        let words = self.scratch.address + EPOCH_OFFSET as CUdeviceptr;
-        // SAFETY: within our scratch; the array lives until the stream is synchronised.
+    fn read_count(&self, stream: &OwnStream) -> DriverResult<u32> {
+        let mut count = 0_u32;
+        let word = self.scratch.address + (EAGER_LANE * LANE_BYTES + COUNT_OFFSET) as CUdeviceptr;
+        // SAFETY: within our scratch; the variable lives until the stream is synchronised.
         unsafe {
             self.driver.check(
                 "cuMemcpyDtoHAsync",
-                (self.driver.memcpy_dtoh_async)(epochs.as_mut_ptr().cast(), words, size_of_val(&epochs), stream.0),
+                (self.driver.memcpy_dtoh_async)((&raw mut count).cast(), word, size_of_val(&count), stream.0),
             )?;
             self.driver.check("cuStreamSynchronize", (self.driver.stream_synchronize)(stream.0))?;
         }
-        Ok(epochs)
+        Ok(count)
     }
 
     /// Waits for the work of this communicator, at most `limit`, and gives everything back. What a captured graph may still use is

@@ -61,7 +61,7 @@ pub struct Functions {
     /// Counts what of the pattern is wrong.
     pub probe_check: CUfunction,
     /// Waits for the launches of a lane.
-    pub await_epoch: CUfunction,
+    pub await_blocks: CUfunction,
 }
 
 impl Functions {
@@ -78,7 +78,7 @@ impl Functions {
             all_reduce: [[ptr::null_mut(); Reduction::ALL.len()]; KERNELS.len()],
             probe_write: load_function(driver, module, "dime_probe_write")?,
             probe_check: load_function(driver, module, "dime_probe_check")?,
-            await_epoch: load_function(driver, module, "dime_await_epoch")?,
+            await_blocks: load_function(driver, module, "dime_await_blocks")?,
         };
         for kernel in KERNELS {
             for reduction in Reduction::ALL {

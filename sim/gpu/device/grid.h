@@ -6,7 +6,6 @@
 
 namespace dime {
 
-using sim::current_thread::block_any;
 using sim::current_thread::block_barrier;
 using sim::current_thread::block_index;
 using sim::current_thread::block_threads;

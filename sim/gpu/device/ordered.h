@@ -32,6 +32,9 @@ inline void store_release_sys_u32(uint64_t address, uint32_t value) {
 inline uint32_t load_acquire_sys_u32(uint64_t address) {
   return uint32_t(sim::current_thread::load(address, 4, Scope::System, true));
 }
+inline uint32_t load_acquire_gpu_u32(uint64_t address) {
+  return uint32_t(sim::current_thread::load(address, 4, Scope::Device, true));
+}
 inline void fence_acq_rel_sys() { sim::current_thread::fence_system(); }
 
 inline Pair load_plain_pair(uint64_t address) { return load_pair(address, Scope::Weak); }
@@ -46,7 +49,10 @@ void store_plain(uint64_t address, T value) {
   sim::current_thread::store(address, sizeof(T), uint64_t(value), Scope::Weak, false);
 }
 
-inline void add_relaxed_u32(uint64_t address, uint32_t value) { sim::current_thread::add(address, value); }
+inline void add_release_u32(uint64_t address, uint32_t value) {
+  sim::current_thread::add(address, value, true);
+}
+inline void add_relaxed_u32(uint64_t address, uint32_t value) { sim::current_thread::add(address, value, false); }
 
 }  // namespace dime
 
