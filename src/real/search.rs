@@ -334,7 +334,7 @@ mod tests {
         let of_loader = library("opt/libnccl.so.2");
         let of_system = library("lib/libnccl.so.2");
         let configuration = folder.file("ld.so.conf", "include conf.d/*.conf\n");
-        folder.file("conf.d/opt.conf", &format!("# comment\n{}\n", folder.0.join("opt").display()));
+        folder.file("conf.d/opt.conf", format!("# comment\n{}\n", folder.0.join("opt").display()));
         let surroundings = Surroundings {
             configured: None,
             mapped: vec![folder.0.join("torch-env/site-packages/torch/lib/libtorch_cuda.so"), mapped.clone()],
