@@ -87,7 +87,8 @@ fn host() -> String {
 }
 
 /// DIME_DEBUG_FILE with `%h` and `%p` filled in. `%%` is a percent sign, any other pair stays as it is.
-fn expanded(pattern: &Path) -> PathBuf {
+#[doc(hidden)] // Public for the fuzz targets.
+pub fn expanded(pattern: &Path) -> PathBuf {
     let mut path = Vec::new();
     let mut bytes = pattern.as_os_str().as_bytes().iter().copied();
     while let Some(byte) = bytes.next() {
