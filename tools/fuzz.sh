@@ -32,8 +32,10 @@ options=(-max_total_time="$seconds" -timeout=60 -len_control=10 -max_len=1024)
 for target in "${targets[@]}"; do
     log="$logs/$target.log"
     cargo fuzz run "$target" -- "${options[@]}" >"$log" 2>&1 || {
-        tail -n 80 "$log" >&2
-        echo "$target: FAILED, see above and $log" >&2
+        # The reason stands before long stacks, the input and how to repeat it behind them.
+        grep -a -A 3 "panicked at\|^==.*ERROR" "$log" >&2 || true
+        tail -n 25 "$log" >&2
+        echo "$target: FAILED, all of it is in $log" >&2
         exit 1
     }
     # "Done N runs in S second(s)"
