@@ -2,6 +2,7 @@
 # make demo        runs a C program against libdime.so: on the GPUs here, else on four simulated ones
 # make sim         builds the simulated node: a CUDA driver and a NCCL that run on the CPU, in target/sim
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
+# make fuzz        fuzzes what reads bytes from outside, each target for FUZZ_SECONDS (3600)
 # make gpu-test    tests that need at least two GPUs
 # make bench       latency of libdime.so and of the real NCCL on the GPUs here
 # make search      the search behind the routing tables, on GPUS GPUs
@@ -9,7 +10,7 @@
 # make docs        the documentation of the Rust code, in target/doc
 #
 # Nothing is installed into the system but Debian packages, and those only when they are missing. The CUDA compiler goes to
-# target/cuda, NCCL releases and cargo-deny to ~/.cache/dime (DIME_CACHE_DIR moves that).
+# target/cuda, NCCL releases, cargo-deny and cargo-fuzz to ~/.cache/dime (DIME_CACHE_DIR moves that).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,7 +18,7 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda sim demo test gpu-test bench search headers check-headers docs clean
+.PHONY: build packages cuda sim demo test fuzz gpu-test bench search headers check-headers docs clean
 
 # Two invocations: in one, cargo would give the tool the exports of libdime.so, and it would interpose itself.
 build: packages cuda
@@ -39,6 +40,9 @@ demo: build sim
 
 test:
 	@tools/test.sh
+
+fuzz: packages
+	@tools/fuzz.sh
 
 gpu-test: build
 	tests/gpu/run_gpu_test.sh

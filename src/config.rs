@@ -174,7 +174,8 @@ impl Config {
         let mut warnings = Vec::new();
         let mut level_of_nccl = None;
         for (name, text) in variables {
-            let Some(name) = name.to_str() else { continue };
+            // A name that is not UTF-8 becomes one that no variable has.
+            let name = &*name.to_string_lossy();
             if text.is_empty() {
                 continue;
             }
@@ -189,7 +190,8 @@ impl Config {
                 Some(true) => {}
                 Some(false) => warnings.push(unusable(name, &text)),
                 None => {
-                    warnings.push(Warning(format!("{name} is not a variable of Dime; did you mean {}?", nearest(name))))
+                    let (shown, nearest) = (name.escape_debug(), nearest(name));
+                    warnings.push(Warning(format!("{shown} is not a variable of Dime; did you mean {nearest}?")));
                 }
             }
         }
@@ -394,6 +396,21 @@ mod tests {
             let variable = VARIABLES.iter().find(|variable| variable.name == name).expect("in the table");
             assert!(warnings[0].contains(variable.values) && warnings[0].contains(text), "{}", warnings[0]);
         }
+    }
+
+    #[test]
+    fn a_name_of_any_bytes_is_warned_about_on_one_line() {
+        use std::os::unix::ffi::OsStringExt;
+        for (name, shown) in [
+            (&b"DIME_KERNAL"[..], "DIME_KERNAL is not a variable of Dime; did you mean DIME_KERNEL?"),
+            (b"DIME_\xff", "DIME_\u{fffd} is not"),
+            (b"DIME_A\nB\x1b[2J", "DIME_A\\nB\\u{1b}[2J is not"),
+        ] {
+            let (config, warnings) = Config::parse([(OsString::from_vec(name.to_vec()), OsString::from("1"))]);
+            assert_eq!((config, warnings.len()), (Config::default(), 1), "{shown}");
+            assert!(warnings[0].to_string().starts_with(shown), "{}", warnings[0]);
+        }
+        assert_eq!(Config::parse([(OsString::from_vec(b"\xffDIME_".to_vec()), OsString::from("1"))]).1, []);
     }
 
     #[test]

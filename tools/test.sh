@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All that can be checked without a GPU. Stops at the first failure; says how long each step took.
-# Downloads and the build of cargo-deny run beside the steps that do not need them.
+# Downloads and the builds of cargo-deny and cargo-fuzz run beside the steps that do not need them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,11 +35,15 @@ step "packages" tools/install_packages.sh test
 step "CUDA compiler" tools/install_cuda.sh
 python3 tests/fetch_nccl.py >"$logs/nccl.log" 2>&1 &
 nccl=$!
-nice tools/install_cargo_deny.sh >"$logs/cargo-deny.log" 2>&1 &
-deny=$!
-jobs_of_ours=("$nccl" "$deny")
+install_cargo_tools() {
+    nice tools/install_cargo_tool.sh cargo-fuzz && nice tools/install_cargo_tool.sh cargo-deny
+}
+install_cargo_tools >"$logs/cargo-tools.log" 2>&1 &
+cargo_tools=$!
+jobs_of_ours=("$nccl" "$cargo_tools")
 
 step "format" cargo fmt --all -- --check
+step "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 step "build" cargo build --release --locked --package dime
 step "compile the search" env PATH="$PATH:$PWD/target/cuda/nvidia/cu13/bin" \
     nvcc -arch=sm_90 -std=c++20 -ptx -o target/search.ptx perf/search.cu
@@ -52,6 +56,9 @@ step "headers and docs" make --no-print-directory check-headers
 step "lint" cargo clippy --quiet --locked --workspace --all-targets --no-default-features -- -D warnings
 step "lint the exports" cargo clippy --quiet --locked --package dime --lib -- -D warnings
 step "lint forward-only" cargo clippy --quiet --locked --package dime --lib --features forward-only -- -D warnings
+# What is not linked needs no fuzzer: any path saves compiling it.
+step "lint the fuzz targets" env CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a \
+    cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-lint --all-targets -- -D warnings
 step "documentation" make --no-print-directory docs
 step "build the tests" cargo test --quiet --locked --workspace --no-default-features --no-run
 step "NCCL releases" finish nccl "$nccl"
@@ -60,10 +67,15 @@ run_tests() {
     cargo test --quiet --locked --workspace --no-default-features --no-fail-fast --lib --bins --tests 2>&1 | tee "$logs/tests.log"
 }
 step "tests" run_tests
-step "cargo-deny" finish cargo-deny "$deny"
-deny_folder="$(tail -n 1 "$logs/cargo-deny.log")"
+step "cargo-deny and cargo-fuzz" finish cargo-tools "$cargo_tools"
+step "fuzz" env FUZZ_SECONDS="${FUZZ_SECONDS:-5}" tools/fuzz.sh
+deny_folder="$(tail -n 1 "$logs/cargo-tools.log")"
 # Advisories would need the advisory database from the network at each run.
-step "dependencies" env PATH="$deny_folder:$PATH" cargo deny --workspace --locked check bans licenses sources
+dependencies() {
+    PATH="$deny_folder:$PATH" cargo deny --locked "$@" check bans licenses sources
+}
+step "dependencies" dependencies --workspace
+step "dependencies of the fuzz targets" dependencies --manifest-path fuzz/Cargo.toml
 
 echo "== all passed in $((SECONDS - started)) s"
 # One line for all test programs together.

@@ -140,7 +140,8 @@ impl Agreement {
             self.fail();
             return false;
         }
-        match hello::read_round(gathered, self.hello.round, self.ranks()) {
+        let read = hello::read_round(gathered, self.hello.round, self.ranks());
+        match read.and_then(|hellos| self.recognise(hellos)) {
             Ok(hellos) => self.hellos = hellos,
             Err(refusal) => {
                 self.verdict = Some(Verdict::Forward(refusal));
@@ -157,6 +158,12 @@ impl Agreement {
             self.verdict = Some(Verdict::Fast);
         }
         true
+    }
+
+    /// Refuses messages in which a rank says something else about itself than in the round before.
+    fn recognise(&self, hellos: Vec<Hello>) -> Result<Vec<Hello>, Refusal> {
+        let changed = hellos.iter().zip(&self.hellos).position(|(now, before)| !now.is_of_same_rank(before));
+        changed.map_or(Ok(hellos), |rank| Err(Refusal { reason: Reason::Exchange, rank }))
     }
 
     /// The round failed here.

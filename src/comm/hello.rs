@@ -76,7 +76,8 @@ impl Hello {
         bytes
     }
 
-    /// Reads the bytes of a message. None: this is not such a message.
+    /// Reads the bytes of a message. None: this is not such a message. What is read encodes to the same bytes again, but for a
+    /// reason that this build does not know.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { rest: bytes };
         if bytes.len() != HELLO_BYTES || reader.u64()? != MAGIC || reader.u32()? != PROTOCOL {
@@ -100,20 +101,33 @@ impl Hello {
             ipc_handle: [0; IPC_HANDLE_BYTES],
         };
         let [shares, refusal] = reader.array()?;
+        let shares_descriptors = match shares {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let refusal = match refusal {
             0 => None,
             // A reason that this build does not know is still a refusal.
             number => Some(REASONS.get(usize::from(number) - 1).copied().unwrap_or(Reason::Builds)),
         };
-        Some(Self {
-            shares_descriptors: shares == 1,
+        let hello = Self {
+            shares_descriptors,
             refusal,
             multiprocessors: reader.array().map(u16::from_le_bytes)?,
             socket: reader.array()?,
             token: reader.array()?,
             ipc_handle: reader.array()?,
             ..hello
-        })
+        };
+        // This protocol says nothing in the rest.
+        reader.rest.iter().all(|byte| *byte == 0).then_some(hello)
+    }
+
+    /// Whether two messages can be of one rank in two rounds: they say the same of all that does not change during a setup.
+    pub fn is_of_same_rank(&self, other: &Self) -> bool {
+        let Self { round, refusal, ipc_handle, .. } = *other;
+        Self { round, refusal, ipc_handle, ..self.clone() } == *other
     }
 }
 
@@ -307,21 +321,23 @@ mod tests {
                 let at = noise.below(HELLO_BYTES);
                 bytes[at] = noise.next() as u8;
             }
+            let (flag, reason, rest) = (92, 93, 192);
             let Some(read) = Hello::decode(&bytes) else {
-                assert_ne!(bytes[..12], hello(0, 2).encode()[..12], "only another magic or protocol is no message");
+                let is_wrong = bytes[..12] != hello(0, 2).encode()[..12]
+                    || bytes[flag] > 1
+                    || bytes[rest..].iter().any(|byte| *byte != 0);
+                assert!(
+                    is_wrong,
+                    "only another magic or protocol, another flag, or something behind the end is no message"
+                );
                 continue;
             };
             understood += 1;
             let again = read.encode();
             let differing: Vec<usize> = (0..HELLO_BYTES).filter(|at| again[*at] != bytes[*at]).collect();
-            // A flag that is neither 0 nor 1, a reason that this build does not have, and the unused rest.
-            let (flag, reason, rest) = (92, 93, 192);
-            let is_known_loss = |at: usize| match at {
-                _ if at == flag => bytes[at] > 1 && !read.shares_descriptors,
-                _ if at == reason => usize::from(bytes[at]) > REASONS.len() && read.refusal == Some(Reason::Builds),
-                _ => at >= rest,
-            };
-            assert!(differing.iter().all(|at| is_known_loss(*at)), "bytes {differing:?}");
+            // All but a reason that this build does not have.
+            let is_known_loss = usize::from(bytes[reason]) > REASONS.len() && read.refusal == Some(Reason::Builds);
+            assert!(differing.is_empty() || is_known_loss && differing == [reason], "bytes {differing:?}");
         }
         assert!(understood > 10_000, "{understood}");
     }

@@ -8,7 +8,8 @@
 //! Anybody on the host can see the name and connect. So nobody is waited for alone: one loop sends, accepts and reads, for all
 //! ranks of the thread, until all is done or the deadline has come.
 
-mod packet;
+#[doc(hidden)] // Public for the fuzz targets.
+pub mod packet;
 
 use std::collections::VecDeque;
 use std::io;

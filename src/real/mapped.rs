@@ -1,8 +1,8 @@
 //! The libraries that are mapped into this process, and which of them is this one.
 
-use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int, c_void};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// A place in this library, to find out where it is mapped.
 static ANCHOR: u8 = 0;
@@ -71,9 +71,8 @@ pub(super) fn run_paths_to(library: &CStr) -> Vec<PathBuf> {
             let texts = unsafe { run_paths_of(info, search.library) };
             for folder in texts.iter().flat_map(|text| text.split(|byte| *byte == b':')).filter(|part| !part.is_empty())
             {
-                let folder = String::from_utf8_lossy(folder).into_owned();
-                let origin = origin.as_deref().map(|origin| origin.to_string_lossy().into_owned()).unwrap_or_default();
-                search.folders.push(folder.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin).into());
+                let origin = origin.as_deref().map(Path::as_os_str).unwrap_or_default();
+                search.folders.push(with_origin(folder, origin.as_bytes()));
             }
         }
         0
@@ -83,6 +82,22 @@ pub(super) fn run_paths_to(library: &CStr) -> Vec<PathBuf> {
     // SAFETY: `add` gets the search as what it is, and does not keep it.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut search).cast()) };
     search.folders
+}
+
+/// A run path with $ORIGIN filled in.
+fn with_origin(run_path: &[u8], origin: &[u8]) -> PathBuf {
+    let mut path = Vec::new();
+    let mut rest = run_path;
+    while let [byte, behind @ ..] = rest {
+        if let Some(behind) = rest.strip_prefix(b"${ORIGIN}").or_else(|| rest.strip_prefix(b"$ORIGIN")) {
+            path.extend(origin);
+            rest = behind;
+        } else {
+            path.push(*byte);
+            rest = behind;
+        }
+    }
+    OsString::from_vec(path).into()
 }
 
 /// The run paths of one object, if it needs `library`.
@@ -128,4 +143,20 @@ unsafe fn path_of(name: *const c_char) -> PathBuf {
     // SAFETY: the caller's promise.
     let bytes = unsafe { CStr::from_ptr(name) }.to_bytes();
     PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origin_is_filled_in_and_all_else_stays_whatever_its_encoding() {
+        for (run_path, expected) in [
+            (&b"$ORIGIN/../lib"[..], &b"/o\xff/../lib"[..]),
+            (b"/a/${ORIGIN}", b"/a//o\xff"),
+            (b"/\xe9/$ORIGI/${ORIGIN", b"/\xe9/$ORIGI/${ORIGIN"),
+        ] {
+            assert_eq!(with_origin(run_path, b"/o\xff").as_os_str().as_bytes(), expected);
+        }
+    }
 }

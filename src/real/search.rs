@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const LIBRARY: &str = "libnccl.so.2";
 /// Where the Python packages put NCCL, seen from the folder that holds all packages.
 const IN_PACKAGES: &str = "nvidia/nccl/lib";
-/// Folders of the loader that are in no configuration file.
+/// Folders that the loader knows by itself.
 const LOADER_FOLDERS: &[&str] = &[
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",
@@ -42,6 +42,8 @@ pub struct Surroundings {
     pub programs: Vec<PathBuf>,
     /// The loader's configuration file.
     pub loader_configuration: PathBuf,
+    /// Folders of the loader that are in no configuration file.
+    pub loader_folders: Vec<PathBuf>,
 }
 
 /// One place, with the files there that may be NCCL.
@@ -66,6 +68,7 @@ impl Surroundings {
             conda_prefix: variable("CONDA_PREFIX").map(PathBuf::from),
             programs: running_programs(variable("PATH")),
             loader_configuration: "/etc/ld.so.conf".into(),
+            loader_folders: LOADER_FOLDERS.iter().map(PathBuf::from).collect(),
         }
     }
 }
@@ -125,8 +128,8 @@ pub fn places(surroundings: &Surroundings) -> Vec<Place> {
     });
 
     let mut folders = Vec::new();
-    configured_loader_folders(&surroundings.loader_configuration, 0, &mut folders);
-    folders.extend(LOADER_FOLDERS.iter().map(PathBuf::from));
+    configured_loader_folders(&surroundings.loader_configuration, &mut Vec::new(), &mut folders);
+    folders.extend(surroundings.loader_folders.iter().cloned());
     let folders = distinct(folders.into_iter().filter(|folder| folder.is_dir()));
     places.push(Place {
         what: format!("folders of the loader ({})", listed(&folders)),
@@ -192,23 +195,29 @@ fn packages_below(prefix: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     folders.into_iter()
 }
 
-/// Reads the loader's configuration: a folder a line, and `include` lines whose last part may hold one `*`.
-fn configured_loader_folders(file: &Path, depth: usize, folders: &mut Vec<PathBuf>) {
-    // An include that includes itself must end.
-    if depth > 4 {
+/// Reads the loader's configuration: a folder a line, and `include` lines whose last part may hold one `*`. Paths are bytes, and so
+/// is the file: a comment in some other encoding must not cost the rest. `read` has the files that were read, links resolved.
+fn configured_loader_folders(file: &Path, read: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
+    let Ok(resolved) = fs::canonicalize(file) else { return };
+    // Each once: includes that lead in a circle must end, and soon.
+    if read.contains(&resolved) {
         return;
     }
-    let Ok(text) = fs::read_to_string(file) else { return };
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if let Some(patterns) = line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t'])) {
-            for pattern in patterns.split_whitespace() {
-                for included in files_matching(&file.parent().unwrap_or(Path::new("/")).join(pattern)) {
-                    configured_loader_folders(&included, depth + 1, folders);
+    read.push(resolved);
+    let text = fs::read(file).unwrap_or_default();
+    for line in text.split(|byte| *byte == b'\n') {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
+        if let Some(patterns) =
+            line.strip_prefix(b"include").filter(|rest| rest.starts_with(b" ") || rest.starts_with(b"\t"))
+        {
+            for pattern in patterns.split(u8::is_ascii_whitespace).filter(|pattern| !pattern.is_empty()) {
+                let pattern = file.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(pattern));
+                for included in files_matching(&pattern) {
+                    configured_loader_folders(&included, read, folders);
                 }
             }
-        } else if line.starts_with('/') {
-            folders.push(line.into());
+        } else if line.starts_with(b"/") {
+            folders.push(OsStr::from_bytes(line).into());
         }
     }
 }
@@ -279,7 +288,7 @@ mod tests {
             Self(folder)
         }
 
-        fn file(&self, path: &str, text: &str) -> PathBuf {
+        fn file(&self, path: &str, text: impl AsRef<[u8]>) -> PathBuf {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().expect("below the folder")).expect("the temporary folder is writable");
             fs::write(&path, text).expect("the temporary folder is writable");
@@ -323,8 +332,9 @@ mod tests {
         let of_conda = library("conda/lib/libnccl.so.2");
         let of_program = library("usr/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
         let of_loader = library("opt/libnccl.so.2");
+        let of_system = library("lib/libnccl.so.2");
         let configuration = folder.file("ld.so.conf", "include conf.d/*.conf\n");
-        folder.file("conf.d/opt.conf", &format!("# comment\n{}\n", folder.0.join("opt").display()));
+        folder.file("conf.d/opt.conf", format!("# comment\n{}\n", folder.0.join("opt").display()));
         let surroundings = Surroundings {
             configured: None,
             mapped: vec![folder.0.join("torch-env/site-packages/torch/lib/libtorch_cuda.so"), mapped.clone()],
@@ -334,10 +344,11 @@ mod tests {
             conda_prefix: Some(folder.0.join("conda")),
             programs: vec![folder.0.join("usr/bin/python3")],
             loader_configuration: configuration,
+            loader_folders: vec![folder.0.join("lib")],
         };
         assert_eq!(
             found(&folder, &surroundings),
-            [mapped, beside, on_path, on_run_path, of_venv, of_conda, of_program, of_loader]
+            [mapped, beside, on_path, on_run_path, of_venv, of_conda, of_program, of_loader, of_system]
         );
     }
 
@@ -356,12 +367,29 @@ mod tests {
         assert_eq!(names, ["libnccl.so.2", "libnccl.so.2.27.5", "libnccl.so.2.9.1", "libnccl.so"]);
     }
 
-    #[test]
-    fn a_configuration_that_includes_itself_ends() {
-        let folder = Folder::new("loop");
-        let configuration = folder.file("ld.so.conf", "include ld.so.conf\n/first\n");
+    fn configured(file: &Path) -> Vec<PathBuf> {
         let mut folders = Vec::new();
-        configured_loader_folders(&configuration, 0, &mut folders);
-        assert!(folders.iter().all(|folder| folder == Path::new("/first")) && !folders.is_empty());
+        configured_loader_folders(file, &mut Vec::new(), &mut folders);
+        folders
+    }
+
+    #[test]
+    fn a_configuration_is_read_once_however_often_and_by_whatever_name_it_includes_itself() {
+        let folder = Folder::new("loop");
+        let name = folder.0.file_name().expect("a name").to_string_lossy().into_owned();
+        let include = format!("include *.conf ./a.conf ../{name}/b.conf\n").repeat(50);
+        for file in ["a", "b", "c"] {
+            folder.file(&format!("{file}.conf"), format!("{include}/{file}\n"));
+        }
+        let mut folders = configured(&folder.0.join("a.conf"));
+        folders.sort();
+        assert_eq!(folders, ["/a", "/b", "/c"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_configuration_need_not_be_utf8() {
+        let folder = Folder::new("bytes");
+        let configuration = folder.file("ld.so.conf", b"# \xfcber\n/first\n/se\xe7ond\r\n");
+        assert_eq!(configured(&configuration), [Path::new("/first"), Path::new(OsStr::from_bytes(b"/se\xe7ond"))]);
     }
 }

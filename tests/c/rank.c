@@ -332,7 +332,7 @@ int main(int argc, char **argv) {
     sigemptyset(&child_signal);
     sigaddset(&child_signal, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child_signal, NULL);
-    if (pipe(ids)) return USAGE;
+    if (pipe2(ids, O_CLOEXEC)) return USAGE;
     struct child children[MAX_RANKS];
     for (int i = 0; i < options.ranks; i++) children[i] = start(i, ids);
 

@@ -35,10 +35,17 @@ enum Message {
     OfAnotherProtocol,
     OfAnotherRound,
     OfAnotherRank,
+    OfAnotherProcess,
 }
 
-const MESSAGES: [Message; 5] =
-    [Message::AsSaid, Message::Noise, Message::OfAnotherProtocol, Message::OfAnotherRound, Message::OfAnotherRank];
+const MESSAGES: [Message; 6] = [
+    Message::AsSaid,
+    Message::Noise,
+    Message::OfAnotherProtocol,
+    Message::OfAnotherRound,
+    Message::OfAnotherRank,
+    Message::OfAnotherProcess,
+];
 
 /// How a round goes on one rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +210,7 @@ impl World {
                 }
                 Message::OfAnotherRound => Hello { round: round % LAST_ROUND + 1, ..hello.clone() }.encode(),
                 Message::OfAnotherRank => Hello { rank: hello.ranks - 1 - hello.rank, ..hello.clone() }.encode(),
+                Message::OfAnotherProcess => Hello { process: [0xee; 16], ..hello.clone() }.encode(),
             };
             gathered.extend(bytes);
         }

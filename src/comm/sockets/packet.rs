@@ -10,6 +10,7 @@ use libc::{c_int, c_void};
 /// Names of sockets.
 pub type Name = [u8; 16];
 
+/// The last error of a system call, where there is one.
 pub fn last_error_if(failed: bool) -> io::Result<()> {
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
