@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
-    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclInvalidUsage, ncclRedOp_t, ncclResult_t, ncclSuccess,
+    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess,
     ncclUnhandledCudaError,
 };
 use crate::error::Error;
@@ -42,7 +42,7 @@ use crate::gpu::driver::{DriverError, DriverResult};
 use crate::gpu::{CUgraph, CUstream};
 use crate::launch::{self, Operation};
 use crate::layout::{CAPTURED_LANE, EAGER_LANE};
-use crate::real;
+use crate::real::{self, Function};
 use crate::route::{self, Choice, Kernel, Reason};
 use crate::stats;
 
@@ -120,7 +120,8 @@ unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
 #[cold]
 unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
-        Status::Poisoned => poisoned(),
+        // SAFETY: the caller's contract.
+        Status::Poisoned => unsafe { refuse(comm, &call) },
         Status::Fast => {
             // In a group. What is sure to be forwarded must go into NCCL's group now.
             match choose(comm, call.comm, call.count, call.datatype, call.op) {
@@ -133,9 +134,12 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                     // SAFETY: the caller's contract.
                     unsafe { forward(&call) }
                 }
-                None => poisoned(),
+                // SAFETY: the caller's contract.
+                None => unsafe { refuse(comm, &call) },
             }
         }
+        // SAFETY: the caller's contract.
+        _ if comm.is_revoked() => unsafe { refuse(comm, &call) },
         _ => {
             if let Err(reason) = route::may_need_setup(comm.ranks(), call.count, call.datatype, call.op) {
                 stats::count_forward(reason);
@@ -193,6 +197,20 @@ fn poisoned() -> ncclResult_t {
     .report()
 }
 
+/// Ends a call on a communicator on which none may begin any more. One that was revoked is NCCL's to refuse.
+///
+/// # Safety
+/// As [`all_reduce`].
+#[cold]
+unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
+    if comm.is_revoked() {
+        stats::count_forward(Reason::Revoked);
+        // SAFETY: the caller's contract.
+        return unsafe { forward(call) };
+    }
+    poisoned()
+}
+
 /// The decision for a call on a fast communicator. None: it was aborted.
 fn choose(
     comm: &'static Comm,
@@ -208,7 +226,8 @@ fn choose(
 /// One fast all-reduce, if the decision says so.
 #[inline]
 fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
-    let Some(busy) = comm.enter(call.comm as usize) else { return poisoned() };
+    // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
     let Some(fast) = busy.fast() else { return poisoned() };
     match route::choose(&fast.plan, call.count, call.datatype, call.op) {
         Ok(choice) => match enqueue(fast, &choice, call) {
@@ -369,6 +388,11 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             setup::set_up(&[comm]);
         }
         let one = match comm.map(|comm| (comm, comm.status())) {
+            Some((comm, _)) if comm.is_revoked() => {
+                stats::count_forward(Reason::Revoked);
+                forwarded.push(call);
+                ncclSuccess
+            }
             Some((comm, _)) if comm.is_aborted() => poisoned(),
             Some((comm, Status::Fast)) => run(comm, &call),
             Some((_, Status::Poisoned)) => poisoned(),
@@ -443,10 +467,10 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
     if issued == ncclSuccess { result } else { issued }
 }
 
-/// After NCCL simulated the end of a group with `result`: what was kept is dropped. A NCCL that lacks the function (or was not in
-/// a group) has closed nothing.
-pub fn group_simulated(result: ncclResult_t) {
-    if result != ncclInvalidUsage && !real::thread::is_inside_nccl() && group::end() {
+/// After NCCL simulated the end of a group: what was kept is dropped. A failure closes the group too, but a NCCL that lacks the
+/// function has closed nothing.
+pub fn group_simulated() {
+    if real::has(Function::ncclGroupSimulateEnd) && !real::thread::is_inside_nccl() && group::end() {
         group::take();
     }
 }
@@ -486,10 +510,14 @@ fn give_back(comm: &'static Comm, limit: Option<Duration>) {
     }
 }
 
-/// Before NCCL stops what runs on a communicator without ending it: our kernels stop spinning, and no further one begins.
+/// Before NCCL stops what runs on a communicator without ending it: our kernels stop spinning, and no further one begins. What is
+/// called on it from now on is NCCL's to refuse; so one that we have not seen is noted, lest it be set up.
 pub fn revoke(handle: ncclComm_t) {
-    if let Some(comm) = known(handle) {
-        comm.raise_abort();
+    if real::thread::is_inside_nccl() || handle.is_null() {
+        return;
+    }
+    if let Some(comm) = table::find_or_add(handle as usize) {
+        comm.raise_revoke();
     }
 }
 
@@ -526,8 +554,8 @@ pub fn async_error(handle: ncclComm_t) -> ncclResult_t {
     if !state::ever_poisoned() || real::thread::is_inside_nccl() {
         return ncclSuccess;
     }
-    match table::find(handle as usize).map(Comm::status) {
-        Some(Status::Poisoned) => ncclUnhandledCudaError,
+    match table::find(handle as usize) {
+        Some(comm) if comm.status() == Status::Poisoned && !comm.is_revoked() => ncclUnhandledCudaError,
         _ => ncclSuccess,
     }
 }
@@ -552,6 +580,7 @@ pub unsafe fn explain(
     }
     let ranks = ranks.max(0) as usize;
     Ok(match table::find(handle as usize).map(|comm| (comm, comm.status())) {
+        Some((comm, _)) if comm.is_revoked() => forward(Reason::Revoked),
         Some((comm, Status::Fast)) => match choose(comm, handle, count, datatype, op) {
             Some(Ok(choice)) => format!(
                 "fast: {} with up to {} blocks of {} threads",

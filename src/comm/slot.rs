@@ -43,6 +43,8 @@ pub struct Slot<T> {
     owned: UnsafeCell<Option<T>>,
     /// It was aborted or revoked: its kernels are stopped, or will be.
     aborted: AtomicBool,
+    /// It was revoked, not aborted: NCCL still knows it, and refuses operations itself.
+    revoked: AtomicBool,
     /// Calls on it. More than one where a call does a part of itself as a call of its own, or came to a slot that is another
     /// communicator's by now.
     calls: AtomicUsize,
@@ -75,6 +77,7 @@ impl<T> Slot<T> {
             ranks: AtomicUsize::new(0),
             owned: UnsafeCell::new(None),
             aborted: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
         }
     }
@@ -90,11 +93,13 @@ impl<T> Slot<T> {
         self.status.store(NEW, Ordering::Relaxed);
         self.ranks.store(0, Ordering::Relaxed);
         self.aborted.store(false, Ordering::Relaxed);
+        self.revoked.store(false, Ordering::Relaxed);
         self.handle.store(handle, Ordering::Release);
     }
 
     /// Takes the handle off the slot, which nevertheless is not free: the handle may be another communicator's soon.
     pub fn hide(&self) {
+        self.revoked.store(false, Ordering::SeqCst);
         // Either we see a call that has begun on it, or the call sees this.
         self.handle.store(HIDDEN, Ordering::SeqCst);
     }
@@ -210,6 +215,17 @@ impl<T> Slot<T> {
             stop(owned);
             self.set_poisoned();
         }
+    }
+
+    /// As [`Self::abort`], but NCCL keeps the communicator.
+    pub fn revoke(&self, stop: impl FnOnce(&T)) {
+        self.revoked.store(true, Ordering::SeqCst);
+        self.abort(stop);
+    }
+
+    /// Whether it was revoked, and not aborted since.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
     }
 
     /// Whether a call on it is left.

@@ -80,10 +80,12 @@ impl Comm {
 
     /// Stops its kernels wherever they spin, and lets no further one begin.
     pub fn raise_abort(&self) {
-        self.abort(|fast| {
-            fast.abort_word.raise();
-            EVER_POISONED.store(true, Ordering::Release);
-        });
+        self.abort(stop);
+    }
+
+    /// As [`Self::raise_abort`], on a communicator that NCCL keeps.
+    pub fn raise_revoke(&self) {
+        self.revoke(stop);
     }
 
     /// Waits until nobody is in a call on it. False: somebody still is after `limit`.
@@ -97,6 +99,11 @@ impl Comm {
         }
         true
     }
+}
+
+fn stop(fast: &Fast) {
+    fast.abort_word.raise();
+    EVER_POISONED.store(true, Ordering::Release);
 }
 
 /// The epoch `launches` launches after `first`. See kernels/device/epoch.h: after the largest comes 2.
