@@ -546,19 +546,17 @@ static void destroyed_beside_one_that_spins(struct rank *me) {
         sum(me, spins, everybody(me), 0, SMALL);
         if (round != 3) sum(me, ends, everybody(me), 1, SMALL);
         fill(me, 2 + round, SMALL);
-        meet();
         if (me->number == 0) {
             all_reduce(me, spins, everybody(me), SMALL);
             let_it_spin(me);
-            /* The peer goes on only when it is destroyed here: NCCL's destroy may wait for the peer's, but not for work. */
-            NCCL(ncclCommDestroy(ends));
-            check(me, everybody(me), 2 + round, SMALL);
-        } else {
-            NCCL(ncclCommDestroy(ends));
+        }
+        meet();
+        NCCL(ncclCommDestroy(ends));
+        if (me->number == 1) {
             usleep(60000);
             all_reduce(me, spins, everybody(me), SMALL);
-            check(me, everybody(me), 2 + round, SMALL);
         }
+        check(me, everybody(me), 2 + round, SMALL);
         NCCL(ncclCommDestroy(spins));
     }
 }
