@@ -243,6 +243,8 @@ reasons! {
     Exchange = "exchange", "the ranks did not understand each other's greeting";
     /// More communicators than the table holds.
     TableFull = "table_full", "there are too many communicators";
+    /// NCCL refuses it.
+    Revoked = "revoked", "the communicator was revoked, or shrunk with NCCL_SHRINK_ABORT";
     /// In a child of fork.
     Forked = "forked", "this is the child of a fork";
 }

@@ -127,10 +127,55 @@ EXPORTED ncclResult_t ncclCommShrink(ncclComm_t comm, int *exclude, int count, n
   });
 }
 
+EXPORTED ncclResult_t ncclCommGetUniqueId(ncclComm_t comm, ncclUniqueId *id) {
+  return boundary("ncclCommGetUniqueId", [&] {
+    Communicator &parent = ready(comm);
+    if (!id) fail(ncclInvalidArgument, "the place for the id is NULL");
+    *id = JoiningByGrow::coordinate(parent);
+    return ncclSuccess;
+  });
+}
+
+EXPORTED ncclResult_t ncclCommGrow(ncclComm_t comm, int ranks, const ncclUniqueId *id, int rank, ncclComm_t *newcomm,
+                                   ncclConfig_t *config) {
+  return group::boundary("ncclCommGrow", [&] {
+    if (!comm) {
+      if (!id) fail(ncclInvalidArgument, "a new rank needs the unique id");
+      return init(newcomm, ranks, *id, rank, config);
+    }
+    Communicator &parent = parent_of(comm, newcomm);
+    if (ranks <= parent.ranks() || ranks > SharedState::MOST_RANKS)
+      fail(ncclInvalidArgument, "%d ranks, not %d to %d", ranks, parent.ranks() + 1, SharedState::MOST_RANKS);
+    if (rank != -1) fail(ncclInvalidArgument, "rank %d: a rank that is there keeps its number and passes -1", rank);
+    return group::add(Birth::of_new(newcomm, is_blocking(config, comm->blocking), [&parent, ranks] {
+      return std::make_unique<JoiningByGrow>(parent, ranks);
+    }));
+  });
+}
+
+EXPORTED ncclResult_t ncclCommSuspend(ncclComm_t comm, int flags) {
+  return boundary("ncclCommSuspend", [&] {
+    Communicator &communicator = usable(comm);
+    // It has no memory on the device to give back.
+    communicator.endpoint().wait_until_idle();
+    comm->is_suspended = flags & NCCL_SUSPEND_MEM;
+    return ncclSuccess;
+  });
+}
+
+EXPORTED ncclResult_t ncclCommResume(ncclComm_t comm) {
+  return boundary("ncclCommResume", [&] {
+    ready(comm);
+    comm->is_suspended = false;
+    return ncclSuccess;
+  });
+}
+
 EXPORTED ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   return boundary("ncclCommFinalize", [&] {
     Communicator &communicator = ready(comm);
     if (comm->is_finalized) fail(ncclInvalidArgument, "the communicator has been finalized already");
+    if (comm->is_revoked) fail(ncclInvalidArgument, "the communicator has been revoked");
     {
       std::lock_guard lock(comm->mutex);
       comm->is_finalized = true;
@@ -165,8 +210,11 @@ EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) {
 
 EXPORTED ncclResult_t ncclCommRevoke(ncclComm_t comm, int flags) {
   return boundary("ncclCommRevoke", [&] {
+    if (!comm) return ncclSuccess;
     Communicator &communicator = ready(comm);
     if (flags != NCCL_REVOKE_DEFAULT) fail(ncclInvalidArgument, "flags %d", flags);
+    if (comm->is_finalized) fail(ncclInvalidArgument, "the communicator has been finalized");
+    if (comm->is_revoked) fail(ncclInvalidArgument, "the communicator has been revoked already");
     communicator.endpoint().stop();
     comm->is_revoked = true;
     return ncclSuccess;
@@ -177,6 +225,10 @@ EXPORTED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error
   return boundary("ncclCommGetAsyncError", [&] {
     if (!error) fail(ncclInvalidArgument, "the place for the state is NULL");
     *error = state_of(comm);
+    if (*error == ncclInProgress && comm->communicator) {
+      // Where the real NCCL has a thread that enqueues.
+      launch_pending(comm);
+    }
     return ncclSuccess;
   });
 }

@@ -12,7 +12,7 @@ using namespace sim;
 namespace {
 
 // The interface is that of this release, without windows and device communicators.
-constexpr int VERSION_CODE = NCCL_VERSION(2, 28, 9);
+constexpr int VERSION_CODE = NCCL_VERSION(2, 29, 7);
 
 }  // namespace
 

@@ -44,6 +44,8 @@ class Communicator {
 
   // Counts the splits of this communicator; the number of the new one.
   uint64_t next_split() { return ++splits_; }
+  // Counts the growths of this communicator; the number of the new one.
+  uint64_t next_growth() { return ++growths_; }
   // Counts how often the same ranks have left.
   uint64_t next_shrink(const std::vector<int> &leave) { return ++shrinks_[leave]; }
 
@@ -62,6 +64,7 @@ class Communicator {
   std::set<uintptr_t> registrations_;
   uintptr_t last_registration_ = 0;
   uint64_t splits_ = 0;
+  uint64_t growths_ = 0;
   std::map<std::vector<int>, uint64_t> shrinks_;
 };
 

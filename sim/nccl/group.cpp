@@ -4,13 +4,15 @@
 #include <utility>
 #include <vector>
 
+#include "handle.h"
+
 namespace sim::group {
 
 namespace {
 
 // The calls on one communicator, in order.
 struct Batch {
-  Communicator *communicator;
+  ncclComm_t comm;
   std::vector<Call> calls;
 };
 
@@ -30,6 +32,17 @@ std::optional<Group> close_one() {
   return std::exchange(open_group, Group());
 }
 
+// Enqueues the calls of one group on a communicator, or leaves them until somebody asks for its state.
+ncclResult_t launch(ncclComm_t comm, std::vector<Call> calls) {
+  if (comm->blocking) {
+    comm->communicator->enqueue(calls);
+    return ncclSuccess;
+  }
+  std::lock_guard lock(comm->mutex);
+  comm->unlaunched.push_back(std::move(calls));
+  return ncclInProgress;
+}
+
 // For estimates: of the order of what two busy cores move.
 constexpr float BYTES_PER_US = 1000;
 
@@ -41,21 +54,25 @@ ncclResult_t end() {
   std::optional<Group> group = close_one();
   if (!group) return ncclSuccess;
   if (group->failure != ncclSuccess) fail(group->failure, "a call of the group has failed");
-  const ncclResult_t result = deliver(std::move(group->births));
-  for (const Batch &batch : group->batches) batch.communicator->enqueue(batch.calls);
+  ncclResult_t result = deliver(std::move(group->births));
+  for (Batch &batch : group->batches)
+    if (launch(batch.comm, std::move(batch.calls)) == ncclInProgress) result = ncclInProgress;
   return result;
 }
 
-void end_without_work(float &estimated_us) {
+void end_without_work(ncclSimInfo_t *info) {
   std::optional<Group> group = close_one();
   if (!group) return;
+  constexpr unsigned MAGIC = 0x74685283;  // that of NCCL_SIM_INFO_INITIALIZER
+  if (info && info->magic != MAGIC)
+    fail(ncclInvalidArgument, "the information was not initialized with NCCL_SIM_INFO_INITIALIZER");
   if (group->failure != ncclSuccess) fail(group->failure, "a call of the group has failed");
   size_t bytes = 0;
   for (const Batch &batch : group->batches) {
-    const size_t ranks = size_t(batch.communicator->ranks());
+    const size_t ranks = size_t(batch.comm->communicator->ranks());
     for (const Call &call : batch.calls) bytes += call.count * bytes_of(call.type) * ranks;
   }
-  estimated_us = float(bytes) / BYTES_PER_US;
+  if (info) info->estimatedTime = float(bytes) / BYTES_PER_US;
 }
 
 ncclResult_t add(std::unique_ptr<Birth> birth) {
@@ -68,15 +85,11 @@ ncclResult_t add(std::unique_ptr<Birth> birth) {
   return deliver(std::move(births));
 }
 
-ncclResult_t add(Communicator &communicator, const Call &call) {
-  if (depth == 0) {
-    communicator.enqueue({call});
-    return ncclSuccess;
-  }
+ncclResult_t add(ncclComm_t comm, const Call &call) {
+  if (depth == 0) return launch(comm, {call});
   auto &batches = open_group.batches;
-  auto batch = std::find_if(batches.begin(), batches.end(),
-                            [&](const Batch &one) { return one.communicator == &communicator; });
-  if (batch == batches.end()) batch = batches.insert(batch, {&communicator, {}});
+  auto batch = std::find_if(batches.begin(), batches.end(), [&](const Batch &one) { return one.comm == comm; });
+  if (batch == batches.end()) batch = batches.insert(batch, {comm, {}});
   batch->calls.push_back(call);
   return ncclSuccess;
 }

@@ -15,13 +15,14 @@ namespace sim::group {
 void start();
 // Throws when no group is open. At the outermost end: the result of all that was asked for.
 ncclResult_t end();
-// As `end`, but drops what was asked for. The outermost end writes the estimated time in microseconds.
-void end_without_work(float &estimated_us);
+// As `end`, but drops what was asked for. The outermost end writes the estimated time in microseconds, where `info` is not null.
+void end_without_work(ncclSimInfo_t *info);
 
 // Makes a communicator, at once when no group is open.
 ncclResult_t add(std::unique_ptr<Birth> birth);
-// Moves data on a communicator that is ready for use, at once when no group is open.
-ncclResult_t add(Communicator &communicator, const Call &call);
+// Moves data on a communicator that is ready for use, at once when no group is open. ncclInProgress: the communicator is not
+// blocking, and its state tells when that is enqueued.
+ncclResult_t add(ncclComm_t comm, const Call &call);
 
 // If a group is open, its end gives this result, unless a call failed before.
 void note_failure(ncclResult_t code);

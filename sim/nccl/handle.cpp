@@ -1,5 +1,7 @@
 #include "handle.h"
 
+#include <utility>
+
 #include "failure.h"
 
 namespace sim {
@@ -25,9 +27,22 @@ ncclResult_t state_of(ncclComm_t handle) {
   if (handle->failure != ncclSuccess) return handle->failure;
   // A handle that a group has not made yet.
   if (!handle->communicator) return ncclInProgress;
+  if (!handle->unlaunched.empty()) return ncclInProgress;
   Endpoint &endpoint = handle->communicator->endpoint();
   if (endpoint.error() != ncclSuccess) return endpoint.error();
   return handle->is_finalized && !endpoint.is_idle() ? ncclInProgress : ncclSuccess;
+}
+
+void launch_pending(ncclComm_t handle) {
+  std::lock_guard lock(handle->mutex);
+  for (const std::vector<Call> &calls : std::exchange(handle->unlaunched, {})) {
+    try {
+      handle->communicator->enqueue(calls);
+    } catch (const Failure &failure) {
+      note(failure.text);
+      handle->failure = failure.code;
+    }
+  }
 }
 
 Communicator &ready(ncclComm_t handle) {
@@ -42,6 +57,7 @@ Communicator &usable(ncclComm_t handle) {
   Communicator &communicator = ready(handle);
   if (handle->is_finalized) fail(ncclInvalidUsage, "the communicator has been finalized");
   if (handle->is_revoked) fail(ncclInvalidUsage, "the communicator has been revoked");
+  if (handle->is_suspended) fail(ncclInvalidUsage, "the communicator is suspended");
   return communicator;
 }
 

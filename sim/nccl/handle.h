@@ -26,10 +26,13 @@ struct ncclComm {
   // It, and communicators split from it, on their way: non-blocking ones make progress whenever somebody asks for the
   // state.
   std::vector<std::unique_ptr<sim::Birth>> births;
-  // What ended such a birth.
+  // Groups of calls on a communicator that is not blocking. They are enqueued when somebody asks for the state.
+  std::vector<std::vector<sim::Call>> unlaunched;
+  // What ended such a birth, or such a launch.
   ncclResult_t failure = ncclSuccess;
   bool is_finalized = false;
   bool is_revoked = false;
+  bool is_suspended = false;
 };
 
 namespace sim {
@@ -37,10 +40,13 @@ namespace sim {
 // The state as ncclCommGetAsyncError tells it. Throws when `handle` is none.
 ncclResult_t state_of(ncclComm_t handle);
 
+// Enqueues what a communicator that is not blocking was asked to do.
+void launch_pending(ncclComm_t handle);
+
 // The communicator, ready for use. Throws otherwise.
 Communicator &ready(ncclComm_t handle);
 
-// As `ready`, and it has not been finalized or revoked.
+// As `ready`, and it has not been finalized, revoked or suspended.
 Communicator &usable(ncclComm_t handle);
 
 }  // namespace sim

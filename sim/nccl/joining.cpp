@@ -94,4 +94,20 @@ bool JoiningByShrink::meet() {
   return true;
 }
 
+ncclUniqueId JoiningByGrow::coordinate(Communicator &parent) {
+  Growth &growth = parent.endpoint().shared().growth();
+  growth.id = make_unique_id(SharedState::bytes_for(SharedState::MOST_RANKS));
+  growth.number.fetch_add(1, std::memory_order_release);
+  return growth.id;
+}
+
+Joining::Outcome JoiningByGrow::progress() {
+  if (!meeting_) {
+    Growth &growth = parent_.endpoint().shared().growth();
+    if (growth.number.load(std::memory_order_acquire) < growth_) return std::nullopt;
+    meeting_.emplace(growth.id, parent_.rank(), ranks_, parent_.device());
+  }
+  return outcome_of(*meeting_);
+}
+
 }  // namespace sim

@@ -66,6 +66,22 @@ class JoiningByShrink : public Joining {
   std::optional<Meeting> meeting_;
 };
 
+// With all ranks of a communicator and new ones, which come by the unique id that one of its ranks has made.
+class JoiningByGrow : public Joining {
+ public:
+  JoiningByGrow(Communicator &parent, int ranks) : parent_(parent), ranks_(ranks), growth_(parent.next_growth()) {}
+  Outcome progress() override;
+
+  // The id of the next growth, for the new ranks and for those of the parent.
+  static ncclUniqueId coordinate(Communicator &parent);
+
+ private:
+  Communicator &parent_;
+  const int ranks_;
+  const uint64_t growth_;
+  std::optional<Meeting> meeting_;
+};
+
 }  // namespace sim
 
 #endif

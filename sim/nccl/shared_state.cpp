@@ -21,7 +21,7 @@ T *take(char *&place, size_t count) {
 
 size_t SharedState::bytes_for(int ranks) {
   const size_t n = size_t(ranks);
-  return sizeof(Header) + n * (sizeof(Member) + 2 * sizeof(SplitEntry) + sizeof(ShrinkEntry)) + alignof(Pipe) +
+  return sizeof(Header) + sizeof(Growth) + n * (sizeof(Member) + 2 * sizeof(SplitEntry) + sizeof(ShrinkEntry)) + alignof(Pipe) +
          n * n * sizeof(Pipe);
 }
 
@@ -31,6 +31,7 @@ SharedState::SharedState(const Descriptor &memory, int ranks) : ranks_(ranks) {
   if (base == MAP_FAILED) fail_with_errno("mmap of a communicator's shared state");
   char *place = static_cast<char *>(base);
   header_ = take<Header>(place, 1);
+  growth_ = take<Growth>(place, 1);
   members_ = take<Member>(place, n);
   splits_ = take<SplitEntry>(place, 2 * n);
   shrinks_ = take<ShrinkEntry>(place, n);

@@ -1,6 +1,6 @@
 // The state that the ranks of one communicator share, in the memory that its unique id names. It begins as zeros.
 //
-//   Header | Member of each rank | SplitEntry of each rank, for even and odd rounds | ShrinkEntry of each rank |
+//   Header | Growth | Member of each rank | SplitEntry of each rank, for even and odd rounds | ShrinkEntry of each rank |
 //   Pipe of each ordered pair of ranks
 #ifndef DIME_SIM_NCCL_SHARED_STATE_H
 #define DIME_SIM_NCCL_SHARED_STATE_H
@@ -52,6 +52,13 @@ struct ShrinkEntry {
   ncclUniqueId id;
 };
 
+// The rank that coordinates a growth makes the id of the larger communicator; it holds for the growth of this number. It is
+// written again only when all have joined by the id.
+struct Growth {
+  std::atomic<uint64_t> number;
+  ncclUniqueId id;
+};
+
 // One rank's mapping of it. Ranks in one process map it each for itself.
 class SharedState {
  public:
@@ -66,6 +73,7 @@ class SharedState {
   SharedState &operator=(const SharedState &) = delete;
 
   Header &header() { return *header_; }
+  Growth &growth() { return *growth_; }
   Member &member(int rank) { return members_[rank]; }
   SplitEntry &split(int rank, uint64_t round) { return splits_[2 * rank + int(round % 2)]; }
   ShrinkEntry &shrink(int rank) { return shrinks_[rank]; }
@@ -74,6 +82,7 @@ class SharedState {
  private:
   const int ranks_;
   Header *header_;
+  Growth *growth_;
   Member *members_;
   SplitEntry *splits_;
   ShrinkEntry *shrinks_;

@@ -326,6 +326,11 @@ void groups_mix_collectives_and_messages() {
     if (lane.rank == 0) NCCL(sum_in_place(lane, *lane.input, *lane.stream, count));
     NCCL(ncclGroupSimulateEnd(&info));
     if (lane.rank == 0) CHECK(info.estimatedTime > 0);
+    // It closes the group also when it fails.
+    info.magic = 0;
+    NCCL(ncclGroupStart());
+    CHECK_EQUAL(ncclGroupSimulateEnd(&info), ncclInvalidArgument);
+    CHECK_EQUAL(ncclGroupSimulateEnd(nullptr), ncclInvalidUsage);
     seat.disconnect();
   });
 }
@@ -427,12 +432,24 @@ void destroy_waits_for_what_is_enqueued() {
 
 // ---- Making communicators -------------------------------------------------------------------------------------------
 
+// Waits for a communicator that is not blocking.
+void wait_until_ready(ncclComm_t comm) {
+  ncclResult_t state = ncclInProgress;
+  while (state == ncclInProgress) NCCL(ncclCommGetAsyncError(comm, &state));
+  CHECK_EQUAL(state, ncclSuccess);
+}
+
 // Sums the ranks of a communicator over it.
 double sum_of_ranks(ncclComm_t comm, Stream &stream) {
   int rank = 0;
   NCCL(ncclCommUserRank(comm, &rank));
   Memory memory(elements(ncclInt32, 1, [&](size_t) { return double(rank); }));
-  NCCL(ncclAllReduce(memory.all(), memory.all(), 1, ncclInt32, ncclSum, comm, stream));
+  const ncclResult_t result = ncclAllReduce(memory.all(), memory.all(), 1, ncclInt32, ncclSum, comm, stream);
+  if (result == ncclInProgress) {
+    wait_until_ready(comm);
+  } else {
+    NCCL(result);
+  }
   stream.wait();
   return get(ncclInt32, memory.download().data());
 }
@@ -481,6 +498,43 @@ void check_splits(Seat &seat) {
 
 void splits_between_threads() { as_threads(4, check_splits); }
 void splits_between_processes() { as_processes(4, check_splits); }
+
+// Ranks 0 and 1 take in rank 2, and then 3.
+void check_growths(Seat &seat) {
+  const int rank = seat.ranks[0];
+  use_device(rank);
+  const ncclUniqueId id = agree_on_id(*seat.shared, rank);
+  Stream stream;
+  ncclComm_t comm = nullptr;
+  if (rank < 2) NCCL(ncclCommInitRank(&comm, 2, id, rank));
+  for (int ranks = 3; ranks <= 4; ++ranks) {
+    barrier(*seat.shared, 4);
+    if (rank == 1) NCCL(ncclCommGetUniqueId(comm, &seat.shared->id));
+    barrier(*seat.shared, 4);
+    if (rank >= ranks) continue;
+    ncclComm_t larger;
+    if (comm) {
+      CHECK_EQUAL(ncclCommGrow(comm, ranks - 1, nullptr, -1, &larger, nullptr), ncclInvalidArgument);
+      CHECK_EQUAL(ncclCommGrow(comm, ranks, nullptr, rank, &larger, nullptr), ncclInvalidArgument);
+      NCCL(ncclCommGrow(comm, ranks, nullptr, -1, &larger, nullptr));
+      NCCL(ncclCommDestroy(comm));
+    } else {
+      CHECK_EQUAL(ncclCommGrow(nullptr, ranks, nullptr, rank, &larger, nullptr), ncclInvalidArgument);
+      NCCL(ncclCommGrow(nullptr, ranks, &seat.shared->id, rank, &larger, nullptr));
+    }
+    comm = larger;
+    CHECK_EQUAL(sum_of_ranks(comm, stream), ranks * (ranks - 1) / 2);
+  }
+  NCCL(ncclCommSuspend(comm, NCCL_SUSPEND_MEM));
+  Memory memory(4);
+  CHECK_EQUAL(ncclBcast(memory.all(), 1, ncclFloat32, 0, comm, stream), ncclInvalidUsage);
+  NCCL(ncclCommResume(comm));
+  CHECK_EQUAL(sum_of_ranks(comm, stream), 6);
+  NCCL(ncclCommDestroy(comm));
+}
+
+void growths_between_threads() { as_threads(4, check_growths); }
+void growths_between_processes() { as_processes(4, check_growths); }
 
 void splits_by_one_thread() {
   as_one_thread(4, [](Seat &seat) {
@@ -543,7 +597,7 @@ void init_all_and_small_functions() {
 
   int version = 0;
   NCCL(ncclGetVersion(&version));
-  CHECK_EQUAL(version, 22809);
+  CHECK_EQUAL(version, 22907);
   CHECK_EQUAL(ncclGetVersion(nullptr), ncclInvalidArgument);
   void *memory;
   NCCL(ncclMemAlloc(&memory, 1000));
@@ -608,22 +662,28 @@ void non_blocking_init_is_polled() {
     CHECK_EQUAL(ncclCommInitRankConfig(&comm, 2, id, rank, &config), ncclInProgress);
     int count = 0;
     if (rank == 0) CHECK_EQUAL(ncclCommCount(comm, &count), ncclInvalidArgument);
-    const auto wait = [&](ncclComm_t what) {
-      ncclResult_t state = ncclInProgress;
-      while (state == ncclInProgress) NCCL(ncclCommGetAsyncError(what, &state));
-      CHECK_EQUAL(state, ncclSuccess);
-    };
-    wait(comm);
+    wait_until_ready(comm);
     Stream stream;
     CHECK_EQUAL(sum_of_ranks(comm, stream), 1);
+    // Calls are enqueued later, and until then no further one is allowed.
+    Memory memory(4);
+    const auto call = [&] { return ncclBcast(memory.all(), 1, ncclFloat32, 0, comm, stream); };
+    CHECK_EQUAL(call(), ncclInProgress);
+    CHECK_EQUAL(call(), ncclInvalidArgument);
+    wait_until_ready(comm);
+    NCCL(ncclGroupStart());
+    NCCL(call());
+    CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+    wait_until_ready(comm);
+    stream.wait();
     // A split makes progress with its parent.
     ncclComm_t part = nullptr;
     CHECK_EQUAL(ncclCommSplit(comm, 0, -rank, &part, nullptr), ncclInProgress);
-    wait(comm);
+    wait_until_ready(comm);
     CHECK(part);
     CHECK_EQUAL(sum_of_ranks(part, stream), 1);
     NCCL(ncclCommFinalize(part));
-    wait(part);
+    wait_until_ready(part);
     NCCL(ncclCommDestroy(part));
     NCCL(ncclCommDestroy(comm));
   });
@@ -768,6 +828,8 @@ const Test TESTS[] = {
     TEST(splits_between_threads),
     TEST(splits_between_processes),
     TEST(splits_by_one_thread),
+    TEST(growths_between_threads),
+    TEST(growths_between_processes),
     TEST(init_all_and_small_functions),
     TEST(wrong_inits_are_refused),
     TEST(an_id_is_void_when_its_process_has_gone),

@@ -4,8 +4,8 @@ use std::ffi::c_int;
 
 use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
 use super::boundary::boundary;
-use super::header::NCCL_SHRINK_ABORT;
-use crate::real;
+use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT};
+use crate::real::{self, Function};
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
 /// others.
@@ -203,7 +203,9 @@ pub unsafe extern "C" fn pncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn ncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::revoke(comm);
+        if revokeFlags == NCCL_REVOKE_DEFAULT && real::has(Function::ncclCommRevoke) {
+            crate::comm::revoke(comm);
+        }
         // SAFETY: as above.
         unsafe { real::ncclCommRevoke(comm, revokeFlags) }
     })
@@ -214,7 +216,9 @@ pub unsafe extern "C" fn ncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) ->
 pub unsafe extern "C" fn pncclCommRevoke(comm: ncclComm_t, revokeFlags: c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::revoke(comm);
+        if revokeFlags == NCCL_REVOKE_DEFAULT && real::has(Function::ncclCommRevoke) {
+            crate::comm::revoke(comm);
+        }
         // SAFETY: as above.
         unsafe { real::ncclCommRevoke(comm, revokeFlags) }
     })
@@ -262,7 +266,7 @@ pub unsafe extern "C" fn ncclCommShrink(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        if shrinkFlags & NCCL_SHRINK_ABORT != 0 {
+        if shrinkFlags & NCCL_SHRINK_ABORT != 0 && real::has(Function::ncclCommShrink) {
             crate::comm::revoke(comm);
         }
         // SAFETY: as above.
@@ -282,7 +286,7 @@ pub unsafe extern "C" fn pncclCommShrink(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        if shrinkFlags & NCCL_SHRINK_ABORT != 0 {
+        if shrinkFlags & NCCL_SHRINK_ABORT != 0 && real::has(Function::ncclCommShrink) {
             crate::comm::revoke(comm);
         }
         // SAFETY: as above.

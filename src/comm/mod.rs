@@ -36,7 +36,7 @@ use std::time::Duration;
 use self::graph_order::Capture;
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
-    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclInvalidUsage, ncclRedOp_t, ncclResult_t, ncclSuccess,
+    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess,
     ncclUnhandledCudaError,
 };
 use crate::error::Error;
@@ -46,7 +46,7 @@ use crate::gpu::driver::{DriverError, DriverResult};
 use crate::launch::{self, Operation};
 use crate::layout::{CAPTURED_LANE, EAGER_LANE};
 use crate::nvtx;
-use crate::real;
+use crate::real::{self, Function};
 use crate::route::{self, Choice, Kernel, Reason};
 use crate::stats;
 use crate::stats_file;
@@ -121,7 +121,8 @@ unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
 #[cold]
 unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
-        Status::Poisoned(_) => poisoned(comm),
+        // SAFETY: the caller's contract.
+        Status::Poisoned(_) => unsafe { refuse(comm, &call) },
         Status::Fast => {
             // In a group. What is sure to be forwarded must go into NCCL's group now.
             match choose(comm, call.comm, call.count, call.datatype, call.op) {
@@ -134,9 +135,12 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                     // SAFETY: the caller's contract.
                     unsafe { forward(&call) }
                 }
-                None => poisoned(comm),
+                // SAFETY: the caller's contract.
+                None => unsafe { refuse(comm, &call) },
             }
         }
+        // SAFETY: the caller's contract.
+        _ if comm.is_revoked() => unsafe { refuse(comm, &call) },
         _ => {
             if let Err(reason) = route::may_need_setup(comm.ranks(), call.count, call.datatype, call.op) {
                 report::forward_undecided(comm, &call, reason);
@@ -197,6 +201,20 @@ fn poisoned(comm: &Comm) -> ncclResult_t {
         .report()
 }
 
+/// Ends a call on a communicator on which none may begin any more. One that was revoked is NCCL's to refuse.
+///
+/// # Safety
+/// As [`all_reduce`].
+#[cold]
+unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
+    if comm.is_revoked() {
+        report::forward(call, Reason::Revoked);
+        // SAFETY: the caller's contract.
+        return unsafe { forward(call) };
+    }
+    poisoned(comm)
+}
+
 /// The decision for a call on a fast communicator. None: it was aborted.
 fn choose(
     comm: &'static Comm,
@@ -212,7 +230,8 @@ fn choose(
 /// One fast all-reduce, if the decision says so.
 #[inline]
 fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
-    let Some(busy) = comm.enter(call.comm as usize) else { return poisoned(comm) };
+    // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
     let Some(fast) = busy.fast() else { return poisoned(comm) };
     match route::choose(&fast.plan, call.count, call.datatype, call.op) {
         Ok(choice) => match enqueue(fast, &choice, call) {
@@ -352,6 +371,11 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             setup::set_up(&[comm]);
         }
         let one = match comm.map(|comm| (comm, comm.status())) {
+            Some((comm, _)) if comm.is_revoked() => {
+                report::forward(&call, Reason::Revoked);
+                forwarded.push(call);
+                ncclSuccess
+            }
             Some((comm, _)) if comm.is_aborted() => poisoned(comm),
             Some((comm, Status::Fast)) => run(comm, &call),
             Some((comm, Status::Poisoned(_))) => poisoned(comm),
@@ -426,10 +450,10 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
     if issued == ncclSuccess { result } else { issued }
 }
 
-/// After NCCL simulated the end of a group with `result`: what was kept is dropped. A NCCL that lacks the function (or was not in
-/// a group) has closed nothing.
-pub fn group_simulated(result: ncclResult_t) {
-    if result != ncclInvalidUsage && !real::thread::is_inside_nccl() && group::end() {
+/// After NCCL simulated the end of a group: what was kept is dropped. A failure closes the group too, but a NCCL that lacks the
+/// function has closed nothing.
+pub fn group_simulated() {
+    if real::has(Function::ncclGroupSimulateEnd) && !real::thread::is_inside_nccl() && group::end() {
         group::take();
     }
 }
@@ -474,10 +498,14 @@ fn give_back(comm: &'static Comm, limit: Option<Duration>) {
     }
 }
 
-/// Before NCCL stops what runs on a communicator without ending it: our kernels stop spinning, and no further one begins.
+/// Before NCCL stops what runs on a communicator without ending it: our kernels stop spinning, and no further one begins. What is
+/// called on it from now on is NCCL's to refuse; so one that we have not seen is noted, lest it be set up.
 pub fn revoke(handle: ncclComm_t) {
-    if let Some(comm) = known(handle) {
-        comm.raise_abort();
+    if real::thread::is_inside_nccl() || handle.is_null() {
+        return;
+    }
+    if let Some(comm) = table::find_or_add(handle as usize) {
+        comm.raise_revoke();
     }
 }
 
@@ -514,8 +542,8 @@ pub fn async_error(handle: ncclComm_t) -> ncclResult_t {
     if !state::ever_poisoned() || real::thread::is_inside_nccl() {
         return ncclSuccess;
     }
-    match table::find(handle as usize).map(Comm::status) {
-        Some(Status::Poisoned(failure)) => failure,
+    match table::find(handle as usize).map(|comm| (comm.status(), comm.is_revoked())) {
+        Some((Status::Poisoned(failure), false)) => failure,
         _ => ncclSuccess,
     }
 }
@@ -540,6 +568,7 @@ pub unsafe fn explain(
     }
     let ranks = ranks.max(0) as usize;
     Ok(match table::find(handle as usize).map(|comm| (comm, comm.status())) {
+        Some((comm, _)) if comm.is_revoked() => forward(Reason::Revoked),
         Some((comm, Status::Fast)) => match choose(comm, handle, count, datatype, op) {
             Some(Ok(choice)) => format!(
                 "fast: {} with up to {} blocks of {} threads",

@@ -45,6 +45,8 @@ pub struct Slot<T> {
     aborted: AtomicBool,
     /// The log has said why its calls are forwarded although nothing is decided.
     is_reported: AtomicBool,
+    /// It was revoked, not aborted: NCCL still knows it, and refuses operations itself.
+    revoked: AtomicBool,
     /// Calls on it. More than one where a call does a part of itself as a call of its own, or came to a slot that is another
     /// communicator's by now.
     calls: AtomicUsize,
@@ -78,6 +80,7 @@ impl<T> Slot<T> {
             owned: UnsafeCell::new(None),
             aborted: AtomicBool::new(false),
             is_reported: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
         }
     }
@@ -94,11 +97,13 @@ impl<T> Slot<T> {
         self.ranks.store(0, Ordering::Relaxed);
         self.aborted.store(false, Ordering::Relaxed);
         self.is_reported.store(false, Ordering::Relaxed);
+        self.revoked.store(false, Ordering::Relaxed);
         self.handle.store(handle, Ordering::Release);
     }
 
     /// Takes the handle off the slot, which nevertheless is not free: the handle may be another communicator's soon.
     pub fn hide(&self) {
+        self.revoked.store(false, Ordering::SeqCst);
         // Either we see a call that has begun on it, or the call sees this.
         self.handle.store(HIDDEN, Ordering::SeqCst);
     }
@@ -223,6 +228,17 @@ impl<T> Slot<T> {
                 self.set_poisoned(failure);
             }
         }
+    }
+
+    /// As [`Self::abort`], but NCCL keeps the communicator.
+    pub fn revoke(&self, failure: i32, stop: impl FnOnce(&T)) {
+        self.revoked.store(true, Ordering::SeqCst);
+        self.abort(failure, stop);
+    }
+
+    /// Whether it was revoked, and not aborted since.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
     }
 
     /// Whether a call on it is left.

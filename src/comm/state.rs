@@ -87,10 +87,12 @@ impl Comm {
 
     /// Stops its kernels wherever they spin, and lets no further one begin.
     pub fn raise_abort(&self) {
-        self.abort(ncclUnhandledCudaError, |fast| {
-            fast.watch.stop();
-            EVER_POISONED.store(true, Ordering::Release);
-        });
+        self.abort(ncclUnhandledCudaError, stop);
+    }
+
+    /// As [`Self::raise_abort`], on a communicator that NCCL keeps.
+    pub fn raise_revoke(&self) {
+        self.revoke(ncclUnhandledCudaError, stop);
     }
 
     /// Waits until nobody is in a call on it. False: somebody still is after `limit`.
@@ -104,6 +106,11 @@ impl Comm {
         }
         true
     }
+}
+
+fn stop(fast: &Fast) {
+    fast.watch.stop();
+    EVER_POISONED.store(true, Ordering::Release);
 }
 
 impl Fast {

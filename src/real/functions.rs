@@ -13,12 +13,14 @@ use crate::api::abi::{
     ncclTeam_t, ncclUniqueId, ncclWaitSignalDesc_t, ncclWindow_t,
 };
 
-/// Makes from each line the index of the function, its entry in [`FUNCTIONS`], and a Rust function of its name that
+/// Makes from each line the function's place in [`Function`], its entry in [`FUNCTIONS`], and a Rust function of its name that
 /// forwards to it.
 macro_rules! functions {
     ($($since:literal fn $name:ident($($argument:ident: $type:ty),*) -> $result:ident;)*) => {
-        #[derive(Clone, Copy)]
-        enum Index { $($name),* }
+        /// The functions by name.
+        #[derive(Clone, Copy, Debug)]
+        #[allow(missing_docs)]
+        pub enum Function { $($name),* }
 
         /// Name of each function and the first release that has it.
         pub(super) const FUNCTIONS: &[(&CStr, &str)] = &[$(
@@ -57,14 +59,14 @@ macro_rules! functions {
                 #[cold]
                 #[inline(never)]
                 unsafe fn first_call($($argument: $type),*) -> $result {
-                    match library::find(Index::$name as usize) {
+                    match library::find(Function::$name as usize) {
                         // SAFETY: found under this name; the caller answers for the arguments.
                         Ok(address) => unsafe { call(address $(, $argument)*) },
                         Err(code) => failure!($result, code),
                     }
                 }
 
-                match library::known(Index::$name as usize) {
+                match library::known(Function::$name as usize) {
                     // SAFETY: found under this name; the caller answers for the arguments.
                     Some(address) => unsafe { call(address $(, $argument)*) },
                     // SAFETY: the caller answers for the arguments.
@@ -220,6 +222,11 @@ functions! {
     "2.31.2" fn ncclTeamCftMultimem(comm: ncclComm_t) -> ncclTeam_t;
     "2.28.3" fn ncclTeamRankToWorld(comm: ncclComm_t, team: ncclTeam_t, rank: c_int) -> c_int;
     "2.28.3" fn ncclTeamRankToLsa(comm: ncclComm_t, team: ncclTeam_t, rank: c_int) -> c_int;
+}
+
+/// Whether the NCCL that was loaded, if any was, has a function.
+pub fn has(function: Function) -> bool {
+    library::known(function as usize).is_some()
 }
 
 /// Number of functions.

@@ -29,8 +29,8 @@ mod route {
 
 /// Registers a slot's atomics with loom, for which that is a change: before other threads see the slot.
 fn register<T>(slot: &'static slot::Slot<T>) -> &'static slot::Slot<T> {
-    let _: (usize, slot::Status, usize, bool, bool) =
-        (slot.handle(), slot.status(), slot.ranks(), slot.is_aborted(), slot.is_busy());
+    let _: (usize, slot::Status, usize, bool, bool, bool) =
+        (slot.handle(), slot.status(), slot.ranks(), slot.is_aborted(), slot.is_revoked(), slot.is_busy());
     slot
 }
 

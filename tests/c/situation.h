@@ -1,0 +1,334 @@
+/* What the programs of situations stand on: ranks as threads or processes, buffers whose elements tell rank, place and step, and
+ * whether libdime.so did an all-reduce itself.
+ *
+ *   PROGRAM SITUATION
+ *
+ * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
+ * few GPUs it says so and ends with NOT_ENOUGH_GPUS. Rank i runs on GPU i, unless a situation says otherwise. */
+#ifndef SITUATION_H
+#define SITUATION_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../examples/cuda_driver.h"
+#include "dime.h"
+#include "nccl.h"
+
+enum { MAX_RANKS = 8, NOT_ENOUGH_GPUS = 77 };
+/* Elements of an all-reduce that is fast, and of one that is above the threshold that these programs set. */
+enum { SMALL = 3000, LARGE = 20000, THRESHOLD_BYTES = 64 << 10 };
+
+#define MUST(condition) must((condition), #condition, __FILE__, __LINE__)
+#define NCCL(call) must_give(ncclSuccess, (call), #call, __FILE__, __LINE__)
+/* A call that must be refused. */
+#define GIVES(code, call) must_give((code), (call), #call, __FILE__, __LINE__)
+
+static inline void must(int ok, const char *what, const char *file, int line) {
+    if (ok) return;
+    printf("failed=%s:%d: %s (%s)\n", file, line, what, ncclGetLastError(NULL));
+    fflush(stdout);
+    _exit(1);
+}
+
+static inline void must_give(int code, int given, const char *what, const char *file, int line) {
+    if (given == code) return;
+    printf("failed=%s:%d: %s gave %d, not %d (%s)\n", file, line, what, given, code, ncclGetLastError(NULL));
+    fflush(stdout);
+    _exit(1);
+}
+
+/* What the driver has beside cuda_driver.h. */
+static struct {
+    int (*query_stream)(void *stream);
+    int (*free_memory)(size_t *free_bytes, size_t *total_bytes);
+} more_cuda;
+
+/* What all ranks share, also those in other processes. */
+static struct shared {
+    pthread_barrier_t all;
+    ncclUniqueId ids[16];
+    int verdict;
+} *shared;
+
+static inline void meet(void) {
+    pthread_barrier_wait(&shared->all);
+}
+
+/* One rank of a situation. */
+struct rank {
+    int number, ranks;
+    void *stream;
+    device_address buffer;
+};
+
+static inline struct rank open_rank(int number, int ranks) {
+    struct rank rank = {.number = number, .ranks = ranks};
+    MUST(!open_device(number, &rank.stream));
+    MUST(!cuda.allocate(&rank.buffer, LARGE * sizeof(float)));
+    return rank;
+}
+
+/* Makes the rank's GPU the thread's current one: for threads that have several. */
+static inline void use(const struct rank *rank) {
+    void *context;
+    MUST(!cuda.retain_context(&context, rank->number) && !cuda.set_context(context));
+}
+
+/* Makes the first `count` ids; all ranks call it. */
+static inline void agree_on_ids(const struct rank *rank, int count) {
+    meet();
+    for (int i = 0; rank->number == 0 && i < count; i++) NCCL(ncclGetUniqueId(&shared->ids[i]));
+    meet();
+}
+
+/* A communicator of all ranks; all call it. */
+static inline ncclComm_t communicator_of_all(const struct rank *rank) {
+    ncclComm_t comm;
+    agree_on_ids(rank, 1);
+    NCCL(ncclCommInitRank(&comm, rank->ranks, shared->ids[0], rank->number));
+    return comm;
+}
+
+/* What a rank contributes: small whole numbers, so sums are exact. */
+static inline float value_of(int rank, int step, int index) {
+    return (float)(5 * rank + 3 * (step % 17) + index % 23);
+}
+
+/* A mask of ranks: rank i is bit i. */
+static inline int has(int members, int rank) {
+    return members >> rank & 1;
+}
+
+static inline float sum_of(int members, int step, int index) {
+    float sum = 0;
+    for (int rank = 0; rank < MAX_RANKS; rank++)
+        if (has(members, rank)) sum += value_of(rank, step, index);
+    return sum;
+}
+
+static inline int everybody(const struct rank *rank) {
+    return (1 << rank->ranks) - 1;
+}
+
+static inline void fill(const struct rank *rank, int step, int count) {
+    static _Thread_local float host[LARGE];
+    for (int i = 0; i < count; i++) host[i] = value_of(rank->number, step, i);
+    MUST(!cuda.upload(rank->buffer, host, (size_t)count * sizeof *host, rank->stream));
+    MUST(!cuda.wait_stream(rank->stream));
+}
+
+/* Waits for the stream. The buffer holds the sum of the members' contributions, `times` times over. */
+static inline void check_times(const struct rank *rank, int members, int step, int count, float times) {
+    static _Thread_local float host[LARGE];
+    MUST(!cuda.download(host, rank->buffer, (size_t)count * sizeof *host, rank->stream));
+    MUST(!cuda.wait_stream(rank->stream));
+    for (int i = 0; i < count; i++) {
+        const float expected = times * sum_of(members, step, i);
+        if (host[i] == expected) continue;
+        printf("failed=rank %d, step %d, element %d of %d: %g, not %g\n", rank->number, step, i, count, host[i], expected);
+        fflush(stdout);
+        _exit(1);
+    }
+}
+
+static inline void check(const struct rank *rank, int members, int step, int count) {
+    check_times(rank, members, step, count, 1);
+}
+
+/* All-reduces of this process that must have been fast, and forwarded. */
+static atomic_ullong expected_fast, expected_forwarded;
+
+/* What libdime.so counted of the two. */
+static inline void counted(unsigned long long *fast, unsigned long long *forwarded) {
+    *fast = *forwarded = 0;
+    for (int i = 0; dimeCounterName(i); i++)
+        *(strncmp(dimeCounterName(i), "forward_", 8) == 0 ? forwarded : fast) += dimeCounterValue(i);
+}
+
+static inline void check_counters(void) {
+    unsigned long long fast, forwarded;
+    counted(&fast, &forwarded);
+    if (fast == expected_fast && forwarded == expected_forwarded) return;
+    printf("failed=%llu all-reduces were fast and %llu forwarded, not %llu and %llu\n", fast, forwarded,
+           (unsigned long long)expected_fast, (unsigned long long)expected_forwarded);
+    fflush(stdout);
+    _exit(1);
+}
+
+/* What libdime.so says that an all-reduce of so many elements does begins like this. */
+static inline void must_be(const char *what, ncclComm_t comm, int count) {
+    char text[160];
+    NCCL(dimeExplain(comm, (size_t)count, ncclFloat, ncclSum, text, sizeof text));
+    if (strncmp(text, what, strlen(what)) == 0) return;
+    printf("failed=an all-reduce of %d elements is %s, not %s\n", count, text, what);
+    fflush(stdout);
+    _exit(1);
+}
+
+/* Waits until a communicator that is not blocking is ready. Returns its state. */
+static inline ncclResult_t await(ncclComm_t comm) {
+    ncclResult_t state = ncclInProgress;
+    while (state == ncclInProgress) {
+        NCCL(ncclCommGetAsyncError(comm, &state));
+        if (state == ncclInProgress) usleep(100);
+    }
+    return state;
+}
+
+/* In place, of floats, on the rank's stream; counted as what it must be on a communicator of so many ranks. */
+static inline ncclResult_t all_reduce_of(const struct rank *rank, ncclComm_t comm, int comm_ranks, int count) {
+    void *data = (void *)(size_t)rank->buffer;
+    const int is_fast = comm_ranks > 1 && (size_t)count * sizeof(float) <= THRESHOLD_BYTES;
+    atomic_fetch_add(is_fast ? &expected_fast : &expected_forwarded, 1);
+    return ncclAllReduce(data, data, (size_t)count, ncclFloat, ncclSum, comm, rank->stream);
+}
+
+static inline void all_reduce(const struct rank *rank, ncclComm_t comm, int members, int count) {
+    const ncclResult_t result = all_reduce_of(rank, comm, __builtin_popcount((unsigned)members), count);
+    GIVES(ncclSuccess, result == ncclInProgress ? await(comm) : result);
+}
+
+/* A whole all-reduce, with check. */
+static inline void sum(const struct rank *rank, ncclComm_t comm, int members, int step, int count) {
+    fill(rank, step, count);
+    all_reduce(rank, comm, members, count);
+    check(rank, members, step, count);
+}
+
+/* A communicator is right, in both ways. */
+static inline void try_out(const struct rank *rank, ncclComm_t comm, int members, int step) {
+    sum(rank, comm, members, step, SMALL);
+    sum(rank, comm, members, step + 1, LARGE);
+    must_be(__builtin_popcount((unsigned)members) > 1 ? "fast: " : "forward: ", comm, SMALL);
+    must_be("forward: ", comm, LARGE);
+}
+
+/* Where ranks run. ONE_THREAD: the function is called once, for rank 0, and opens the others itself. */
+enum way { THREADS, PROCESSES, ONE_THREAD };
+
+struct situation {
+    const char *name;
+    void (*run)(struct rank *rank);
+    enum way way;
+    int ranks;
+    /* Which all-reduces were fast cannot be told beforehand, or was checked on the way. */
+    int uncounted;
+};
+
+static const struct situation *current;
+
+static inline void *run_rank(void *number) {
+    struct rank rank = open_rank((int)(size_t)number, current->ranks);
+    current->run(&rank);
+    return NULL;
+}
+
+static inline void find_driver(void) {
+    MUST(find_cuda() && !cuda.init(0));
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    void *query = dlsym(driver, "cuStreamQuery"), *memory = dlsym(driver, "cuMemGetInfo_v2");
+    MUST(query && memory);
+    memcpy(&more_cuda.query_stream, &query, sizeof query);
+    memcpy(&more_cuda.free_memory, &memory, sizeof memory);
+}
+
+static inline void run_threads(int count) {
+    pthread_t threads[MAX_RANKS];
+    for (int i = 0; i < count; i++) MUST(!pthread_create(&threads[i], NULL, run_rank, (void *)(size_t)i));
+    for (int i = 0; i < count; i++) MUST(!pthread_join(threads[i], NULL));
+}
+
+/* Runs `body` in a child and returns its exit status: the driver must not be used before a fork. */
+static inline pid_t start(void (*body)(int), int argument) {
+    const pid_t child = fork();
+    MUST(child >= 0);
+    if (child) return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    body(argument);
+    fflush(stdout);
+    _exit(0);
+}
+
+static inline int exit_status(pid_t child) {
+    int status;
+    MUST(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+static inline void count_devices(int needed) {
+    int devices = 0;
+    MUST(find_cuda() && !cuda.init(0) && !cuda.device_count(&devices));
+    if (devices >= needed) return;
+    printf("skipped=%d GPUs are needed, and there are %d\n", needed, devices);
+    fflush(stdout);
+    _exit(NOT_ENOUGH_GPUS);
+}
+
+static inline void run_here(int first) {
+    find_driver();
+    if (current->way == THREADS) {
+        run_threads(current->ranks);
+    } else {
+        run_rank((void *)(size_t)first);
+    }
+    if (!current->uncounted) check_counters();
+}
+
+static inline int run_processes(int count) {
+    pid_t children[MAX_RANKS];
+    for (int i = 0; i < count; i++) children[i] = start(run_here, i);
+    int worst = 0;
+    for (int left = count; left > 0; left--) {
+        int status;
+        const pid_t ended = wait(&status);
+        MUST(ended > 0);
+        for (int i = 0; i < count; i++)
+            if (children[i] == ended) children[i] = 0;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+        /* The others wait for it in vain. */
+        for (int i = 0; !worst && i < count; i++)
+            if (children[i]) kill(children[i], SIGKILL);
+        worst = 1;
+    }
+    return worst;
+}
+
+static inline int run_situation(int argc, char **argv, const struct situation *situations, size_t count) {
+    for (size_t i = 0; argc == 2 && i < count; i++)
+        if (strcmp(argv[1], situations[i].name) == 0) current = &situations[i];
+    if (!current) {
+        fprintf(stderr, "usage: %s SITUATION, one of\n", argv[0]);
+        for (size_t i = 0; i < count; i++) fprintf(stderr, "  %s\n", situations[i].name);
+        return 2;
+    }
+    char threshold[16];
+    snprintf(threshold, sizeof threshold, "%d", THRESHOLD_BYTES);
+    setenv("DIME_THRESHOLD_BYTES", threshold, 1);
+    const int enough = exit_status(start(count_devices, current->ranks));
+    if (enough != 0) return enough;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(shared != MAP_FAILED);
+    pthread_barrierattr_t between_processes;
+    MUST(!pthread_barrierattr_init(&between_processes));
+    MUST(!pthread_barrierattr_setpshared(&between_processes, PTHREAD_PROCESS_SHARED));
+    const unsigned parties = current->way == ONE_THREAD ? 1 : (unsigned)current->ranks;
+    MUST(!pthread_barrier_init(&shared->all, &between_processes, parties));
+    if (current->way == PROCESSES) {
+        if (run_processes(current->ranks)) return 1;
+    } else {
+        run_here(0);
+    }
+    printf("right=1\n");
+    return 0;
+}
+
+#endif
