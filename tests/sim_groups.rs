@@ -73,19 +73,16 @@ fn first_all_reduces_that_one_rank_groups_set_up_all() {
 }
 
 #[test]
-#[ignore = "ranks that group first all-reduces in different orders wait for each other in the setup"]
 fn first_all_reduces_are_grouped_in_different_orders() {
     situation("first-uses-in-another-order");
 }
 
 #[test]
-#[ignore = "a thread with two GPUs sets up together what its peer sets up one after the other"]
 fn first_all_reduces_of_two_gpus_are_grouped_beside_a_peer_that_does_not() {
     situation("first-uses-of-two-gpus");
 }
 
 #[test]
-#[ignore = "the end of a setup waits for all work of the device, which may wait for the end of another's"]
 fn several_threads_come_to_first_all_reduces_at_once() {
     situation("first-uses-by-several-threads");
 }

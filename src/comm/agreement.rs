@@ -31,7 +31,7 @@ pub enum Stage {
     Check,
 }
 
-/// The stages in their order. A thread takes all its ranks through a stage before any enters the next.
+/// The stages in their order. Every rank goes through them in a thread of its own.
 pub const STAGES: [Stage; 8] = [
     Stage::Round(1),
     Stage::Allocate,

@@ -117,26 +117,14 @@ pub(super) fn await_ready(comm: ncclComm_t) -> ncclResult_t {
     }
 }
 
-/// One round: each channel sends its message and gets those of all its ranks. One thread may drive several communicators whose
-/// ranks wait for each other, so all gathers go to NCCL as one group.
-pub fn round(channels: &[(&Channel, &Hello)]) -> Result<Vec<Vec<u8>>, String> {
-    for (channel, hello) in channels {
-        channel.send(hello).map_err(|error| error.to_string())?;
-    }
-    let in_nccl = |what: &str, result: ncclResult_t| match result {
+/// One round: sends a message and gets those of all ranks.
+pub fn round(channel: &Channel, hello: &Hello) -> Result<Vec<u8>, String> {
+    let in_nccl = |result: ncclResult_t| match result {
         result if result == ncclSuccess || result == ncclInProgress => Ok(()),
-        code => Err(format!("{what} gave {code}")),
+        code => Err(format!("ncclAllGather gave {code}")),
     };
-    // SAFETY: plain calls; a group that was opened is closed whatever happens in it.
-    let started = unsafe { real::ncclGroupStart() };
-    in_nccl("ncclGroupStart", started)?;
-    let gathered = channels.iter().try_for_each(|(channel, _)| in_nccl("ncclAllGather", channel.gather()));
-    // SAFETY: as above.
-    let ended = unsafe { real::ncclGroupEnd() };
-    gathered?;
-    in_nccl("ncclGroupEnd", ended)?;
-    for (channel, _) in channels {
-        in_nccl("ncclAllGather", await_ready(channel.comm))?;
-    }
-    channels.iter().map(|(channel, _)| channel.receive().map_err(|error| error.to_string())).collect()
+    channel.send(hello).map_err(|error| error.to_string())?;
+    in_nccl(channel.gather())?;
+    in_nccl(await_ready(channel.comm))?;
+    channel.receive().map_err(|error| error.to_string())
 }

@@ -1,8 +1,11 @@
-//! Memory of communicators that are gone, while graphs that were captured with them can still be replayed.
+//! Memory that nobody needs any more, or will not need one day, until there is a good moment to give it back.
 //!
-//! The driver says when the last such graph is gone, but at a moment when nothing can be freed. So what is left over is freed when
-//! the next communicator of that device is destroyed.
+//! Of communicators that are gone, what graphs use that were captured with them and can still be replayed: the driver says when the last
+//! such graph is gone, but at a moment when nothing can be freed. And what a setup exchanged its messages in: the setup is over
+//! when another communicator may be at work on the device, which freeing would wait for. All is freed when the next communicator
+//! of the device is destroyed.
 
+use super::exchange::Channel;
 use super::graph_order::GraphOrder;
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
@@ -37,6 +40,30 @@ pub struct Leftovers {
 unsafe impl Send for Leftovers {}
 
 static KEPT: Lock<Vec<Leftovers>> = Lock::new(Vec::new());
+
+/// The channel of a setup that is over, and its device, whose primary context it keeps.
+struct KeptChannel {
+    channel: Channel,
+    driver: &'static Driver,
+    device: CUdevice,
+}
+
+// SAFETY: driver handles may be used from any thread.
+unsafe impl Send for KeptChannel {}
+
+static CHANNELS: Lock<Vec<KeptChannel>> = Lock::new(Vec::new());
+
+/// Keeps the channel of a setup on a device until the next sweep there. The caller has the primary context retained.
+pub fn keep_channel(channel: Channel, driver: &'static Driver, device: CUdevice) {
+    let mut context: CUcontext = std::ptr::null_mut();
+    // SAFETY: the out pointer is ours; released when the channel is closed.
+    let retained = unsafe { (driver.primary_ctx_retain)(&mut context, device) };
+    if let Err(error) = driver.check("cuDevicePrimaryCtxRetain", retained) {
+        log::warn!("the buffer of a setup stays allocated: {error}");
+        return;
+    }
+    CHANNELS.hold().push(KeptChannel { channel, driver, device });
+}
 
 impl Leftovers {
     /// Gives everything back now, or when the last graph is gone.
@@ -79,6 +106,21 @@ pub fn sweep(device: CUdevice) {
     for left in free {
         if let Err(error) = left.free() {
             log::warn!("not everything of a communicator that lived on in a graph could be given back: {error}");
+        }
+    }
+    let channels: Vec<KeptChannel> = {
+        let mut kept = CHANNELS.hold();
+        let (free, keep) = std::mem::take(&mut *kept).into_iter().partition(|kept: &KeptChannel| kept.device == device);
+        *kept = keep;
+        free
+    };
+    let _relaxed = RelaxedCapture::enter();
+    for KeptChannel { channel, driver, device } in channels {
+        let closed = channel.close();
+        // SAFETY: retained in `keep_channel`.
+        let released = unsafe { (driver.primary_ctx_release)(device) };
+        if let Err(error) = closed.and(driver.check("cuDevicePrimaryCtxRelease", released)) {
+            log::warn!("the buffer of a setup could not be given back: {error}");
         }
     }
 }

@@ -34,6 +34,7 @@ use std::ptr;
 use std::time::Duration;
 
 use self::graph_order::Capture;
+use self::setup::Setups;
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
     cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess,
@@ -330,10 +331,10 @@ fn capture_of(fast: &Fast, stream: CUstream) -> DriverResult<Option<Capture>> {
     Ok((status == ACTIVE).then_some(capture))
 }
 
-/// Issues calls that may be ours: sets up the communicators that are new, then launches or forwards each.
+/// Issues calls that may be ours, in their order: sets up the communicators that are new, then launches or forwards each.
 ///
-/// New communicators whose ranks may wait for each other are set up together. Others are set up when their turn comes, after the
-/// launches before: a peer that did not group these calls sets up the first and launches on it before it comes to the second.
+/// A call waits for the setup of its own communicator and of those before it, not for those behind: a peer that did not group these calls
+/// comes to the second communicator after it has launched on the first.
 ///
 /// # Safety
 /// As [`all_reduce`], for each call.
@@ -355,20 +356,12 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             busy.push(entered);
         }
     }
-    let together = setup::may_share_ranks(&fresh);
-    if together {
-        setup::set_up(&fresh);
-    }
+    let mut setups = Setups::begin(&fresh);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
     for (call, comm) in calls {
-        if let Some(comm) = comm
-            && !together
-            && comm.status() == Status::New
-            && !comm.is_aborted()
-            && fresh.iter().any(|new| ptr::eq(*new, comm))
-        {
-            setup::set_up(&[comm]);
+        if let Some(comm) = comm {
+            setups.finish(comm);
         }
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_revoked() => {
@@ -469,6 +462,9 @@ fn known(handle: ncclComm_t) -> Option<&'static Comm> {
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
 pub fn destroy(handle: ncclComm_t) {
     let Some(comm) = known(handle) else { return };
+    let mut device = 0;
+    // SAFETY: the handle is the application's; the out pointer is ours.
+    let has_device = unsafe { real::ncclCommCuDevice(handle, &mut device) } == ncclSuccess;
     if matches!(comm.status(), Status::Poisoned(_)) {
         // What spins may spin for good.
         comm.raise_abort();
@@ -476,6 +472,9 @@ pub fn destroy(handle: ncclComm_t) {
     let limit = comm.is_aborted().then_some(ABORT_LIMIT);
     give_back(comm, limit);
     table::remove(comm);
+    if has_device && limit.is_none() {
+        leftovers::sweep(device);
+    }
 }
 
 /// Before NCCL finalizes a communicator: waits for our work on it.

@@ -10,12 +10,13 @@
 //!   4. Scratch is checked and clear. The communicator is fast.
 //!
 //! A rank that cannot go on says so in its next message, and all forward; whoever is in a round stays in step. Nothing of the
-//! application's is touched. One thread may drive several ranks, so it sets up all the communicators it has together.
+//! application's is touched.
 
 mod probe;
 
 use std::os::fd::OwnedFd;
 use std::ptr;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
@@ -25,6 +26,7 @@ use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::graph_order::GraphOrder;
 use super::hello::Hello;
+use super::leftovers;
 use super::order::Order;
 use super::report;
 use super::sockets::{self, Listener, Party, Peer};
@@ -43,47 +45,57 @@ use crate::gpu::{CUcontext, CUstream};
 use crate::launch::{Enqueued, Target};
 use crate::layout::{MAX_RANKS, SCRATCH_BYTES};
 use crate::lock::{Held, Lock};
-use crate::real;
+use crate::real::{self, background};
 use crate::route::{Kernel, Plan, Reason};
 
-/// Sets up communicators that one thread drives. Afterwards each is fast or forwards.
-pub fn set_up(communicators: &[&'static Comm]) {
+/// Sets a communicator up. Afterwards it is fast or forwards, or is poisoned.
+pub fn set_up(comm: &'static Comm) {
     let began = Instant::now();
     let (config, _) = Config::from_env();
     // NCCL reads files of its own at its first communicator and may have set NCCL_DEBUG since.
     crate::log::start(&config);
     crate::nvtx::start();
     let _relaxed = RelaxedCapture::enter();
-    let mut candidates: Vec<Candidate> =
-        communicators.iter().filter_map(|comm| Candidate::open(comm, &config)).collect();
-
+    let Some(mut candidate) = Candidate::open(comm, &config) else { return };
     for stage in STAGES {
         match stage {
-            Stage::Round(round) => run_round(&mut candidates, round),
-            Stage::Allocate => each(&mut candidates, |candidate| candidate.allocate(&config)),
-            Stage::PassScratch => pass_scratch(&mut candidates, &config),
-            Stage::MapPeers => each(&mut candidates, Candidate::map_peers),
-            Stage::Check => each(&mut candidates, |candidate| candidate.check_and_clear(&config)),
+            Stage::Round(round) => candidate.run_round(round),
+            Stage::Allocate => candidate.step(|candidate| candidate.allocate(&config)),
+            Stage::PassScratch => candidate.step(|candidate| candidate.pass_scratch(&config)),
+            Stage::MapPeers => candidate.step(Candidate::map_peers),
+            Stage::Check => candidate.step(|candidate| candidate.check_and_clear(&config)),
         }
     }
-    for candidate in candidates {
-        candidate.finish(&config, began);
-    }
+    candidate.finish(&config, began);
 }
 
-/// Whether these communicators, which one thread drives, may have ranks in common. Not when all are on one GPU: two ranks of a
-/// communicator that share one could never be fast.
-pub fn may_share_ranks(communicators: &[&'static Comm]) -> bool {
-    let device = |comm: &&'static Comm| {
-        let mut ordinal = 0;
-        // SAFETY: the handle is the application's; the out pointer is ours.
-        let asked = unsafe { real::ncclCommCuDevice(handle_of(comm)?, &mut ordinal) };
-        (asked == ncclSuccess).then_some(ordinal)
-    };
-    let [first, others @ ..] = communicators else { return false };
-    !others.is_empty() && {
-        let first = device(first);
-        first.is_none() || others.iter().any(|other| device(other) != first)
+/// Communicators of one thread that are being set up.
+pub struct Setups {
+    running: Vec<(&'static Comm, Option<JoinHandle<()>>)>,
+}
+
+impl Setups {
+    /// Begins to set up these communicators, on which the caller is busy. Several go on side by side, each in a thread of its own: two may
+    /// be ranks of one communicator, and other ranks may come to them in any order.
+    pub fn begin(communicators: &[&'static Comm]) -> Self {
+        let several = communicators.len() > 1;
+        let start = |comm: &&'static Comm| {
+            let comm: &'static Comm = comm;
+            // Without a thread it is done when its turn comes.
+            let thread = if several { background::spawn("dime-setup", move || set_up(comm)).ok() } else { None };
+            (comm, thread)
+        };
+        Self { running: communicators.iter().map(start).collect() }
+    }
+
+    /// Waits until this communicator is set up, if it is one of those.
+    pub fn finish(&mut self, comm: &'static Comm) {
+        let Some(place) = self.running.iter().position(|(running, _)| ptr::eq(*running, comm)) else { return };
+        match self.running.swap_remove(place).1 {
+            None => set_up(comm),
+            // A panic has said why in the log.
+            Some(thread) => thread.join().unwrap_or_else(|_| comm.poison()),
+        }
     }
 }
 
@@ -218,67 +230,6 @@ struct Candidate {
 /// Why a step cannot be done, and in more words.
 type Objection = (Reason, String);
 
-/// Runs a step of each candidate that is still in. A failure becomes its refusal in the next message.
-fn each(candidates: &mut [Candidate], mut step: impl FnMut(&mut Candidate) -> Result<(), Objection>) {
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.agreement.is_working()) {
-        crate::log::set_device(candidate.device.ordinal);
-        if let Err(objection) = step(candidate) {
-            candidate.object(objection);
-        }
-    }
-}
-
-/// Exchanges the messages of a round.
-fn run_round(candidates: &mut [Candidate], round: u32) {
-    // Of a communicator that was aborted NCCL may have freed the handle.
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.comm.is_aborted()) {
-        candidate.agreement.fail();
-    }
-    let mut going: Vec<&mut Candidate> =
-        candidates.iter_mut().filter(|candidate| candidate.agreement.is_exchanging()).collect();
-    if going.is_empty() {
-        return;
-    }
-    for candidate in &mut going {
-        candidate.agreement.begin_round(round);
-    }
-    let channels: Vec<(&Channel, &Hello)> =
-        going.iter().map(|candidate| (&candidate.channel, candidate.agreement.message())).collect();
-    let began = Instant::now();
-    let outcome = exchange::round(&channels);
-    let exchange_ms = began.elapsed().as_secs_f64() * 1e3;
-    for (index, candidate) in going.iter_mut().enumerate() {
-        candidate.exchange_ms += exchange_ms;
-        // The other ranks may not know of a failure, so this one must not quietly forward.
-        let failure = match &outcome {
-            Ok(gathered) if candidate.agreement.hear(&gathered[index]) => continue,
-            Ok(_) => "messages are missing",
-            Err(detail) => {
-                candidate.agreement.fail();
-                detail
-            }
-        };
-        log::error!("setup of rank {} failed in round {round}: {failure}", candidate.agreement.rank());
-    }
-}
-
-/// Passes scratch between processes, for all candidates at once: their ranks may wait for each other.
-fn pass_scratch(candidates: &mut [Candidate], config: &Config) {
-    each(candidates, Candidate::export_scratch);
-    let passing = |candidate: &&mut Candidate| candidate.agreement.is_working() && candidate.exported.is_some();
-    let mut passing: Vec<&mut Candidate> = candidates.iter_mut().filter(passing).collect();
-    let parties: Vec<Party> = passing.iter().filter_map(|candidate| candidate.party()).collect();
-    let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
-    let outcomes = sockets::pass(&parties, deadline, |party| passing[party].comm.is_aborted());
-    for (candidate, outcome) in passing.iter_mut().zip(outcomes) {
-        crate::log::set_device(candidate.device.ordinal);
-        match outcome {
-            Ok(received) => candidate.received = received,
-            Err(error) => candidate.object((Reason::Sockets, error.to_string())),
-        }
-    }
-}
-
 fn memory(error: DriverError) -> Objection {
     (Reason::Memory, error.to_string())
 }
@@ -382,6 +333,41 @@ impl Candidate {
         })
     }
 
+    /// Runs a step, if this rank is still in. A failure becomes its refusal in the next message.
+    fn step(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Objection>) {
+        if self.agreement.is_working() {
+            crate::log::set_device(self.device.ordinal);
+            if let Err(objection) = step(self) {
+                self.object(objection);
+            }
+        }
+    }
+
+    /// Exchanges the messages of a round.
+    fn run_round(&mut self, round: u32) {
+        // Of a communicator that was aborted NCCL may have freed the handle.
+        if self.comm.is_aborted() {
+            self.agreement.fail();
+        }
+        if !self.agreement.is_exchanging() {
+            return;
+        }
+        self.agreement.begin_round(round);
+        let began = Instant::now();
+        let outcome = exchange::round(&self.channel, self.agreement.message());
+        self.exchange_ms += began.elapsed().as_secs_f64() * 1e3;
+        // The other ranks may not know of a failure, so this one must not quietly forward.
+        let failure = match outcome {
+            Ok(gathered) if self.agreement.hear(&gathered) => return,
+            Ok(_) => "messages are missing".to_owned(),
+            Err(detail) => {
+                self.agreement.fail();
+                detail
+            }
+        };
+        log::error!("setup of rank {} failed in round {round}: {failure}", self.agreement.rank());
+    }
+
     /// This rank cannot go on. It says so in the next message.
     fn object(&mut self, objection: Objection) {
         self.agreement.object(objection.0);
@@ -441,6 +427,18 @@ impl Candidate {
         {
             let exported = self.in_context(|| scratch.export_descriptor(self.driver));
             self.exported = Some(exported.map_err(memory)?);
+        }
+        Ok(())
+    }
+
+    /// Our scratch to the other processes, and theirs to us.
+    fn pass_scratch(&mut self, config: &Config) -> Result<(), Objection> {
+        self.export_scratch()?;
+        let Some(party) = self.party() else { return Ok(()) };
+        let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
+        let passed = sockets::pass(&[party], deadline, |_| self.comm.is_aborted());
+        for received in passed {
+            self.received = received.map_err(|error| (Reason::Sockets, error.to_string()))?;
         }
         Ok(())
     }
@@ -549,9 +547,9 @@ impl Candidate {
             rank: self.agreement.rank() as u8,
             ranks: self.agreement.ranks() as u8,
         };
-        if let Err(error) = self.channel.close() {
-            log::warn!("{line}: {error}");
-        }
+        // Its buffer cannot be given back now: that waits for the device, where another communicator may be waiting for what its
+        // peer does next.
+        leftovers::keep_channel(self.channel, self.driver, self.device.ordinal);
         let words = watch.view();
         self.comm.set_fast(Fast {
             driver: self.driver,
@@ -607,7 +605,7 @@ impl Candidate {
             self.graph_order.take().into_iter().for_each(|order| note(order.free(driver)));
         });
         note(in_context);
-        note(self.channel.close());
+        leftovers::keep_channel(self.channel, driver, self.device.ordinal);
         // SAFETY: retained in `open`.
         let released = unsafe { (driver.primary_ctx_release)(self.device.ordinal) };
         note(driver.check("cuDevicePrimaryCtxRelease", released));

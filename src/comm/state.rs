@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::graph_order::GraphOrder;
-use super::leftovers::{self, Leftovers};
+use super::leftovers::Leftovers;
 use super::order::Order;
 use super::slot::Slot;
 pub use super::slot::Status;
@@ -185,11 +185,7 @@ impl Fast {
             graphs: self.graphs,
             graph_order: self.graph_order,
         };
-        let freed = freed.and(left.free_or_keep());
-        if limit.is_none() {
-            leftovers::sweep(self.device);
-        }
-        freed
+        freed.and(left.free_or_keep())
     }
 }
 

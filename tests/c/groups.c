@@ -359,6 +359,8 @@ static void check_fresh(const struct rank *me, ncclComm_t *comms, int step) {
 
 /* Each rank groups the first all-reduces of several communicators in an order of its own. */
 static void first_uses_in_another_order(struct rank *me) {
+    void *streams[FRESH];
+    for (int i = 0; i < FRESH; i++) MUST(!cuda.create_stream(&streams[i], 1));
     for (int round = 0; round < 3; round++) {
         ncclComm_t comms[FRESH];
         make_fresh(me, comms);
@@ -366,9 +368,12 @@ static void first_uses_in_another_order(struct rank *me) {
         NCCL(ncclGroupStart());
         for (int i = 0; i < FRESH; i++) {
             const int which = (i * (round % 2 ? FRESH - 1 : 1) + me->number) % FRESH;
-            NCCL(sum_part(me, comms[which], which));
+            struct rank there = *me;
+            there.stream = streams[which];
+            NCCL(sum_part(&there, comms[which], which));
         }
         NCCL(ncclGroupEnd());
+        for (int i = 0; i < FRESH; i++) MUST(!cuda.wait_stream(streams[i]));
         check_fresh(me, comms, round);
     }
 }

@@ -1,5 +1,5 @@
-//! A search over all orders in which the threads of a setup can move, for every way to spread the ranks over threads and the
-//! threads over processes: nobody waits in a circle, and nothing is used before it is there or after it is gone.
+//! A search over all orders in which the ranks of a setup can move, each in a thread of its own, for every way to spread them over
+//! processes: nobody waits in a circle, and nothing is used before it is there or after it is gone.
 
 use std::collections::HashSet;
 
@@ -51,34 +51,23 @@ fn partitions(count: usize) -> Vec<Vec<usize>> {
     all
 }
 
+/// As the library spreads them: a thread for each rank.
 fn groupings(ranks: usize) -> Vec<Grouping> {
-    let spread = |thread_of: Vec<usize>| {
-        let threads = thread_of.iter().max().map_or(0, |last| last + 1);
-        partitions(threads).into_iter().map(move |process_of| Grouping { thread_of: thread_of.clone(), process_of })
-    };
-    partitions(ranks).into_iter().flat_map(spread).collect()
+    let grouping = |process_of| Grouping { thread_of: (0..ranks).collect(), process_of };
+    partitions(ranks).into_iter().map(grouping).collect()
 }
 
-/// How a thread with several ranks goes through a stage: with all its ranks at once, as the library does, or one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Together,
-    InTurn,
-}
-
-fn program(stages: &[Stage], ranks: &[usize], way: Way) -> Vec<Move> {
+/// What a thread does that has these ranks, one after the other in each stage.
+fn program(stages: &[Stage], ranks: &[usize]) -> Vec<Move> {
     let each = |make: fn(usize) -> Move| ranks.iter().copied().map(make).collect::<Vec<_>>();
     let mut moves: Vec<Move> = Vec::new();
     for stage in stages {
-        moves.extend(match (stage, way) {
-            (Stage::Round(round), _) => vec![Move::Enter(*round), Move::Leave(*round)],
-            (Stage::Allocate, _) => each(Move::Allocate),
-            (Stage::PassScratch, Way::Together) => [each(Move::Send), each(Move::Take)].concat(),
-            (Stage::PassScratch, Way::InTurn) => {
-                ranks.iter().flat_map(|rank| [Move::Send(*rank), Move::Take(*rank)]).collect()
-            }
-            (Stage::MapPeers, _) => each(Move::Map),
-            (Stage::Check, _) => each(Move::Check),
+        moves.extend(match stage {
+            Stage::Round(round) => vec![Move::Enter(*round), Move::Leave(*round)],
+            Stage::Allocate => each(Move::Allocate),
+            Stage::PassScratch => ranks.iter().flat_map(|rank| [Move::Send(*rank), Move::Take(*rank)]).collect(),
+            Stage::MapPeers => each(Move::Map),
+            Stage::Check => each(Move::Check),
         });
     }
     moves.extend(each(Move::Use));
@@ -86,12 +75,12 @@ fn program(stages: &[Stage], ranks: &[usize], way: Way) -> Vec<Move> {
 }
 
 /// All orders of the moves. Returns how many states there are, or what goes wrong in one.
-fn explore(stages: &[Stage], grouping: &Grouping, way: Way) -> Result<usize, String> {
+fn explore(stages: &[Stage], grouping: &Grouping) -> Result<usize, String> {
     let ranks: Vec<usize> = (0..grouping.thread_of.len()).collect();
     let threads: Vec<Vec<usize>> = (0..grouping.process_of.len())
         .map(|thread| ranks.iter().copied().filter(|rank| grouping.thread_of[*rank] == thread).collect())
         .collect();
-    let programs: Vec<Vec<Move>> = threads.iter().map(|ranks| program(stages, ranks, way)).collect();
+    let programs: Vec<Vec<Move>> = threads.iter().map(|ranks| program(stages, ranks)).collect();
     let start = vec![0; programs.len()];
     let mut known = HashSet::from([start.clone()]);
     let mut open = vec![start];
@@ -145,8 +134,7 @@ fn explore(stages: &[Stage], grouping: &Grouping, way: Way) -> Result<usize, Str
 fn no_order_of_the_threads_ends_in_waiting_however_the_ranks_are_spread() {
     for ranks in 2..=4 {
         let groupings = groupings(ranks);
-        let states: Result<usize, String> =
-            groupings.iter().map(|grouping| explore(&STAGES, grouping, Way::Together)).sum();
+        let states: Result<usize, String> = groupings.iter().map(|grouping| explore(&STAGES, grouping)).sum();
         println!("{ranks} ranks in {} groupings: {} states", groupings.len(), states.unwrap());
     }
 }
@@ -155,14 +143,14 @@ fn no_order_of_the_threads_ends_in_waiting_however_the_ranks_are_spread() {
 fn a_thread_whose_ranks_send_and_wait_in_turn_is_found_to_wait_for_ever() {
     // Two threads in two processes, each with two ranks: each waits for the other's second rank.
     let grouping = Grouping { thread_of: vec![0, 1, 0, 1], process_of: vec![0, 1] };
-    assert!(explore(&STAGES, &grouping, Way::InTurn).unwrap_err().starts_with("all wait"));
+    assert!(explore(&STAGES, &grouping).unwrap_err().starts_with("all wait"));
 }
 
 #[test]
 fn without_any_one_of_its_later_rounds_a_setup_goes_wrong() {
     for left_out in 2..=4 {
         let stages: Vec<Stage> = STAGES.into_iter().filter(|stage| *stage != Stage::Round(left_out)).collect();
-        let goes_wrong = groupings(3).iter().any(|grouping| explore(&stages, grouping, Way::Together).is_err());
+        let goes_wrong = groupings(3).iter().any(|grouping| explore(&stages, grouping).is_err());
         assert!(goes_wrong, "without round {left_out}");
     }
 }
