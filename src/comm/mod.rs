@@ -20,6 +20,7 @@ pub mod group;
 pub mod hello;
 pub mod leftovers;
 pub mod order;
+pub mod presence;
 pub mod report;
 pub mod setup;
 pub mod slot;
@@ -34,6 +35,7 @@ use std::ptr;
 use std::time::Duration;
 
 use self::graph_order::Capture;
+use self::group::Kept;
 use self::setup::Setups;
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
@@ -181,6 +183,9 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     if let Some(reason) = route::never_fast(ranks) {
         comm.set_forward(reason);
         report::decided(call.comm, reason.text());
+    } else if presence::are_all_here(call.comm, ranks) == Some(false) {
+        comm.set_forward(Reason::Absent);
+        report::decided(call.comm, Reason::Absent.text());
     }
     // SAFETY: the caller's contract.
     unsafe { dispatch(comm, call) }
@@ -423,7 +428,19 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
     if real::thread::is_inside_nccl() || !group::end() {
         return result;
     }
-    let kept = group::take();
+    match group::take() {
+        None => result,
+        // SAFETY: the caller's contract.
+        Some(kept) => unsafe { end_of_group(kept, result) },
+    }
+}
+
+/// # Safety
+/// As [`group_ended`].
+#[cold]
+unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
+    kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
+    let kept = kept.calls;
     if kept.is_empty() {
         return result;
     }
@@ -461,6 +478,9 @@ fn known(handle: ncclComm_t) -> Option<&'static Comm> {
 
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
 pub fn destroy(handle: ncclComm_t) {
+    if !real::thread::is_inside_nccl() {
+        presence::forget(handle);
+    }
     let Some(comm) = known(handle) else { return };
     let mut device = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
@@ -514,6 +534,9 @@ pub struct Aborted(Option<&'static Comm>);
 
 /// Before NCCL aborts a communicator: our kernels stop spinning, no further one begins, and the handle is forgotten.
 pub fn abort(handle: ncclComm_t) -> Aborted {
+    if !real::thread::is_inside_nccl() {
+        presence::forget(handle);
+    }
     let comm = known(handle);
     if let Some(comm) = comm {
         comm.raise_abort();
