@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod graph_order;
 pub mod group;
 pub mod hello;
+pub mod joined;
 pub mod leftovers;
 pub mod order;
 pub mod presence;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use self::graph_order::Capture;
 use self::group::Kept;
+use self::joined::Joined;
 use self::setup::Setups;
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
@@ -362,12 +364,14 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
         }
     }
     let mut setups = Setups::begin(&fresh);
+    let joined = Joined::of(&calls);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
-    for (call, comm) in calls {
+    for (index, (call, comm)) in calls.into_iter().enumerate() {
         if let Some(comm) = comm {
             setups.finish(comm);
         }
+        let met = joined.iter().try_for_each(|joined| joined.before(index));
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_revoked() => {
                 report::forward(&call, Reason::Revoked);
@@ -387,8 +391,12 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
                 ncclSuccess
             }
         };
-        if result == ncclSuccess {
-            result = one;
+        let met = met.and_then(|()| joined.iter().try_for_each(|joined| joined.after(index)));
+        let met = met.map_or_else(not_joined, |()| ncclSuccess);
+        for one in [one, met] {
+            if result == ncclSuccess {
+                result = one;
+            }
         }
     }
     // From here on they are NCCL's, also to end at an abort.
@@ -411,6 +419,12 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
         }
     };
     if result == ncclSuccess { one } else { result }
+}
+
+#[cold]
+fn not_joined(error: DriverError) -> ncclResult_t {
+    let text = format!("the streams of a communicator in a group cannot wait for each other: {error}");
+    Error::new(ncclUnhandledCudaError, text).report()
 }
 
 /// After NCCL was asked to open a group.
