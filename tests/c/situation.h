@@ -4,7 +4,8 @@
  *   PROGRAM SITUATION
  *
  * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
- * few GPUs it says so and ends with NOT_ENOUGH_GPUS. Rank i runs on GPU i, unless a situation says otherwise. */
+ * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i,
+ * unless a situation says otherwise. */
 #ifndef SITUATION_H
 #define SITUATION_H
 
@@ -23,7 +24,7 @@
 #include "dime.h"
 #include "nccl.h"
 
-enum { MAX_RANKS = 8, NOT_ENOUGH_GPUS = 77 };
+enum { MAX_RANKS = 8, NOT_ENOUGH_GPUS = 77, NCCL_TOO_OLD = 78 };
 /* Elements of an all-reduce that is fast, and of one that is above the threshold that these programs set. */
 enum { SMALL = 3000, LARGE = 20000, THRESHOLD_BYTES = 64 << 10 };
 
@@ -222,6 +223,8 @@ struct situation {
     int ranks;
     /* Which all-reduces were fast cannot be told beforehand, or was checked on the way. */
     int uncounted;
+    /* The NCCL that has what it needs, as ncclGetVersion tells it. */
+    int since;
 };
 
 static const struct situation *current;
@@ -315,6 +318,12 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
     setenv("DIME_THRESHOLD_BYTES", threshold, 1);
     const int enough = exit_status(start(count_devices, current->ranks));
     if (enough != 0) return enough;
+    int version = 0;
+    NCCL(ncclGetVersion(&version));
+    if (version < current->since) {
+        printf("skipped=NCCL %d is needed, and this is %d\n", current->since, version);
+        return NCCL_TOO_OLD;
+    }
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(shared != MAP_FAILED);
     pthread_barrierattr_t between_processes;
