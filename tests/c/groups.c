@@ -23,6 +23,7 @@ static ncclResult_t send_part(const struct rank *rank, ncclComm_t comm, int inde
 /* Waits. A part holds `times` times the sum of the members' contributions. */
 static void check_part(const struct rank *rank, int index, int members, int step, float times) {
     float host[PART];
+    MUST(!cuda.wait_stream(rank->stream));
     MUST(!cuda.download(host, (device_address)(size_t)part(rank, index), PART_BYTES, rank->stream));
     MUST(!cuda.wait_stream(rank->stream));
     for (int i = 0; i < PART; i++) MUST(host[i] == times * sum_of(members, step, index * PART + i));

@@ -130,6 +130,8 @@ static inline void fill(const struct rank *rank, int step, int count) {
 /* Waits for the stream. The buffer holds the sum of the members' contributions, `times` times over. */
 static inline void check_times(const struct rank *rank, int members, int step, int count, float times) {
     static _Thread_local float host[LARGE];
+    /* A copy to pageable memory may keep other threads out of the driver while it waits. */
+    MUST(!cuda.wait_stream(rank->stream));
     MUST(!cuda.download(host, rank->buffer, (size_t)count * sizeof *host, rank->stream));
     MUST(!cuda.wait_stream(rank->stream));
     for (int i = 0; i < count; i++) {
