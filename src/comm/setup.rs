@@ -19,7 +19,7 @@ use std::ptr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
@@ -139,8 +139,8 @@ fn of_this_process() -> Held<'static, Vec<([u8; 16], SameProcess)>> {
 
 /// A number that no other process has, a child of fork neither.
 fn process_id() -> [u8; 16] {
-    static RANDOM: OnceCell<[u8; 16]> = OnceCell::new();
-    let mut id = *RANDOM.get_or_init(|| sockets::random().unwrap_or_default());
+    static RANDOM: OnceBox<[u8; 16]> = OnceBox::new();
+    let mut id = *RANDOM.get_or_init(|| Box::new(sockets::random().unwrap_or_default()));
     id[..4].copy_from_slice(&std::process::id().to_le_bytes());
     id
 }
