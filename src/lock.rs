@@ -1,13 +1,33 @@
-//! A mutex that a panic of its holder does not break, and that a race checker understands.
+//! A mutex that a panic of its holder does not break, that a fork while another thread holds it does not break either, and that a
+//! race checker understands.
+//!
+//! A child of fork has its parent's memory but only one of its threads: what another one held would be held for ever. So each
+//! process of a line of forks has a mutex and data of its own, empty ones at first: what is kept in them belongs to threads, kernels and
+//! driver handles of the parent. The other way, to take every lock before the fork and release it behind it, has the fork
+//! wait for the holders. Those are inside the driver, which may wait for a kernel, which may wait for what the forking thread
+//! does next; and a signal handler may fork while its own thread holds one.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-/// Data that one thread at a time has.
+use once_cell::race::OnceBox;
+
+/// Data that one thread at a time has, in each process of a line of forks by itself.
 #[derive(Debug, Default)]
 pub struct Lock<T> {
     inner: Mutex<T>,
     order: Order,
+    /// What a child of the process uses in its place. Made by the child.
+    of_child: OnceBox<Lock<T>>,
+}
+
+/// How many forks lie between this process and the one that loaded the library, as far as they were noted.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// In a child of fork: whatever is locked, and what is kept there, is the parent's.
+pub fn leave_all_to_parent() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The data, for as long as this lives.
@@ -18,16 +38,18 @@ pub struct Held<'a, T> {
     data: MutexGuard<'a, T>,
 }
 
-impl<T> Lock<T> {
+impl<T: Default> Lock<T> {
     /// Of this.
     pub const fn new(data: T) -> Self {
-        Self { inner: Mutex::new(data), order: Order::new() }
+        Self { inner: Mutex::new(data), order: Order::new(), of_child: OnceBox::new() }
     }
 
     /// Waits for it. What a holder that panicked left behind is as good as any: every change of ours is one step.
     pub fn hold(&self) -> Held<'_, T> {
-        let data = self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Held { _mark: self.order.after(), data }
+        let own =
+            (0..FORKS.load(Ordering::Relaxed)).fold(self, |of_parent, _| of_parent.of_child.get_or_init(Box::default));
+        let data = own.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Held { _mark: own.order.after(), data }
     }
 }
 

@@ -1,19 +1,21 @@
 //! The log: `log` macros in front, env_logger behind, NCCL's line format.
 //!
 //! Nothing is opened or printed before the first line that the level lets through. A line is written in one system call, so
-//! that lines of several processes do not mix.
+//! that lines of several processes do not mix. In a child of fork env_logger's own lock could be held for good, so each process of a line
+//! of forks has a logger of its own.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::LevelFilter;
+use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::config::{Config, Level};
 use crate::file_name::{expanded, host};
+use crate::lock::Lock;
 
 /// Target of the line that the level `version` asks for, which has no level of its own.
 const VERSION_LINE: &str = "version";
@@ -33,27 +35,19 @@ pub fn set_device(device: i32) {
 /// Called again when a communicator is set up: NCCL reads files of its own at its first communicator and may set NCCL_DEBUG
 /// from them.
 pub fn start(config: &Config) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let sink = Sink { path: config.debug_file.as_deref().map(expanded), file: None };
-        let logger = env_logger::Builder::new()
-            // The level is kept in one place only: log's own.
-            .filter_level(LevelFilter::Trace)
-            .format(|line, record| match record.target() {
-                VERSION_LINE => writeln!(line, "{} DIME version {}", prefix(), record.args()),
-                _ => writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()),
-            })
-            .target(env_logger::Target::Pipe(Box::new(sink)))
-            .build();
-        // Fails in a program that has a logger already, which then gets our lines.
-        let _ = log::set_boxed_logger(Box::new(logger));
-        #[cfg(feature = "exports")]
-        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-        if config.level() == Level::Version {
-            log::set_max_level(LevelFilter::Error);
-            log::error!(target: VERSION_LINE, "{}", env!("CARGO_PKG_VERSION"));
+    static IS_SET: AtomicBool = AtomicBool::new(false);
+    if !IS_SET.load(Ordering::Acquire) {
+        // Fails when another thread was faster, and in a program that has a logger already, which then gets our lines.
+        let _ = log::set_boxed_logger(Box::new(OfEachProcess { path: config.debug_file.as_deref().map(expanded) }));
+        if !IS_SET.swap(true, Ordering::AcqRel) {
+            #[cfg(feature = "exports")]
+            std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+            if config.level() == Level::Version {
+                log::set_max_level(LevelFilter::Error);
+                log::error!(target: VERSION_LINE, "{}", env!("CARGO_PKG_VERSION"));
+            }
         }
-    });
+    }
     log::set_max_level(match config.level() {
         Level::None => LevelFilter::Off,
         Level::Version | Level::Error => LevelFilter::Error,
@@ -85,6 +79,40 @@ fn thread() -> String {
 /// Standard output, not through std's handle: its lock could be held for good in a child of fork.
 fn standard_output() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+/// A logger in each process of a line of forks, made at its first line. All write to the place that the first process knows.
+struct OfEachProcess {
+    path: Option<PathBuf>,
+}
+
+static LOGGER: Lock<Option<env_logger::Logger>> = Lock::new(None);
+
+impl OfEachProcess {
+    fn make(&self) -> env_logger::Logger {
+        let sink = Sink { path: self.path.clone(), file: None };
+        env_logger::Builder::new()
+            // The level is kept in one place only: log's own.
+            .filter_level(LevelFilter::Trace)
+            .format(|line, record| match record.target() {
+                VERSION_LINE => writeln!(line, "{} DIME version {}", prefix(), record.args()),
+                _ => writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()),
+            })
+            .target(env_logger::Target::Pipe(Box::new(sink)))
+            .build()
+    }
+}
+
+impl Log for OfEachProcess {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        LOGGER.hold().get_or_insert_with(|| self.make()).log(record);
+    }
+
+    fn flush(&self) {}
 }
 
 /// Where lines go: a file, opened at the first line, or standard output.

@@ -13,7 +13,6 @@ use std::ffi::{CString, OsStr, c_char, c_int, c_void};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::real;
@@ -100,16 +99,17 @@ const fn tables() -> [Table; SLOTS_OF.len()] {
     tables
 }
 
-/// Looks for a profiler, once; later calls do nothing.
+/// Looks for a profiler, once; later calls do nothing. They do not wait either: a child of fork must find nothing locked.
 pub fn start() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let Some(path) = std::env::var_os("NVTX_INJECTION64_PATH").filter(|path| !path.is_empty()) else { return };
-        match attach(&path) {
-            Ok(()) => log::info!("all-reduces are shown to the profiler at {}", path.display()),
-            Err(why) => log::warn!("all-reduces are not shown to the profiler at {}: {why}", path.display()),
-        }
-    });
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if STARTED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let Some(path) = std::env::var_os("NVTX_INJECTION64_PATH").filter(|path| !path.is_empty()) else { return };
+    match attach(&path) {
+        Ok(()) => log::info!("all-reduces are shown to the profiler at {}", path.display()),
+        Err(why) => log::warn!("all-reduces are not shown to the profiler at {}: {why}", path.display()),
+    }
 }
 
 /// Opens the profiler's library and has it fill the slots.

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 use crate::route::{KERNELS, Kernel, REASONS, Reason};
 
@@ -34,11 +34,11 @@ pub fn count_forward_index(reason: usize) {
 
 /// Name of a counter by its index: kernels come first, then `forward_` and a reason. None past the last.
 pub fn name(index: usize) -> Option<&'static CStr> {
-    static NAMES: OnceCell<Vec<CString>> = OnceCell::new();
+    static NAMES: OnceBox<Vec<CString>> = OnceBox::new();
     let names = NAMES.get_or_init(|| {
         let kernels = KERNELS.iter().map(|kernel| kernel.name().to_owned());
         let reasons = REASONS.iter().map(|reason| format!("forward_{}", reason.name()));
-        kernels.chain(reasons).map(|name| CString::new(name).expect("names hold no NUL")).collect()
+        Box::new(kernels.chain(reasons).map(|name| CString::new(name).expect("names hold no NUL")).collect())
     });
     names.get(index).map(CString::as_c_str)
 }

@@ -19,7 +19,7 @@ use std::ptr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
@@ -140,8 +140,8 @@ fn of_this_process() -> Held<'static, Vec<([u8; 16], SameProcess)>> {
 
 /// A number that no other process has, a child of fork neither.
 fn process_id() -> [u8; 16] {
-    static RANDOM: OnceCell<[u8; 16]> = OnceCell::new();
-    let mut id = *RANDOM.get_or_init(|| sockets::random().unwrap_or_default());
+    static RANDOM: OnceBox<[u8; 16]> = OnceBox::new();
+    let mut id = *RANDOM.get_or_init(|| Box::new(sockets::random().unwrap_or_default()));
     id[..4].copy_from_slice(&std::process::id().to_le_bytes());
     id
 }
@@ -413,6 +413,8 @@ impl Candidate {
             let exported = with_context(driver, self.context, || scratch.export_ipc(driver)).and_then(|inner| inner);
             self.agreement.set_ipc_handle(exported.map_err(memory)?);
         }
+        // Here and not when it is passed: what fails before round 2 is said in it, and nobody waits.
+        self.export_scratch()?;
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
         self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
         self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
@@ -420,7 +422,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// After round 2: our scratch as a descriptor, where it goes to other processes.
+    /// Our scratch as a descriptor, where it goes to other processes.
     fn export_scratch(&mut self) -> Result<(), Objection> {
         if self.agreement.sharing() == Sharing::Descriptor
             && self.agreement.remote_peers().next().is_some()
@@ -434,7 +436,6 @@ impl Candidate {
 
     /// Our scratch to the other processes, and theirs to us.
     fn pass_scratch(&mut self, config: &Config) -> Result<(), Objection> {
-        self.export_scratch()?;
         let Some(party) = self.party() else { return Ok(()) };
         let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
         let passed = sockets::pass(&[party], deadline, |_| self.comm.is_aborted());

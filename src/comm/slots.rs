@@ -1,19 +1,19 @@
 //! The slots of the side table: searched without a lock, added and freed under one.
 
 use super::slot::Slot;
-use super::sync::{Mutex, MutexGuard};
+use super::sync::Lock;
 
 /// A fixed number of slots, searched from the handle's hash on.
 #[derive(Debug)]
 pub struct Slots<T: 'static, const COUNT: usize> {
     slots: [Slot<T>; COUNT],
-    change: Mutex<()>,
+    change: Lock<()>,
 }
 
 impl<T, const COUNT: usize> Slots<T, COUNT> {
     /// All free.
     pub const fn new() -> Self {
-        Self { slots: [const { Slot::empty() }; COUNT], change: Mutex::new(()) }
+        Self { slots: [const { Slot::empty() }; COUNT], change: Lock::new(()) }
     }
 
     /// The slots in the order in which a handle's is searched.
@@ -32,7 +32,7 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
 
     /// The slot of a handle, from now on. None: there is no free one.
     pub fn find_or_add(&'static self, handle: usize) -> Option<&'static Slot<T>> {
-        let _change = self.change();
+        let _change = self.change.hold();
         // Another thread may have been faster.
         if let Some(found) = self.search(handle) {
             return Some(found);
@@ -44,23 +44,19 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
 
     /// Forgets a handle, but not yet its slot.
     pub fn hide(&'static self, slot: &'static Slot<T>) {
-        let _change = self.change();
+        let _change = self.change.hold();
         slot.hide();
     }
 
     /// Forgets a handle. The slot is used again.
     pub fn remove(&'static self, slot: &'static Slot<T>) {
-        let _change = self.change();
+        let _change = self.change.hold();
         slot.release();
     }
 
     /// Every slot.
     pub fn all(&'static self) -> &'static [Slot<T>] {
         &self.slots
-    }
-
-    fn change(&self) -> MutexGuard<'_, ()> {
-        self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

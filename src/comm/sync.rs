@@ -1,7 +1,8 @@
 //! What the side table is made of. The search over interleavings (`tests/interleavings`) builds the same sources with other ones.
 
 pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-pub use std::sync::{Mutex, MutexGuard};
+
+pub use crate::lock::Lock;
 
 /// As `std`'s, used through closures.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 //! Each thread remembers its last hit. A hit is checked against the slot's handle, so a slot that was freed, or given to
 //! another handle meanwhile, is never taken for the old one.
 
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::slots::Slots;
 use super::state::{Comm, Fast};
 use crate::real::{self, thread};
-use crate::stats;
+use crate::{lock, stats};
 
 /// More communicators than any program was seen to have; beyond that, they forward.
 const SLOTS: usize = 1024;
@@ -54,17 +54,23 @@ pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
 }
 
 /// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there,
-/// and what was counted is the parent's. Those that it makes itself are its own.
+/// what was counted is the parent's, and so is what was locked. Those that it makes itself are its own.
+///
+/// Called before this library takes the first of its locks. Without a lock itself, so threads that come together may all register:
+/// nothing changes when a child is told twice.
 fn watch_forks() {
-    static WATCH: Once = Once::new();
-    WATCH.call_once(|| {
-        if !real::in_children(leave_all_to_parent) {
-            log::warn!("forks cannot be noted: a child that uses a communicator of its parent will fail");
-        }
-    });
+    static ARE_WATCHED: AtomicBool = AtomicBool::new(false);
+    if ARE_WATCHED.load(Ordering::Acquire) {
+        return;
+    }
+    if !real::in_children(leave_all_to_parent) {
+        log::warn!("forks cannot be noted: a child that uses a communicator of its parent will fail");
+    }
+    ARE_WATCHED.store(true, Ordering::Release);
 }
 
 extern "C" fn leave_all_to_parent() {
+    lock::leave_all_to_parent();
     TABLE.all().iter().for_each(Comm::leave_to_parent);
     stats::leave_all_to_parent();
 }

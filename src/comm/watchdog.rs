@@ -9,8 +9,7 @@
 //! It makes no CUDA call. It works for graphs too, whose replays nobody else sees.
 
 use std::fmt::Write as _;
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::state::Comm;
@@ -52,12 +51,10 @@ pub fn begin(comm: &'static Comm, rank: usize, device: i32, words: View, timeout
         return;
     }
     // The driver takes its memory away at the end of the process.
-    static AT_EXIT: Once = Once::new();
-    AT_EXIT.call_once(|| {
-        if !crate::real::at_exit(forget_all) {
-            log::warn!("the watchdog cannot be told of the end of the process");
-        }
-    });
+    static AT_EXIT: AtomicBool = AtomicBool::new(false);
+    if !AT_EXIT.swap(true, Ordering::Relaxed) && !crate::real::at_exit(forget_all) {
+        log::warn!("the watchdog cannot be told of the end of the process");
+    }
 }
 
 /// From now on leaves it alone: its words will be freed.

@@ -7,7 +7,7 @@ use cudarc::driver::sys::{
     CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphNode, CUipcMemHandle, CUlaunchConfig,
     CUmemAccessDesc, CUmemAllocationProp, CUmemGenericAllocationHandle, CUmodule, CUstream, CUuserObject, CUuuid,
 };
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 /// A driver call that failed: which call, the code, and the driver's own words for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,8 @@ driver_functions! {
     launch_kernel_ex = "cuLaunchKernelEx" (*const CUlaunchConfig, CUfunction, *mut *mut c_void, *mut *mut c_void);
 }
 
-static DRIVER: OnceCell<Result<Driver, String>> = OnceCell::new();
+/// Threads that come first together each open it, and the first to finish is kept: a child of fork finds nothing locked.
+static DRIVER: OnceBox<Result<Driver, String>> = OnceBox::new();
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,15 +134,14 @@ impl fmt::Debug for Driver {
 impl Driver {
     /// The driver, opened and initialised on the first call; the reason when there is none.
     pub fn get() -> Result<&'static Self, String> {
-        DRIVER
-            .get_or_init(|| {
-                let driver = Self::open()?;
-                // SAFETY: cuInit may be called at any time and any number of times.
-                driver.check("cuInit", unsafe { (driver.init)(0) }).map_err(|error| error.to_string())?;
-                Ok(driver)
-            })
-            .as_ref()
-            .map_err(Clone::clone)
+        DRIVER.get_or_init(|| Box::new(Self::open_and_initialize())).as_ref().map_err(Clone::clone)
+    }
+
+    fn open_and_initialize() -> Result<Self, String> {
+        let driver = Self::open()?;
+        // SAFETY: cuInit may be called at any time and any number of times.
+        driver.check("cuInit", unsafe { (driver.init)(0) }).map_err(|error| error.to_string())?;
+        Ok(driver)
     }
 
     /// Turns a driver result into an error that names the call.

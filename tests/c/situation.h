@@ -288,9 +288,10 @@ static inline void run_here(int first) {
     if (!current->uncounted) check_counters();
 }
 
-static inline int run_processes(int count) {
+/* Runs `body` in so many processes. 0: all ended well. */
+static inline int run_each(int count, void (*body)(int)) {
     pid_t children[MAX_RANKS];
-    for (int i = 0; i < count; i++) children[i] = start(run_here, i);
+    for (int i = 0; i < count; i++) children[i] = start(body, i);
     int worst = 0;
     for (int left = count; left > 0; left--) {
         int status;
@@ -305,6 +306,16 @@ static inline int run_processes(int count) {
         worst = 1;
     }
     return worst;
+}
+
+/* What the ranks share, so many at its barrier. */
+static inline void share(int parties) {
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(shared != MAP_FAILED);
+    pthread_barrierattr_t between_processes;
+    MUST(!pthread_barrierattr_init(&between_processes));
+    MUST(!pthread_barrierattr_setpshared(&between_processes, PTHREAD_PROCESS_SHARED));
+    MUST(!pthread_barrier_init(&shared->all, &between_processes, (unsigned)parties));
 }
 
 static inline int run_situation(int argc, char **argv, const struct situation *situations, size_t count) {
@@ -326,15 +337,9 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
         printf("skipped=NCCL %d is needed, and this is %d\n", current->since, version);
         return NCCL_TOO_OLD;
     }
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    MUST(shared != MAP_FAILED);
-    pthread_barrierattr_t between_processes;
-    MUST(!pthread_barrierattr_init(&between_processes));
-    MUST(!pthread_barrierattr_setpshared(&between_processes, PTHREAD_PROCESS_SHARED));
-    const unsigned parties = current->way == ONE_THREAD ? 1 : (unsigned)current->ranks;
-    MUST(!pthread_barrier_init(&shared->all, &between_processes, parties));
+    share(current->way == ONE_THREAD ? 1 : current->ranks);
     if (current->way == PROCESSES) {
-        if (run_processes(current->ranks)) return 1;
+        if (run_each(current->ranks, run_here)) return 1;
     } else {
         run_here(0);
     }

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-pub use loom::sync::MutexGuard;
+use loom::sync::MutexGuard;
 pub use std::sync::atomic::Ordering;
 
 /// Orders that are weaker than written, for the tests that must find that they are too weak.
@@ -127,18 +127,20 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// As the library's lock.
 #[derive(Debug)]
-pub struct Mutex<T> {
+pub struct Lock<T> {
     registered: OnceLock<loom::sync::Mutex<()>>,
     inner: std::marker::PhantomData<T>,
 }
 
-impl Mutex<()> {
+impl Lock<()> {
     pub const fn new((): ()) -> Self {
         Self { registered: OnceLock::new(), inner: std::marker::PhantomData }
     }
 
-    pub fn lock(&self) -> std::sync::LockResult<MutexGuard<'_, ()>> {
-        self.registered.get_or_init(|| loom::sync::Mutex::new(())).lock()
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        let registered = self.registered.get_or_init(|| loom::sync::Mutex::new(()));
+        registered.lock().expect("no holder panics")
     }
 }
