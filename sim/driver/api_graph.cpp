@@ -78,6 +78,7 @@ CUresult cuGraphRemoveDependencies(CUgraph handle, const CUgraphNode *from, cons
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph handle, unsigned long long flags) {
   return call("cuGraphInstantiateWithFlags", [&](Lock &) {
     require(executable);
+    require_no_capture();
     // What graphs allocate is freed with that flag; there are no nodes here that do.
     constexpr unsigned long long KNOWN = CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
     require_simulated((flags & ~KNOWN) == 0, "cuGraphInstantiateWithFlags", "flags", flags);

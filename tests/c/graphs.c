@@ -102,7 +102,11 @@ static void two_captures_at_once(struct rank *me) {
     void *streams[] = {new_stream(), new_stream()}, *executables[2];
     for (int i = 0; i < 2; i++) begin_capture(streams[i], THREAD_LOCAL);
     for (int i = 0; i < 8; i++) enqueue(&chains[i % 2], streams[i % 2], SMALL);
-    for (int i = 0; i < 2; i++) executables[i] = end_in_executable(streams[i]);
+    /* Nothing may be instantiated before all have ended. */
+    void *graphs[2];
+    for (int i = 0; i < 2; i++) graphs[i] = end_capture(streams[i]);
+    for (int i = 0; i < 2; i++) executables[i] = executable_of(graphs[i]);
+    for (int i = 0; i < 2; i++) MUST(!more_cuda.destroy_graph(graphs[i]));
     for (int replay = 0; replay < 8; replay++) launch(&chains[replay / 2 % 2], executables[replay / 2 % 2], streams[replay % 2], 4);
     for (int i = 0; i < 2; i++) MUST(!cuda.wait_stream(streams[i]));
     for (int i = 0; i < 2; i++) finish(&chains[i], streams[i]);
@@ -114,7 +118,7 @@ static void many_captures_at_once(struct rank *me) {
     enum { CAPTURES = 40 };
     ncclComm_t comm = ready_communicator(me);
     struct chain chain = new_chain(me, comm, SMALL, 4);
-    void *streams[CAPTURES], *executables[CAPTURES];
+    void *streams[CAPTURES], *graphs[CAPTURES], *executables[CAPTURES];
     for (int i = 0; i < CAPTURES; i++) {
         streams[i] = new_stream();
         begin_capture(streams[i], THREAD_LOCAL);
@@ -122,7 +126,11 @@ static void many_captures_at_once(struct rank *me) {
     }
     for (int i = 0; i < CAPTURES; i++) {
         enqueue(&chain, streams[i], SMALL);
-        executables[i] = end_in_executable(streams[i]);
+        graphs[i] = end_capture(streams[i]);
+    }
+    for (int i = 0; i < CAPTURES; i++) {
+        executables[i] = executable_of(graphs[i]);
+        MUST(!more_cuda.destroy_graph(graphs[i]));
     }
     for (int i = 0; i < CAPTURES; i++) launch(&chain, executables[i * 7 % CAPTURES], streams[i], 2);
     for (int i = 0; i < CAPTURES; i++) MUST(!cuda.wait_stream(streams[i]));
@@ -155,6 +163,8 @@ static void first_use_is_captured(struct rank *me) {
         launch(&chain, fast, stream, 2);
     }
     finish(&chain, stream);
+    /* NCCL waits for its graphs when the communicator ends. */
+    MUST(!more_cuda.destroy_executable(forwarded) && !more_cuda.destroy_executable(fast));
     NCCL(ncclCommDestroy(comm));
 }
 
@@ -193,7 +203,8 @@ static void captures_that_fail(struct rank *me) {
         enqueue(&chain, stream, SMALL);
         await_stream(branch, stream);
         enqueue(&chain, branch, SMALL);
-        MUST(more_cuda.end_capture(stream, &graph) != 0 && graph == NULL);
+        MUST(more_cuda.end_capture(stream, &graph) != 0);
+        MUST(graph == NULL);
         extend(&chain, branch, SMALL);
         /* The next capture is as good as if there had been none. */
         void *executable = executable_chain(&chain, stream, 2);
@@ -296,6 +307,8 @@ static void outlives_communicator(struct rank *me) {
         launch(&chain, first, stream, 1);
         MUST(!cuda.wait_stream(stream));
         NCCL(ncclCommDestroy(comm));
+        /* What NCCL frees waits for all GPUs of the process, so no kernel may wait for a rank that is still at it. */
+        meet();
         for (int replay = 0; replay < 3; replay++) launch(&chain, first, stream, 1);
         void *second = executable_of(graph);
         MUST(!more_cuda.destroy_executable(first) && !more_cuda.destroy_graph(graph));

@@ -243,6 +243,12 @@ static void with_forwarded(struct rank *me) {
     struct chain chain = new_chain(me, comm, LARGE, 7);
     void *data = (void *)(size_t)chain.buffer;
     struct gate gate;
+    /* NCCL connects the ranks at the first call of a kind, and waits for that. */
+    NCCL(ncclReduce(data, data, LARGE, type_of(&chain), ncclSum, 1, comm, last));
+    NCCL(ncclBroadcast(data, data, LARGE, type_of(&chain), 1, comm, last));
+    has_run(&chain, 1, LARGE);
+    extend(&chain, last, LARGE);
+    MUST(!cuda.wait_stream(last));
     if (me->number == 1) occupy(last, &gate);
     for (int step = 0; step < 16; step++) {
         void *stream = streams[(step * step + me->number) % STREAMS];
