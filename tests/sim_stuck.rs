@@ -3,7 +3,7 @@
 mod support;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use support::sim::{Leftovers, build_with_dime, simulated};
 use support::{Outcome, work_dir};
 
@@ -21,10 +21,8 @@ fn situation(name: &str) -> Outcome {
     situation_with(name, "auto")
 }
 
-/// One at a time: they look at the time, and at what processes leave behind.
+/// As many at once as there are processors: they wait most of the time.
 fn situation_with(name: &str, kernel: &str) -> Outcome {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = Leftovers::now();
     let program = simulated(program()).arg(name).env("DIME_SIM_DEVICES", "3").env("DIME_SIM_SMS", "16");
     let outcome = program.env("DIME_KERNEL", kernel).limit_s(90).succeeds();

@@ -23,7 +23,7 @@ impl Graphs {
     }
 
     /// Counts `graph`, which is being captured.
-    pub fn hold(&self, driver: &Driver, graph: CUgraph) -> DriverResult<()> {
+    pub(crate) fn hold(&self, driver: &Driver, graph: CUgraph) -> DriverResult<()> {
         const NO_DESTRUCTOR_SYNC: u32 = 1;
         const MOVE: u32 = 1;
         let counted = Arc::into_raw(Arc::clone(&self.alive)).cast_mut().cast::<c_void>();
