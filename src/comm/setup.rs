@@ -412,6 +412,8 @@ impl Candidate {
             let exported = with_context(driver, self.context, || scratch.export_ipc(driver)).and_then(|inner| inner);
             self.agreement.set_ipc_handle(exported.map_err(memory)?);
         }
+        // Here and not when it is passed: what fails before round 2 is said in it, and nobody waits.
+        self.export_scratch()?;
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
         self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
         self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
@@ -419,7 +421,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// After round 2: our scratch as a descriptor, where it goes to other processes.
+    /// Our scratch as a descriptor, where it goes to other processes.
     fn export_scratch(&mut self) -> Result<(), Objection> {
         if self.agreement.sharing() == Sharing::Descriptor
             && self.agreement.remote_peers().next().is_some()
@@ -433,7 +435,6 @@ impl Candidate {
 
     /// Our scratch to the other processes, and theirs to us.
     fn pass_scratch(&mut self, config: &Config) -> Result<(), Objection> {
-        self.export_scratch()?;
         let Some(party) = self.party() else { return Ok(()) };
         let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
         let passed = sockets::pass(&[party], deadline, |_| self.comm.is_aborted());

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use libc::c_int;
 
 use self::packet::{Name, Received, last_error_if};
+use crate::layout::MAX_RANKS;
+use crate::lock::Lock;
 
 const MAGIC: &[u8; 8] = b"DIMESCRA";
 /// Bytes of a message: magic, sender, receiver, token.
@@ -58,14 +60,20 @@ pub fn sender_of(bytes: &[u8], receiver: u32, token: &[u8; 16]) -> Option<u32> {
     (bytes == message(sender, receiver, token)).then_some(sender)
 }
 
+/// Descriptors that passing needs at most where no stranger comes: for each peer a connection and what it sends, and our own connection.
+const NEEDED: usize = 2 * MAX_RANKS;
+
 /// Where the peers' descriptors arrive.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
+    /// As many as passing needs, until it begins: a rank that has none left then could tell nobody, and its peers would wait for it
+    /// until the deadline. Without them the setup ends before it.
+    reserve: Lock<Vec<OwnedFd>>,
 }
 
 impl Listener {
-    /// Listens under a name.
+    /// Listens under a name, and reserves what passing will need.
     pub fn bind(name: &Name) -> io::Result<Self> {
         let socket = packet::socket()?;
         let (address, bytes) = packet::address(name);
@@ -74,7 +82,8 @@ impl Listener {
             last_error_if(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), bytes) != 0)?;
             last_error_if(libc::listen(socket.as_raw_fd(), BACKLOG) != 0)?;
         }
-        Ok(Self { socket })
+        let reserve = (0..NEEDED).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
+        Ok(Self { socket, reserve: Lock::new(reserve) })
     }
 }
 
@@ -112,6 +121,7 @@ pub fn pass(
     deadline: Instant,
     is_aborted: impl Fn(usize) -> bool,
 ) -> Vec<io::Result<Vec<(u32, OwnedFd)>>> {
+    parties.iter().for_each(|party| party.listener.reserve.hold().clear());
     let mut going: Vec<Passing> = parties.iter().map(Passing::new).collect();
     loop {
         for (index, passing) in going.iter_mut().enumerate() {
