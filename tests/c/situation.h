@@ -283,9 +283,10 @@ static inline void run_here(int first) {
     if (!current->uncounted) check_counters();
 }
 
-static inline int run_processes(int count) {
+/* Runs `body` in so many processes. 0: all ended well. */
+static inline int run_each(int count, void (*body)(int)) {
     pid_t children[MAX_RANKS];
-    for (int i = 0; i < count; i++) children[i] = start(run_here, i);
+    for (int i = 0; i < count; i++) children[i] = start(body, i);
     int worst = 0;
     for (int left = count; left > 0; left--) {
         int status;
@@ -302,6 +303,16 @@ static inline int run_processes(int count) {
     return worst;
 }
 
+/* What the ranks share, so many at its barrier. */
+static inline void share(int parties) {
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(shared != MAP_FAILED);
+    pthread_barrierattr_t between_processes;
+    MUST(!pthread_barrierattr_init(&between_processes));
+    MUST(!pthread_barrierattr_setpshared(&between_processes, PTHREAD_PROCESS_SHARED));
+    MUST(!pthread_barrier_init(&shared->all, &between_processes, (unsigned)parties));
+}
+
 static inline int run_situation(int argc, char **argv, const struct situation *situations, size_t count) {
     for (size_t i = 0; argc == 2 && i < count; i++)
         if (strcmp(argv[1], situations[i].name) == 0) current = &situations[i];
@@ -315,15 +326,9 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
     setenv("DIME_THRESHOLD_BYTES", threshold, 1);
     const int enough = exit_status(start(count_devices, current->ranks));
     if (enough != 0) return enough;
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    MUST(shared != MAP_FAILED);
-    pthread_barrierattr_t between_processes;
-    MUST(!pthread_barrierattr_init(&between_processes));
-    MUST(!pthread_barrierattr_setpshared(&between_processes, PTHREAD_PROCESS_SHARED));
-    const unsigned parties = current->way == ONE_THREAD ? 1 : (unsigned)current->ranks;
-    MUST(!pthread_barrier_init(&shared->all, &between_processes, parties));
+    share(current->way == ONE_THREAD ? 1 : current->ranks);
     if (current->way == PROCESSES) {
-        if (run_processes(current->ranks)) return 1;
+        if (run_each(current->ranks, run_here)) return 1;
     } else {
         run_here(0);
     }
