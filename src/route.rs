@@ -243,6 +243,8 @@ reasons! {
     Exchange = "exchange", "the ranks did not understand each other's greeting";
     /// More communicators than the table holds.
     TableFull = "table_full", "there are too many communicators";
+    /// A rank would not answer in the setup.
+    Absent = "absent", "not every rank is on this host with this library in front of NCCL";
     /// NCCL refuses it.
     Revoked = "revoked", "the communicator was revoked, or shrunk with NCCL_SHRINK_ABORT";
     /// In a child of fork.

@@ -68,6 +68,11 @@ fn a_simulated_end_drops_what_the_group_holds() {
 }
 
 #[test]
+fn all_reduces_on_several_streams_of_a_group_make_the_streams_meet() {
+    situation("several-streams");
+}
+
+#[test]
 fn first_all_reduces_that_one_rank_groups_set_up_all() {
     situation("first-uses-grouped-by-one");
 }

@@ -4,8 +4,23 @@ use std::ffi::c_int;
 
 use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
 use super::boundary::boundary;
-use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT};
+use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
+use crate::comm::presence;
 use crate::real::{self, Function};
+
+/// The bytes of `count` ids; none where there cannot be any.
+///
+/// # Safety
+/// The ids are there, or NULL.
+unsafe fn bytes_of<'a>(ids: *const ncclUniqueId, count: c_int) -> &'a [u8] {
+    match usize::try_from(count) {
+        // SAFETY: the caller's contract; ids are plain bytes.
+        Ok(count) if !ids.is_null() => unsafe {
+            std::slice::from_raw_parts(ids.cast(), count * size_of::<ncclUniqueId>())
+        },
+        _ => &[],
+    }
+}
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
 /// others.
@@ -34,7 +49,12 @@ pub unsafe extern "C" fn ncclCommInitRank(
     rank: c_int,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitRank(comm, nranks, commId, rank) })
+    boundary(ncclInternalError, || unsafe {
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let result = real::ncclCommInitRank(comm, nranks, commId, rank);
+        arrival.made(comm, result);
+        result
+    })
 }
 
 /// Same as ncclCommInitRank, for profilers that put their own ncclCommInitRank before this one.
@@ -46,7 +66,12 @@ pub unsafe extern "C" fn pncclCommInitRank(
     rank: c_int,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitRank(comm, nranks, commId, rank) })
+    boundary(ncclInternalError, || unsafe {
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let result = real::ncclCommInitRank(comm, nranks, commId, rank);
+        arrival.made(comm, result);
+        result
+    })
 }
 
 /// As ncclCommInitRank, with a configuration. `config` may be NULL.
@@ -62,7 +87,12 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitRankConfig(comm, nranks, commId, rank, config) })
+    boundary(ncclInternalError, || unsafe {
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
+        arrival.made(comm, result);
+        result
+    })
 }
 
 /// Same as ncclCommInitRankConfig, for profilers that put their own ncclCommInitRankConfig before this one.
@@ -75,7 +105,12 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitRankConfig(comm, nranks, commId, rank, config) })
+    boundary(ncclInternalError, || unsafe {
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
+        arrival.made(comm, result);
+        result
+    })
 }
 
 /// As ncclCommInitRankConfig, with `nId` ids to spread the work of finding each other over several ranks.
@@ -90,7 +125,10 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config)
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
+        let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
+        arrival.made(newcomm, result);
+        result
     })
 }
 
@@ -106,7 +144,10 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config)
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
+        let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
+        arrival.made(newcomm, result);
+        result
     })
 }
 
@@ -236,7 +277,13 @@ pub unsafe extern "C" fn ncclCommSplit(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommSplit(comm, color, key, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let part = color.to_le_bytes();
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
+        let result = real::ncclCommSplit(comm, color, key, newcomm, config);
+        arrival.made(newcomm, result);
+        result
+    })
 }
 
 /// Same as ncclCommSplit, for profilers that put their own ncclCommSplit before this one.
@@ -249,7 +296,13 @@ pub unsafe extern "C" fn pncclCommSplit(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommSplit(comm, color, key, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let part = color.to_le_bytes();
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
+        let result = real::ncclCommSplit(comm, color, key, newcomm, config);
+        arrival.made(newcomm, result);
+        result
+    })
 }
 
 /// Makes a new communicator without the `excludeRanksCount` ranks listed. The ranks that stay call it.
@@ -269,8 +322,13 @@ pub unsafe extern "C" fn ncclCommShrink(
         if shrinkFlags & NCCL_SHRINK_ABORT != 0 && real::has(Function::ncclCommShrink) {
             crate::comm::revoke(comm);
         }
+        let arrival = presence::arrive_from(comm, Some(b"shrunk"));
         // SAFETY: as above.
-        unsafe { real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags) }
+        unsafe {
+            let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
+            arrival.made(newcomm, result);
+            result
+        }
     })
 }
 
@@ -289,8 +347,13 @@ pub unsafe extern "C" fn pncclCommShrink(
         if shrinkFlags & NCCL_SHRINK_ABORT != 0 && real::has(Function::ncclCommShrink) {
             crate::comm::revoke(comm);
         }
+        let arrival = presence::arrive_from(comm, Some(b"shrunk"));
         // SAFETY: as above.
-        unsafe { real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags) }
+        unsafe {
+            let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
+            arrival.made(newcomm, result);
+            result
+        }
     })
 }
 

@@ -76,6 +76,9 @@ impl Channel {
         with_context(self.driver, self.context, || {
             // SAFETY: the vector lives until the stream is synchronised.
             unsafe {
+                // Not left to the copy: one into pageable memory waits for the stream inside the driver, where launches of other threads
+                // would have to wait with it, and with them other communicators that peers wait for.
+                self.driver.check("cuStreamSynchronize", (self.driver.stream_synchronize)(self.stream))?;
                 self.driver.check(
                     "cuMemcpyDtoHAsync",
                     (self.driver.memcpy_dtoh_async)(

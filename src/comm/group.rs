@@ -6,10 +6,23 @@
 use std::cell::RefCell;
 
 use super::AllReduce;
+use super::presence::Pending;
 use crate::real::thread;
 
+/// What a group keeps until its end.
+pub struct Kept {
+    /// All-reduces that may be ours, in the order of the calls.
+    pub calls: Vec<AllReduce>,
+    /// Communicators whose handles NCCL writes at the end.
+    pub pending: Vec<Pending>,
+}
+
+impl Kept {
+    const NOTHING: Self = Self { calls: Vec::new(), pending: Vec::new() };
+}
+
 thread_local! {
-    static KEPT: RefCell<Vec<AllReduce>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::NOTHING) };
 }
 
 /// Whether this thread is inside a group.
@@ -32,10 +45,19 @@ pub fn end() -> bool {
 
 /// Keeps an operation until the outermost end.
 pub fn keep(operation: AllReduce) {
-    KEPT.with_borrow_mut(|kept| kept.push(operation));
+    KEPT.with_borrow_mut(|kept| kept.calls.push(operation));
 }
 
-/// What was kept, in the order of the calls.
-pub fn take() -> Vec<AllReduce> {
-    KEPT.with_borrow_mut(std::mem::take)
+/// Keeps a communicator that is made until the outermost end.
+pub fn keep_pending(pending: Pending) {
+    KEPT.with_borrow_mut(|kept| kept.pending.push(pending));
+}
+
+/// What was kept, if anything was.
+#[inline]
+pub fn take() -> Option<Kept> {
+    KEPT.with_borrow_mut(|kept| {
+        let any = !kept.calls.is_empty() || !kept.pending.is_empty();
+        any.then(|| std::mem::replace(kept, Kept::NOTHING))
+    })
 }

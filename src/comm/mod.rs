@@ -18,8 +18,10 @@ pub mod exchange;
 pub mod graph_order;
 pub mod group;
 pub mod hello;
+pub mod joined;
 pub mod leftovers;
 pub mod order;
+pub mod presence;
 pub mod report;
 pub mod setup;
 pub mod slot;
@@ -34,6 +36,8 @@ use std::ptr;
 use std::time::Duration;
 
 use self::graph_order::Capture;
+use self::group::Kept;
+use self::joined::Joined;
 use self::setup::Setups;
 use self::state::{Comm, Fast, Status};
 use crate::api::abi::{
@@ -181,6 +185,9 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     if let Some(reason) = route::never_fast(ranks) {
         comm.set_forward(reason);
         report::decided(call.comm, reason.text());
+    } else if presence::are_all_here(call.comm, ranks) == Some(false) {
+        comm.set_forward(Reason::Absent);
+        report::decided(call.comm, Reason::Absent.text());
     }
     // SAFETY: the caller's contract.
     unsafe { dispatch(comm, call) }
@@ -357,12 +364,14 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
         }
     }
     let mut setups = Setups::begin(&fresh);
+    let joined = Joined::of(&calls);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
-    for (call, comm) in calls {
+    for (index, (call, comm)) in calls.into_iter().enumerate() {
         if let Some(comm) = comm {
             setups.finish(comm);
         }
+        let met = joined.iter().try_for_each(|joined| joined.before(index));
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_revoked() => {
                 report::forward(&call, Reason::Revoked);
@@ -382,8 +391,12 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
                 ncclSuccess
             }
         };
-        if result == ncclSuccess {
-            result = one;
+        let met = met.and_then(|()| joined.iter().try_for_each(|joined| joined.after(index)));
+        let met = met.map_or_else(not_joined, |()| ncclSuccess);
+        for one in [one, met] {
+            if result == ncclSuccess {
+                result = one;
+            }
         }
     }
     // From here on they are NCCL's, also to end at an abort.
@@ -408,6 +421,12 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
     if result == ncclSuccess { one } else { result }
 }
 
+#[cold]
+fn not_joined(error: DriverError) -> ncclResult_t {
+    let text = format!("the streams of a communicator in a group cannot wait for each other: {error}");
+    Error::new(ncclUnhandledCudaError, text).report()
+}
+
 /// After NCCL was asked to open a group.
 pub fn group_started(result: ncclResult_t) {
     if result == ncclSuccess && !real::thread::is_inside_nccl() {
@@ -423,7 +442,19 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
     if real::thread::is_inside_nccl() || !group::end() {
         return result;
     }
-    let kept = group::take();
+    match group::take() {
+        None => result,
+        // SAFETY: the caller's contract.
+        Some(kept) => unsafe { end_of_group(kept, result) },
+    }
+}
+
+/// # Safety
+/// As [`group_ended`].
+#[cold]
+unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
+    kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
+    let kept = kept.calls;
     if kept.is_empty() {
         return result;
     }
@@ -461,6 +492,9 @@ fn known(handle: ncclComm_t) -> Option<&'static Comm> {
 
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
 pub fn destroy(handle: ncclComm_t) {
+    if !real::thread::is_inside_nccl() {
+        presence::forget(handle);
+    }
     let Some(comm) = known(handle) else { return };
     let mut device = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
@@ -514,6 +548,9 @@ pub struct Aborted(Option<&'static Comm>);
 
 /// Before NCCL aborts a communicator: our kernels stop spinning, no further one begins, and the handle is forgotten.
 pub fn abort(handle: ncclComm_t) -> Aborted {
+    if !real::thread::is_inside_nccl() {
+        presence::forget(handle);
+    }
     let comm = known(handle);
     if let Some(comm) = comm {
         comm.raise_abort();

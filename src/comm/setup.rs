@@ -28,6 +28,7 @@ use super::graph_order::GraphOrder;
 use super::hello::Hello;
 use super::leftovers;
 use super::order::Order;
+use super::presence;
 use super::report;
 use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
@@ -494,6 +495,7 @@ impl Candidate {
     /// After round 4: fast, or everything back and forward.
     fn finish(mut self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
+        presence::take_signs_away(self.handle);
         let line = report::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
         match self.agreement.verdict() {
             Some(Verdict::Fast) => {}

@@ -58,7 +58,7 @@ pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
 ///
 /// Called before this library takes the first of its locks. Without a lock itself, so threads that come together may all register:
 /// nothing changes when a child is told twice.
-fn watch_forks() {
+pub fn watch_forks() {
     static ARE_WATCHED: AtomicBool = AtomicBool::new(false);
     if ARE_WATCHED.load(Ordering::Acquire) {
         return;

@@ -23,6 +23,7 @@ static ncclResult_t send_part(const struct rank *rank, ncclComm_t comm, int inde
 /* Waits. A part holds `times` times the sum of the members' contributions. */
 static void check_part(const struct rank *rank, int index, int members, int step, float times) {
     float host[PART];
+    MUST(!cuda.wait_stream(rank->stream));
     MUST(!cuda.download(host, (device_address)(size_t)part(rank, index), PART_BYTES, rank->stream));
     MUST(!cuda.wait_stream(rank->stream));
     for (int i = 0; i < PART; i++) MUST(host[i] == times * sum_of(members, step, index * PART + i));
@@ -357,6 +358,30 @@ static void check_fresh(const struct rank *me, ncclComm_t *comms, int step) {
     for (int i = 0; i < FRESH; i++) NCCL(ncclCommDestroy(comms[i]));
 }
 
+/* All-reduces of one communicator on several streams in one group: each stream waits for all of them. */
+static void several_streams(struct rank *me) {
+    ncclComm_t comm = communicator_of_all(me);
+    void *streams[PARTS];
+    for (int i = 0; i < PARTS; i++) MUST(!cuda.create_stream(&streams[i], 1));
+    for (int step = 0; step < 20; step++) {
+        /* What a stream brings is seen by the operations on the others: the data come by stream 1, part 0 is summed on stream 0. */
+        float host[LARGE];
+        for (int i = 0; i < LARGE; i++) host[i] = value_of(me->number, step, i);
+        MUST(!cuda.upload(me->buffer, host, sizeof host, streams[1]));
+        NCCL(ncclGroupStart());
+        for (int i = 0; i < PARTS; i++) {
+            struct rank there = *me;
+            there.stream = streams[i];
+            NCCL(sum_part(&there, comm, i));
+        }
+        NCCL(ncclGroupEnd());
+        struct rank there = *me;
+        there.stream = streams[step % PARTS];
+        for (int i = 0; i < PARTS; i++) check_part(&there, i, everybody(me), step, 1);
+    }
+    NCCL(ncclCommDestroy(comm));
+}
+
 /* Each rank groups the first all-reduces of several communicators in an order of its own. */
 static void first_uses_in_another_order(struct rank *me) {
     void *streams[FRESH];
@@ -459,6 +484,7 @@ static const struct situation situations[] = {
     {.name = "made-in-a-group", .run = made_in_a_group, .way = PROCESSES, .ranks = 2},
     {.name = "errors", .run = errors, .way = PROCESSES, .ranks = 2},
     {.name = "simulated-ends", .run = simulated_ends, .way = PROCESSES, .ranks = 2},
+    {.name = "several-streams", .run = several_streams, .way = THREADS, .ranks = 2},
     {.name = "first-uses-in-another-order", .run = first_uses_in_another_order, .way = PROCESSES, .ranks = 2},
     {.name = "first-uses-grouped-by-one", .run = first_uses_grouped_by_one, .way = PROCESSES, .ranks = 3},
     {.name = "first-uses-of-two-gpus", .run = first_uses_of_two_gpus, .way = PROCESSES, .ranks = 3},

@@ -332,6 +332,8 @@ int main(int argc, char **argv) {
     sigemptyset(&child_signal);
     sigaddset(&child_signal, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child_signal, NULL);
+    /* A rank that has ended already cannot be told. */
+    signal(SIGPIPE, SIG_IGN);
     if (pipe2(ids, O_CLOEXEC)) return USAGE;
     struct child children[MAX_RANKS];
     for (int i = 0; i < options.ranks; i++) children[i] = start(i, ids);
@@ -344,7 +346,7 @@ int main(int argc, char **argv) {
         if (reap(children) == 0 || told) continue;
         told = 1;
         for (int i = 0; i < options.ranks; i++)
-            if (children[i].runs && write(children[i].alarm, "!", 1) != 1) return ERROR;
+            if (children[i].runs && write(children[i].alarm, "!", 1) != 1 && errno != EPIPE) return ERROR;
     }
     static const char *const bad[] = {"wrong", "slow-abort", "crashed", "hung", "usage"};
     int good = 1;

@@ -4,7 +4,8 @@
  *   PROGRAM SITUATION
  *
  * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
- * few GPUs it says so and ends with NOT_ENOUGH_GPUS. Rank i runs on GPU i, unless a situation says otherwise. */
+ * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i,
+ * unless a situation says otherwise. */
 #ifndef SITUATION_H
 #define SITUATION_H
 
@@ -23,7 +24,7 @@
 #include "dime.h"
 #include "nccl.h"
 
-enum { MAX_RANKS = 8, NOT_ENOUGH_GPUS = 77 };
+enum { MAX_RANKS = 8, NOT_ENOUGH_GPUS = 77, NCCL_TOO_OLD = 78 };
 /* Elements of an all-reduce that is fast, and of one that is above the threshold that these programs set. */
 enum { SMALL = 3000, LARGE = 20000, THRESHOLD_BYTES = 64 << 10 };
 
@@ -129,6 +130,8 @@ static inline void fill(const struct rank *rank, int step, int count) {
 /* Waits for the stream. The buffer holds the sum of the members' contributions, `times` times over. */
 static inline void check_times(const struct rank *rank, int members, int step, int count, float times) {
     static _Thread_local float host[LARGE];
+    /* A copy to pageable memory may keep other threads out of the driver while it waits. */
+    MUST(!cuda.wait_stream(rank->stream));
     MUST(!cuda.download(host, rank->buffer, (size_t)count * sizeof *host, rank->stream));
     MUST(!cuda.wait_stream(rank->stream));
     for (int i = 0; i < count; i++) {
@@ -222,6 +225,8 @@ struct situation {
     int ranks;
     /* Which all-reduces were fast cannot be told beforehand, or was checked on the way. */
     int uncounted;
+    /* The NCCL that has what it needs, as ncclGetVersion tells it. */
+    int since;
 };
 
 static const struct situation *current;
@@ -326,6 +331,12 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
     setenv("DIME_THRESHOLD_BYTES", threshold, 1);
     const int enough = exit_status(start(count_devices, current->ranks));
     if (enough != 0) return enough;
+    int version = 0;
+    NCCL(ncclGetVersion(&version));
+    if (version < current->since) {
+        printf("skipped=NCCL %d is needed, and this is %d\n", current->since, version);
+        return NCCL_TOO_OLD;
+    }
     share(current->way == ONE_THREAD ? 1 : current->ranks);
     if (current->way == PROCESSES) {
         if (run_each(current->ranks, run_here)) return 1;

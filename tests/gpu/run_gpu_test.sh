@@ -5,7 +5,7 @@
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
 #   devices forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
-#   torch abort torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
+#   situations torch abort torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
 # COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin, target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
@@ -109,6 +109,13 @@ for tool in memcheck racecheck; do
         "$dime" check --no-fork --devices "$(first 2)" --ranks 2 --max-bytes 16K --cases "${SANITIZE_CASES:-40}" \
         --batch 4 --seconds 200 --patience 120
 done
+
+nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
+if [ -e "$nccl" ] && command -v "${CC:-cc}" >/dev/null; then
+    stage situations 600 "$here/situations.sh" "$library" "$nccl" "$results/situations"
+else
+    missing situations "a C compiler and DIME_NCCL_LIB, or a python3 that has NCCL, are needed"
+fi
 
 if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)' 2>/dev/null; then
     stage torch 330 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \

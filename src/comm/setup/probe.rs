@@ -70,6 +70,7 @@ impl Candidate {
                     for (peer, _) in &self.peers {
                         self.launch_probe(address, *peer, self.agreement.rank(), Some(counter))?;
                     }
+                    self.synchronize()?;
                     self.driver.check(
                         "cuMemcpyDtoHAsync",
                         (self.driver.memcpy_dtoh_async)((&raw mut wrong).cast(), counter, 4, self.stream()),
