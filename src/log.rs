@@ -1,7 +1,8 @@
-//! The log: `log` macros in front, NCCL's line format.
+//! The log: `log` macros in front, env_logger behind, NCCL's line format.
 //!
 //! Nothing is opened or printed before the first line that the level lets through. A line is written in one system call, so
-//! that lines of several processes do not mix. Without a lock: in a child of fork it could be held for good.
+//! that lines of several processes do not mix. In a child of fork env_logger's own lock could be held for good, so each process of a line
+//! of forks has a logger of its own.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -11,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{LevelFilter, Log, Metadata, Record};
-use once_cell::race::OnceBox;
 
 use crate::config::{Config, Level};
 use crate::file_name::{expanded, host};
+use crate::lock::Lock;
 
 /// Target of the line that the level `version` asks for, which has no level of its own.
 const VERSION_LINE: &str = "version";
@@ -36,9 +37,8 @@ pub fn set_device(device: i32) {
 pub fn start(config: &Config) {
     static IS_SET: AtomicBool = AtomicBool::new(false);
     if !IS_SET.load(Ordering::Acquire) {
-        let path = config.debug_file.as_deref().map(expanded);
         // Fails when another thread was faster, and in a program that has a logger already, which then gets our lines.
-        let _ = log::set_boxed_logger(Box::new(Logger { path, file: OnceBox::new() }));
+        let _ = log::set_boxed_logger(Box::new(OfEachProcess { path: config.debug_file.as_deref().map(expanded) }));
         if !IS_SET.swap(true, Ordering::AcqRel) {
             #[cfg(feature = "exports")]
             std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
@@ -76,49 +76,76 @@ fn thread() -> String {
     thread.unwrap_or_else(|| std::process::id().to_string())
 }
 
-/// Where lines go: a file, opened at the first line, or standard output.
-struct Logger {
-    path: Option<PathBuf>,
-    file: OnceBox<Option<File>>,
+/// Standard output, not through std's handle: its lock could be held for good in a child of fork.
+fn standard_output() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-impl Log for Logger {
-    /// The level is kept in one place only: log's own.
+/// A logger in each process of a line of forks, made at its first line. All write to the place that the first process knows.
+struct OfEachProcess {
+    path: Option<PathBuf>,
+}
+
+static LOGGER: Lock<Option<env_logger::Logger>> = Lock::new(None);
+
+impl OfEachProcess {
+    fn make(&self) -> env_logger::Logger {
+        let sink = Sink { path: self.path.clone(), file: None };
+        env_logger::Builder::new()
+            // The level is kept in one place only: log's own.
+            .filter_level(LevelFilter::Trace)
+            .format(|line, record| match record.target() {
+                VERSION_LINE => writeln!(line, "{} DIME version {}", prefix(), record.args()),
+                _ => writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()),
+            })
+            .target(env_logger::Target::Pipe(Box::new(sink)))
+            .build()
+    }
+}
+
+impl Log for OfEachProcess {
     fn enabled(&self, _: &Metadata) -> bool {
         true
     }
 
     fn log(&self, record: &Record) {
-        let line = match record.target() {
-            VERSION_LINE => format!("{} DIME version {}\n", prefix(), record.args()),
-            _ => format!("{} DIME {} {}\n", prefix(), record.level(), record.args()),
-        };
-        let file = self.path.as_deref().and_then(|path| self.file.get_or_init(|| Box::new(open(path))).as_ref());
-        // Nobody could be told that a line was lost.
-        let _ = match file {
-            Some(mut file) => file.write_all(line.as_bytes()),
-            None => print(&line),
-        };
+        LOGGER.hold().get_or_insert_with(|| self.make()).log(record);
     }
 
     fn flush(&self) {}
 }
 
-/// A file that cannot be opened must not cost the lines: they go to standard output, behind one that says why.
-fn open(path: &Path) -> Option<File> {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened
-        .map_err(|error| {
-            let _ = print(&format!(
-                "{} DIME WARN DIME_DEBUG_FILE: {} cannot be opened ({error}); the log goes to standard output\n",
-                prefix(),
-                path.display()
-            ));
-        })
-        .ok()
+/// Where lines go: a file, opened at the first line, or standard output.
+struct Sink {
+    path: Option<PathBuf>,
+    file: Option<File>,
 }
 
-/// To standard output, not through std's handle: its lock could be held for good in a child of fork.
-fn print(line: &str) -> io::Result<()> {
-    File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(line.as_bytes())
+impl Write for Sink {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.file.is_none()
+            && let Some(path) = self.path.take()
+        {
+            // A file that cannot be opened must not cost the lines: they go to standard output, behind one that says why.
+            match OpenOptions::new().create(true).append(true).open(&path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) => {
+                    let why = format!(
+                        "{} DIME WARN DIME_DEBUG_FILE: {} cannot be opened ({error}); the log goes to standard output\n",
+                        prefix(),
+                        path.display()
+                    );
+                    standard_output()?.write_all(why.as_bytes())?;
+                }
+            }
+        }
+        match &mut self.file {
+            Some(file) => file.write(line),
+            None => standard_output()?.write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -50,6 +50,7 @@ fn messages_and_sums_share_a_group() {
 #[test]
 fn a_process_with_two_gpus_groups_what_its_peers_do_not() {
     situation("two-gpus-beside-one");
+    situation("first-calls-grouped-by-one");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::sim::tool;
+use support::sim::{simulated, tool};
+use support::{include_dir, manifest_dir, work_dir};
 
 /// The runs of our kernels that `dime check` counts on its last line.
 fn runs_of(last_line: &str) -> u64 {
@@ -91,4 +92,21 @@ fn communicators_leave_nothing_behind() {
 fn every_reason_to_forward_that_one_host_allows_is_named() {
     let outcome = tool(4).arg("forwards").limit_s(300).succeeds();
     assert!(outcome.stdout.matches("PASS").count() >= 13, "{outcome}");
+}
+
+#[test]
+fn children_of_a_process_that_has_called_nccl_are_fast() {
+    // The demo asks for NCCL's version, then forks its ranks.
+    let dir = work_dir("sim_node/demo");
+    let libraries = support::install_as_libnccl(&dir.join("lib"));
+    let demo = support::Cc::c()
+        .include(include_dir())
+        .arg(manifest_dir().join("examples/demo.c"))
+        .args(["-ldl", "-lnccl", "-L"])
+        .arg(&libraries)
+        .arg(format!("-Wl,--disable-new-dtags,-rpath,{}", libraries.display()))
+        .build(dir.join("demo"));
+    let outcome = simulated(demo).env("DIME_SIM_DEVICES", "4").limit_s(60).succeeds();
+    assert!(outcome.stdout.contains("fast: one_shot_ll") && outcome.stdout.contains("forward: "), "{outcome}");
+    assert!(outcome.stdout.contains("The GPUs are simulated"), "{outcome}");
 }

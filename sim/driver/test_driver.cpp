@@ -538,6 +538,172 @@ TEST("an executable graph is updated with the same graph captured again") {
   CHECK(info.result == CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED);
 }
 
+CUgraphNode last_node(CUstream stream) {
+  CUstreamCaptureStatus status;
+  const CUgraphNode *nodes = nullptr;
+  size_t count = 0;
+  DO(cuStreamGetCaptureInfo_v2(stream, &status, nullptr, nullptr, &nodes, &count));
+  CHECK(status == CU_STREAM_CAPTURE_STATUS_ACTIVE && count == 1);
+  return nodes[0];
+}
+
+// The one that the stream's capture makes.
+CUgraph graph_of(CUstream stream) {
+  CUstreamCaptureStatus status;
+  CUgraph graph = nullptr;
+  DO(cuStreamGetCaptureInfo_v2(stream, &status, nullptr, &graph, nullptr, nullptr));
+  return graph;
+}
+
+CUgraphNode record_behind(CUgraphNode node, CUgraph graph, CUevent event) {
+  CUgraphNode record = nullptr;
+  DO(cuGraphAddEventRecordNode(&record, graph, &node, 1, event));
+  return record;
+}
+
+TEST("a graph waits for an event that another graph recorded before, on another stream") {
+  start();
+  CUstream stream = new_stream(), other = new_stream();
+  CUevent event = new_event();
+  Gate gate;
+  Words words(1);
+  words.set(0, stream);
+  DO(cuStreamSynchronize(stream));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuStreamWaitEvent(stream, event, CU_EVENT_WAIT_EXTERNAL));
+  CUgraph graph;
+  DO(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+  DO(gate.put_into(stream));
+  record_behind(last_node(stream), graph_of(stream), event);
+  DO(cuStreamEndCapture(stream, &graph));
+  CUgraphExec recording = instantiate(graph);
+  auto capture_waiting = [&](uint32_t value) {
+    DO(cuStreamBeginCapture_v2(other, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    DO(cuStreamWaitEvent(other, event, CU_EVENT_WAIT_EXTERNAL));
+    CHECK(last_node(other) != nullptr);
+    words.set(value, other);
+    DO(cuStreamEndCapture(other, &graph));
+    return graph;
+  };
+  CUgraphExec waiting = instantiate(capture_waiting(1));
+  // Nothing was recorded yet; what is recorded later is not waited for.
+  DO(cuGraphLaunch(waiting, other));
+  DO(cuGraphLaunch(recording, stream));
+  DO(cuStreamSynchronize(other));
+  CHECK(words[0] == 1);
+  for (uint32_t round = 2; round < 5; ++round) {
+    // The same work captured again is as good.
+    CUgraphExecUpdateResultInfo info;
+    DO(cuGraphExecUpdate_v2(waiting, capture_waiting(round), &info));
+    DO(cuGraphLaunch(waiting, other));
+    rest_ms(10);
+    CHECK(words[0] == round - 1);
+    EXPECT(CUDA_ERROR_NOT_READY, cuStreamQuery(other));
+    gate.is_open = true;
+    DO(cuStreamSynchronize(other));
+    CHECK(words[0] == round);
+    DO(cuStreamSynchronize(stream));
+    gate.is_open = false;
+    DO(cuGraphLaunch(recording, stream));
+  }
+  gate.is_open = true;
+  DO(cuStreamSynchronize(stream));
+  EXPECT(CUDA_SUCCESS, cuEventQuery(event));
+}
+
+TEST("what a node that records an event comes behind can be changed") {
+  start();
+  CUstream stream = new_stream(), branch = new_stream(), waiting = new_stream();
+  CUevent event = new_event(), fork = new_event(), join = new_event();
+  Gate one, other;
+  CUgraph graph;
+  DO(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+  DO(cuEventRecord(fork, stream));
+  DO(cuStreamWaitEvent(branch, fork, 0));
+  DO(one.put_into(stream));
+  DO(other.put_into(branch));
+  CUgraph captured = graph_of(stream);
+  CUgraphNode first = last_node(stream), second = last_node(branch), record = record_behind(first, captured, event);
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies(captured, &first, &record, 1));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuGraphRemoveDependencies(captured, &second, &record, 1));
+  CUgraphNode unknown = CUgraphNode(&graph);
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies(captured, &unknown, &record, 1));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies(captured, &second, &unknown, 1));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuGraphAddEventRecordNode(&unknown, captured, &unknown, 1, event));
+  DO(cuGraphRemoveDependencies(captured, &first, &record, 1));
+  DO(cuGraphAddDependencies(captured, &second, &record, 1));
+  DO(cuEventRecord(join, branch));
+  DO(cuStreamWaitEvent(stream, join, 0));
+  // A node that records is no part of what must be joined.
+  DO(cuStreamEndCapture(stream, &graph));
+  CHECK(graph == captured);
+
+  DO(cuGraphLaunch(instantiate(graph), stream));
+  DO(cuStreamWaitEvent(waiting, event, 0));
+  CHECK(soon([&] { return one.started == 1 && other.started == 1; }));
+  EXPECT(CUDA_ERROR_NOT_READY, cuStreamQuery(waiting));
+  other.is_open = true;
+  DO(cuStreamSynchronize(waiting));
+  EXPECT(CUDA_ERROR_NOT_READY, cuStreamQuery(stream));
+  one.is_open = true;
+  DO(cuStreamSynchronize(stream));
+}
+
+TEST("an executable graph is not updated with one that records elsewhere") {
+  start();
+  CUstream stream = new_stream();
+  CUevent event = new_event();
+  Words words(1);
+  auto capture = [&](int recorded_behind) {
+    CUgraph graph;
+    DO(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    for (int i = 0; i < 2; ++i) {
+      words.set(uint32_t(i), stream);
+      if (i == recorded_behind) record_behind(last_node(stream), graph_of(stream), event);
+    }
+    DO(cuStreamEndCapture(stream, &graph));
+    return graph;
+  };
+  CUgraphExec executable = instantiate(capture(1));
+  CUgraphExecUpdateResultInfo info;
+  for (int elsewhere : {0, 2}) {
+    EXPECT(CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, cuGraphExecUpdate_v2(executable, capture(elsewhere), &info));
+    CHECK(info.result == CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED);
+  }
+  DO(cuGraphExecUpdate_v2(executable, capture(1), &info));
+}
+
+TEST("a captured stream is put behind any node of its capture") {
+  start();
+  CUstream stream = new_stream(), branch = new_stream();
+  CUevent fork = new_event(), join = new_event();
+  Gate gate;
+  Words words(1);
+  words.set(0, stream);
+  DO(cuStreamSynchronize(stream));
+  DO(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+  DO(cuEventRecord(fork, stream));
+  DO(cuStreamWaitEvent(branch, fork, 0));
+  DO(gate.put_into(stream));
+  CUgraphNode node = last_node(stream), unknown = CUgraphNode(&gate);
+  constexpr unsigned ADD = CU_STREAM_ADD_CAPTURE_DEPENDENCIES;
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuStreamUpdateCaptureDependencies(branch, &unknown, 1, ADD));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuStreamUpdateCaptureDependencies(branch, nullptr, 1, ADD));
+  EXPECT(CUDA_ERROR_ILLEGAL_STATE, cuStreamUpdateCaptureDependencies(new_stream(), &node, 1, ADD));
+  DO(cuStreamUpdateCaptureDependencies(branch, &node, 1, ADD));
+  words.set(1, branch);
+  DO(cuEventRecord(join, branch));
+  DO(cuStreamWaitEvent(stream, join, 0));
+  CUgraph graph;
+  DO(cuStreamEndCapture(stream, &graph));
+  DO(cuGraphLaunch(instantiate(graph), stream));
+  CHECK(soon([&] { return gate.started == 1; }));
+  rest_ms(10);
+  CHECK(words[0] == 0);
+  gate.is_open = true;
+  DO(cuStreamSynchronize(stream));
+  CHECK(words[0] == 1);
+}
+
 TEST("a capture that is not joined, or is ended elsewhere, fails") {
   start();
   CUstream stream = new_stream(), branch = new_stream();

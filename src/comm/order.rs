@@ -4,13 +4,14 @@
 //! While a communicator is used from one stream only, no event is recorded: it would cost a driver call and keep the next launch from
 //! starting early. At the first change of streams the earlier stream may be gone already, or in a capture, so it is not
 //! touched: a kernel on the new stream waits for the count of blocks to say that the launches before are over. From then on every
-//! operation records an event behind itself.
+//! operation waits for an event that the one before recorded behind itself, whatever their streams look like.
 //!
 //! Streams are told apart by their handles, and the per-thread default streams, which share one, by their threads. The driver gives the
 //! handle of a destroyed stream to the next one that is made, also while work of the first still runs; such a second stream is
-//! taken for the first (its id would tell, but costs 0.8 us a call on an H200, driver 580.159). Nothing is lost: every operation
-//! waits for its turn itself (kernels/device/epoch.h). It only takes its whole grid for that, where a kernel or an event
-//! would take a warp or nothing.
+//! taken for the first (its id would tell, but costs 0.8 us a call on an H200, driver 580.159). The result is right all the same:
+//! every operation waits for its turn itself (kernels/device/epoch.h). But it takes its whole grid for that, where a kernel or an event
+//! would take a warp or nothing: enough of them, ready before an operation that has its turn first, would leave it no room. That
+//! is why handles are trusted only until the first change.
 
 use std::cell::Cell;
 use std::ptr;
@@ -62,8 +63,11 @@ impl Order {
         await_launches: impl FnOnce() -> DriverResult<()>,
     ) -> DriverResult<Place> {
         let place = Place::new(stream);
-        if self.last.get().is_some_and(|last| last != place) {
-            self.change(driver, stream, await_launches)?;
+        if self.records.get() {
+            self.await_last(driver, stream)?;
+        } else if self.last.get().is_some_and(|last| last != place) {
+            await_launches()?;
+            self.records.set(true);
         }
         Ok(place)
     }
@@ -75,18 +79,7 @@ impl Order {
         if self.records.get() { self.record(driver, place.stream) } else { Ok(()) }
     }
 
-    #[cold]
-    fn change(
-        &self,
-        driver: &Driver,
-        stream: CUstream,
-        await_launches: impl FnOnce() -> DriverResult<()>,
-    ) -> DriverResult<()> {
-        if !self.records.get() {
-            await_launches()?;
-            self.records.set(true);
-            return Ok(());
-        }
+    fn await_last(&self, driver: &Driver, stream: CUstream) -> DriverResult<()> {
         // SAFETY: an event of ours and a stream of the application.
         driver.check("cuStreamWaitEvent", unsafe { (driver.stream_wait_event)(stream, self.event, 0) })
     }

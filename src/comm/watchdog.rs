@@ -36,12 +36,13 @@ struct Watched {
 
 static WATCHED: Lock<Vec<Watched>> = Lock::new(Vec::new());
 
+/// The process that the thread runs in. A child of fork has the parent's memory and not its thread.
+static OF_PROCESS: AtomicU32 = AtomicU32::new(0);
+
 /// From now on looks after a fast communicator of this process.
 pub fn begin(comm: &'static Comm, rank: usize, device: i32, words: View, timeout_s: u32) {
     let timeout = Duration::from_secs(timeout_s.into());
     WATCHED.hold().push(Watched { comm, rank, device, words, timeout, waits: [None; LANES] });
-    // A child of fork has the parent's memory and not its thread.
-    static OF_PROCESS: AtomicU32 = AtomicU32::new(0);
     let process = std::process::id();
     if OF_PROCESS.swap(process, Ordering::AcqRel) == process {
         return;

@@ -184,6 +184,18 @@ static void messages(struct rank *me) {
     NCCL(ncclCommDestroy(comm));
 }
 
+/* Rank 0 groups its first all-reduces on two communicators, the others make them one after the other. */
+static void first_calls_grouped_by_one(struct rank *me) {
+    ncclComm_t comms[2];
+    for (int i = 0; i < 2; i++) comms[i] = communicator_of_all(me);
+    fill(me, 0, SMALL);
+    if (me->number == 0) NCCL(ncclGroupStart());
+    for (int i = 0; i < 2; i++) all_reduce(me, comms[i], everybody(me), SMALL);
+    if (me->number == 0) NCCL(ncclGroupEnd());
+    check_times(me, everybody(me), 0, SMALL, (float)me->ranks);
+    for (int i = 0; i < 2; i++) NCCL(ncclCommDestroy(comms[i]));
+}
+
 /* Process 0 has GPUs 0 and 1 and must group; process 2 has GPU 2 and does not. Process 1 has none. */
 static void two_gpus_beside_one(struct rank *me) {
     agree_on_ids(me, 1);
@@ -480,6 +492,7 @@ static const struct situation situations[] = {
     {.name = "mixed", .run = mixed, .way = PROCESSES, .ranks = 3},
     {.name = "mixed-by-threads", .run = mixed, .way = THREADS, .ranks = 3},
     {.name = "messages", .run = messages, .way = PROCESSES, .ranks = 3},
+    {.name = "first-calls-grouped-by-one", .run = first_calls_grouped_by_one, .way = THREADS, .ranks = 2},
     {.name = "two-gpus-beside-one", .run = two_gpus_beside_one, .way = PROCESSES, .ranks = 3},
     {.name = "made-in-a-group", .run = made_in_a_group, .way = PROCESSES, .ranks = 2},
     {.name = "errors", .run = errors, .way = PROCESSES, .ranks = 2},

@@ -50,6 +50,21 @@ static inline void must_give(int code, int given, const char *what, const char *
 /* What the driver has beside cuda_driver.h. */
 static struct {
     int (*query_stream)(void *stream);
+    int (*destroy_stream)(void *stream);
+    int (*create_stream_of_priority)(void **stream, unsigned flags, int priority);
+    int (*create_event)(void **event, unsigned flags);
+    int (*destroy_event)(void *event);
+    int (*record)(void *event, void *stream);
+    int (*await)(void *stream, void *event, unsigned flags);
+    int (*call_host)(void *stream, void (*function)(void *), void *argument);
+    int (*begin_capture)(void *stream, int mode);
+    int (*end_capture)(void *stream, void **graph);
+    int (*instantiate)(void **executable, void *graph, unsigned long long flags);
+    int (*update)(void *executable, void *graph, void *info);
+    int (*launch)(void *executable, void *stream);
+    int (*destroy_graph)(void *graph);
+    int (*destroy_executable)(void *executable);
+    int (*free)(device_address address);
     int (*free_memory)(size_t *free_bytes, size_t *total_bytes);
 } more_cuda;
 
@@ -187,10 +202,15 @@ static inline ncclResult_t await(ncclComm_t comm) {
     return state;
 }
 
+/* The largest message that is fast. */
+static inline size_t threshold_bytes(void) {
+    return (size_t)atoll(getenv("DIME_THRESHOLD_BYTES"));
+}
+
 /* In place, of floats, on the rank's stream; counted as what it must be on a communicator of so many ranks. */
 static inline ncclResult_t all_reduce_of(const struct rank *rank, ncclComm_t comm, int comm_ranks, int count) {
     void *data = (void *)(size_t)rank->buffer;
-    const int is_fast = comm_ranks > 1 && (size_t)count * sizeof(float) <= THRESHOLD_BYTES;
+    const int is_fast = comm_ranks > 1 && (size_t)count * sizeof(float) <= threshold_bytes();
     atomic_fetch_add(is_fast ? &expected_fast : &expected_forwarded, 1);
     return ncclAllReduce(data, data, (size_t)count, ncclFloat, ncclSum, comm, rank->stream);
 }
@@ -227,6 +247,10 @@ struct situation {
     int uncounted;
     /* The NCCL that has what it needs, as ncclGetVersion tells it. */
     int since;
+    /* The ranks that are killed, as a mask; of processes only. */
+    int killed;
+    /* What is in the environment, as for putenv. */
+    const char *environment[3];
 };
 
 static const struct situation *current;
@@ -240,10 +264,33 @@ static inline void *run_rank(void *number) {
 static inline void find_driver(void) {
     MUST(find_cuda() && !cuda.init(0));
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
-    void *query = dlsym(driver, "cuStreamQuery"), *memory = dlsym(driver, "cuMemGetInfo_v2");
-    MUST(query && memory);
-    memcpy(&more_cuda.query_stream, &query, sizeof query);
-    memcpy(&more_cuda.free_memory, &memory, sizeof memory);
+    const struct {
+        const char *name;
+        void *place;
+    } functions[] = {
+        {"cuStreamQuery", &more_cuda.query_stream},
+        {"cuStreamDestroy_v2", &more_cuda.destroy_stream},
+        {"cuStreamCreateWithPriority", &more_cuda.create_stream_of_priority},
+        {"cuEventCreate", &more_cuda.create_event},
+        {"cuEventDestroy_v2", &more_cuda.destroy_event},
+        {"cuEventRecord", &more_cuda.record},
+        {"cuStreamWaitEvent", &more_cuda.await},
+        {"cuLaunchHostFunc", &more_cuda.call_host},
+        {"cuStreamBeginCapture_v2", &more_cuda.begin_capture},
+        {"cuStreamEndCapture", &more_cuda.end_capture},
+        {"cuGraphInstantiateWithFlags", &more_cuda.instantiate},
+        {"cuGraphExecUpdate_v2", &more_cuda.update},
+        {"cuGraphLaunch", &more_cuda.launch},
+        {"cuGraphDestroy", &more_cuda.destroy_graph},
+        {"cuGraphExecDestroy", &more_cuda.destroy_executable},
+        {"cuMemFree_v2", &more_cuda.free},
+        {"cuMemGetInfo_v2", &more_cuda.free_memory},
+    };
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        void *address = dlsym(driver, functions[i].name);
+        MUST(address != NULL);
+        memcpy(functions[i].place, &address, sizeof address);
+    }
 }
 
 static inline void run_threads(int count) {
@@ -297,9 +344,11 @@ static inline int run_each(int count, void (*body)(int)) {
         int status;
         const pid_t ended = wait(&status);
         MUST(ended > 0);
-        for (int i = 0; i < count; i++)
-            if (children[i] == ended) children[i] = 0;
+        int index = 0;
+        while (children[index] != ended) index++;
+        children[index] = 0;
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && has(current->killed, index)) continue;
         /* The others wait for it in vain. */
         for (int i = 0; !worst && i < count; i++)
             if (children[i]) kill(children[i], SIGKILL);
@@ -329,6 +378,7 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
     char threshold[16];
     snprintf(threshold, sizeof threshold, "%d", THRESHOLD_BYTES);
     setenv("DIME_THRESHOLD_BYTES", threshold, 1);
+    for (int i = 0; i < 3 && current->environment[i]; i++) MUST(!putenv((char *)(size_t)current->environment[i]));
     const int enough = exit_status(start(count_devices, current->ranks));
     if (enough != 0) return enough;
     int version = 0;

@@ -1,0 +1,364 @@
+/* Captures and graphs: all-reduces are captured in every way, and graphs of a communicator are launched in any order, beside one
+ * another and beside eager calls. Usage and outcome are in situation.h. */
+#define _GNU_SOURCE
+#include "chain.h"
+
+enum capture_mode { GLOBAL, THREAD_LOCAL, RELAXED };
+
+/* A communicator that is set up: the first all-reduce of one that is not would be forwarded from a capture. */
+static ncclComm_t ready_communicator(const struct rank *me) {
+    ncclComm_t comm = communicator_of_all(me);
+    sum(me, comm, everybody(me), 0, SMALL);
+    return comm;
+}
+
+static void begin_capture(void *stream, enum capture_mode mode) {
+    MUST(!more_cuda.begin_capture(stream, mode));
+}
+
+static void *end_capture(void *stream) {
+    void *graph;
+    MUST(!more_cuda.end_capture(stream, &graph));
+    return graph;
+}
+
+static void *executable_of(void *graph) {
+    void *executable;
+    MUST(!more_cuda.instantiate(&executable, graph, 0));
+    return executable;
+}
+
+static void *end_in_executable(void *stream) {
+    void *graph = end_capture(stream), *executable = executable_of(graph);
+    MUST(!more_cuda.destroy_graph(graph));
+    return executable;
+}
+
+/* A graph of so many all-reduces of the chain. */
+static void *executable_chain(const struct chain *chain, void *stream, int links) {
+    begin_capture(stream, THREAD_LOCAL);
+    for (int i = 0; i < links; i++) enqueue(chain, stream, SMALL);
+    return end_in_executable(stream);
+}
+
+/* It has so many all-reduces of the chain. */
+static void launch(struct chain *chain, void *executable, void *stream, int links) {
+    MUST(!more_cuda.launch(executable, stream));
+    has_run(chain, links, SMALL);
+}
+
+static void finish(struct chain *chain, void *stream) {
+    MUST(!cuda.wait_stream(stream));
+    check_chain(chain);
+    free_chain(chain);
+}
+
+/* ---- Captures ---- */
+
+static void modes(struct rank *me) {
+    ncclComm_t comm = ready_communicator(me);
+    for (enum capture_mode mode = GLOBAL; mode <= RELAXED; mode++) {
+        struct chain chain = new_chain(me, comm, SMALL, (int)mode);
+        void *stream = new_stream();
+        begin_capture(stream, mode);
+        for (int i = 0; i < 3; i++) enqueue(&chain, stream, SMALL);
+        void *executable = end_in_executable(stream);
+        for (int replay = 0; replay < 4; replay++) {
+            launch(&chain, executable, stream, 3);
+            extend(&chain, stream, SMALL);
+        }
+        finish(&chain, stream);
+        MUST(!more_cuda.destroy_executable(executable) && !more_cuda.destroy_stream(stream));
+    }
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* Both branches of a capture have all-reduces that depend on one another. */
+static void fork_and_join(struct rank *me) {
+    ncclComm_t comm = ready_communicator(me);
+    struct chain chain = new_chain(me, comm, SMALL, 1);
+    void *stream = new_stream(), *branch = new_stream();
+    begin_capture(stream, THREAD_LOCAL);
+    enqueue(&chain, stream, SMALL);
+    await_stream(branch, stream);
+    for (int i = 0; i < 3; i++) {
+        enqueue(&chain, branch, SMALL);
+        enqueue(&chain, stream, SMALL);
+    }
+    enqueue(&chain, branch, SMALL);
+    await_stream(stream, branch);
+    enqueue(&chain, stream, SMALL);
+    void *executable = end_in_executable(stream);
+    for (int replay = 0; replay < 4; replay++) launch(&chain, executable, replay % 2 ? stream : branch, 9);
+    MUST(!cuda.wait_stream(branch));
+    finish(&chain, stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* All-reduces go to two captures in turn. */
+static void two_captures_at_once(struct rank *me) {
+    ncclComm_t comm = ready_communicator(me);
+    struct chain chains[] = {new_chain(me, comm, SMALL, 2), new_chain(me, comm, SMALL, 3)};
+    void *streams[] = {new_stream(), new_stream()}, *executables[2];
+    for (int i = 0; i < 2; i++) begin_capture(streams[i], THREAD_LOCAL);
+    for (int i = 0; i < 8; i++) enqueue(&chains[i % 2], streams[i % 2], SMALL);
+    for (int i = 0; i < 2; i++) executables[i] = end_in_executable(streams[i]);
+    for (int replay = 0; replay < 8; replay++) launch(&chains[replay / 2 % 2], executables[replay / 2 % 2], streams[replay % 2], 4);
+    for (int i = 0; i < 2; i++) MUST(!cuda.wait_stream(streams[i]));
+    for (int i = 0; i < 2; i++) finish(&chains[i], streams[i]);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* More captures at once than anybody counts on, each with all-reduces before and after those of all others. */
+static void many_captures_at_once(struct rank *me) {
+    enum { CAPTURES = 40 };
+    ncclComm_t comm = ready_communicator(me);
+    struct chain chain = new_chain(me, comm, SMALL, 4);
+    void *streams[CAPTURES], *executables[CAPTURES];
+    for (int i = 0; i < CAPTURES; i++) {
+        streams[i] = new_stream();
+        begin_capture(streams[i], THREAD_LOCAL);
+        enqueue(&chain, streams[i], SMALL);
+    }
+    for (int i = 0; i < CAPTURES; i++) {
+        enqueue(&chain, streams[i], SMALL);
+        executables[i] = end_in_executable(streams[i]);
+    }
+    for (int i = 0; i < CAPTURES; i++) launch(&chain, executables[i * 7 % CAPTURES], streams[i], 2);
+    for (int i = 0; i < CAPTURES; i++) MUST(!cuda.wait_stream(streams[i]));
+    finish(&chain, me->stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* A communicator's first all-reduce is captured: it is forwarded, and what comes later is as good as ever. */
+static void first_use_is_captured(struct rank *me) {
+    ncclComm_t comm = communicator_of_all(me);
+    struct chain chain = new_chain(me, comm, SMALL, 5);
+    void *stream = new_stream();
+    void *data = (void *)(size_t)chain.buffer;
+    begin_capture(stream, THREAD_LOCAL);
+    for (int i = 0; i < 2; i++) {
+        atomic_fetch_add(&expected_forwarded, 1);
+        NCCL(ncclAllReduce(data, data, SMALL, type_of(&chain), ncclSum, comm, stream));
+    }
+    void *forwarded = end_in_executable(stream);
+    must_be("undecided: ", comm, SMALL);
+    launch(&chain, forwarded, stream, 2);
+    MUST(!cuda.wait_stream(stream));
+    check_chain(&chain);
+    extend(&chain, stream, SMALL);
+    must_be("fast: ", comm, SMALL);
+    void *fast = executable_chain(&chain, stream, 2);
+    for (int replay = 0; replay < 3; replay++) {
+        launch(&chain, forwarded, stream, 2);
+        extend(&chain, stream, SMALL);
+        launch(&chain, fast, stream, 2);
+    }
+    finish(&chain, stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* The first all-reduce on a second stream comes while the first stream is in a capture that has nothing to do with it. */
+static void earlier_stream_is_captured(struct rank *me) {
+    ncclComm_t comm = communicator_of_all(me);
+    struct chain chain = new_chain(me, comm, SMALL, 6);
+    void *stream = new_stream(), *other = new_stream();
+    extend(&chain, stream, SMALL);
+    begin_capture(stream, THREAD_LOCAL);
+    enqueue(&chain, stream, SMALL);
+    extend(&chain, other, SMALL);
+    void *executable = end_in_executable(stream);
+    MUST(!cuda.wait_stream(other));
+    check_chain(&chain);
+    launch(&chain, executable, stream, 1);
+    finish(&chain, stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* A capture that fails is no harm to the communicator: one that an unsafe call ends, and one that is not joined. */
+static void captures_that_fail(struct rank *me) {
+    ncclComm_t comm = ready_communicator(me);
+    struct chain chain = new_chain(me, comm, SMALL, 7);
+    void *data = (void *)(size_t)chain.buffer, *graph = NULL, *stream = new_stream(), *branch = new_stream();
+    for (int round = 0; round < 3; round++) {
+        begin_capture(stream, THREAD_LOCAL);
+        enqueue(&chain, stream, SMALL);
+        MUST(cuda.wait_stream(stream) != 0);
+        MUST(ncclAllReduce(data, data, SMALL, type_of(&chain), ncclSum, comm, stream) != ncclSuccess);
+        MUST(more_cuda.end_capture(stream, &graph) != 0 && graph == NULL);
+        must_be("fast: ", comm, SMALL);
+        extend(&chain, stream, SMALL);
+
+        begin_capture(stream, THREAD_LOCAL);
+        enqueue(&chain, stream, SMALL);
+        await_stream(branch, stream);
+        enqueue(&chain, branch, SMALL);
+        MUST(more_cuda.end_capture(stream, &graph) != 0 && graph == NULL);
+        extend(&chain, branch, SMALL);
+        /* The next capture is as good as if there had been none. */
+        void *executable = executable_chain(&chain, stream, 2);
+        MUST(!cuda.wait_stream(branch));
+        launch(&chain, executable, stream, 2);
+        MUST(!cuda.wait_stream(stream));
+        check_chain(&chain);
+        MUST(!more_cuda.destroy_executable(executable));
+    }
+    ncclResult_t state;
+    NCCL(ncclCommGetAsyncError(comm, &state));
+    GIVES(ncclSuccess, state);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* Messages larger than the scratch memory, which take several launches each. */
+static void several_launches(struct rank *me) {
+    enum { COUNT = 300000 };
+    ncclComm_t comm = ready_communicator(me);
+    struct chain chain = new_chain(me, comm, COUNT, 8);
+    must_be("fast: one_shot_ll", comm, COUNT);
+    void *stream = new_stream(), *branch = new_stream();
+    begin_capture(stream, THREAD_LOCAL);
+    enqueue(&chain, stream, COUNT);
+    await_stream(branch, stream);
+    enqueue(&chain, branch, COUNT);
+    await_stream(stream, branch);
+    void *executable = end_in_executable(stream);
+    for (int replay = 0; replay < 2; replay++) {
+        MUST(!more_cuda.launch(executable, stream));
+        has_run(&chain, 2, COUNT);
+        extend(&chain, stream, COUNT);
+    }
+    finish(&chain, stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* ---- Graphs ---- */
+
+/* Graphs run one after the other whatever streams they are launched on, and eager calls beside them. One rank is late. */
+static void graphs_in_any_order(struct rank *me) {
+    enum { GRAPHS = 4, STREAMS = 3, LAUNCHES = 14 };
+    ncclComm_t comm = ready_communicator(me);
+    struct chain captured = new_chain(me, comm, SMALL, 9), eager = new_chain(me, comm, SMALL, 10);
+    void *executables[GRAPHS], *streams[STREAMS], *eager_streams[] = {new_stream(), new_stream()};
+    for (int i = 0; i < STREAMS; i++) streams[i] = new_stream();
+    for (int i = 0; i < GRAPHS; i++) executables[i] = executable_chain(&captured, streams[i % STREAMS], 1 + i);
+    unsigned order = 1, places = (unsigned)me->number;
+    struct gate gate;
+    if (me->number == 1) occupy(streams[0], &gate);
+    for (int i = 0; i < LAUNCHES; i++) {
+        /* The same graph on all ranks, each on a stream of its own choice. */
+        const int graph = (int)(next_random(&order) % GRAPHS);
+        launch(&captured, executables[graph], streams[i == 0 ? 0 : next_random(&places) % STREAMS], 1 + graph);
+        for (int call = 0; call < i % 3; call++) extend(&eager, eager_streams[i % 2], SMALL);
+    }
+    if (me->number == 1) {
+        for (int i = 0; i < STREAMS; i++) MUST(more_cuda.query_stream(streams[i]) != 0 || i != 0);
+        open_gate(&gate);
+    }
+    for (int i = 0; i < STREAMS; i++) MUST(!cuda.wait_stream(streams[i]));
+    for (int i = 0; i < 2; i++) MUST(!cuda.wait_stream(eager_streams[i]));
+    finish(&captured, me->stream);
+    finish(&eager, me->stream);
+    for (int i = 0; i < GRAPHS; i++) MUST(!more_cuda.destroy_executable(executables[i]));
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* With NCCL_GRAPH_MIXING_SUPPORT=0 the application orders graphs. */
+static void graphs_in_a_stream(struct rank *me) {
+    ncclComm_t comm = ready_communicator(me);
+    struct chain chain = new_chain(me, comm, SMALL, 11);
+    void *stream = new_stream(), *branch = new_stream();
+    void *first = executable_chain(&chain, stream, 2), *second = executable_chain(&chain, branch, 3);
+    for (int replay = 0; replay < 4; replay++) {
+        launch(&chain, first, stream, 2);
+        extend(&chain, stream, SMALL);
+        launch(&chain, second, stream, 3);
+    }
+    finish(&chain, stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+static size_t free_bytes(void) {
+    size_t free_now, total;
+    MUST(!more_cuda.free_memory(&free_now, &total));
+    return free_now;
+}
+
+/* A graph is launched and instantiated again when its communicator is gone; the memory it needed goes with it. */
+static void outlives_communicator(struct rank *me) {
+    size_t before = 0;
+    for (int round = 0; round < 3; round++) {
+        ncclComm_t comm = ready_communicator(me);
+        struct chain chain = new_chain(me, comm, SMALL, 12);
+        void *stream = new_stream();
+        begin_capture(stream, THREAD_LOCAL);
+        enqueue(&chain, stream, SMALL);
+        void *graph = end_capture(stream), *first = executable_of(graph);
+        launch(&chain, first, stream, 1);
+        MUST(!cuda.wait_stream(stream));
+        NCCL(ncclCommDestroy(comm));
+        for (int replay = 0; replay < 3; replay++) launch(&chain, first, stream, 1);
+        void *second = executable_of(graph);
+        MUST(!more_cuda.destroy_executable(first) && !more_cuda.destroy_graph(graph));
+        for (int replay = 0; replay < 3; replay++) launch(&chain, second, stream, 1);
+        finish(&chain, stream);
+        MUST(!more_cuda.destroy_executable(second) && !more_cuda.destroy_stream(stream));
+        /* The driver tells of a graph's end a little later. */
+        usleep(100000);
+        /* What the round before left is given back when this one's communicator is destroyed, so rounds 1 and 2 end alike. */
+        meet();
+        const size_t now = free_bytes();
+        MUST(round < 2 || now == before);
+        before = now;
+        meet();
+    }
+}
+
+/* An executable graph takes over the same work captured again, on another buffer. */
+static void updated(struct rank *me) {
+    ncclComm_t comm = ready_communicator(me);
+    struct chain old = new_chain(me, comm, SMALL, 13), new = new_chain(me, comm, SMALL, 14);
+    void *stream = new_stream(), *executable = executable_chain(&old, stream, 3);
+    launch(&old, executable, stream, 3);
+    begin_capture(stream, THREAD_LOCAL);
+    for (int i = 0; i < 3; i++) enqueue(&new, stream, SMALL);
+    void *graph = end_capture(stream);
+    struct {
+        int result;
+        void *nodes[2];
+    } info;
+    MUST(!more_cuda.update(executable, graph, &info));
+    MUST(!more_cuda.destroy_graph(graph));
+    for (int replay = 0; replay < 3; replay++) launch(&new, executable, stream, 3);
+    MUST(!cuda.wait_stream(stream));
+    finish(&old, stream);
+    finish(&new, stream);
+    NCCL(ncclCommDestroy(comm));
+}
+
+int main(int argc, char **argv) {
+    static const struct situation situations[] = {
+        {.name = "modes", .run = modes, .way = PROCESSES, .ranks = 3},
+        {.name = "fork-and-join", .run = fork_and_join, .way = THREADS, .ranks = 3},
+        {.name = "two-captures-at-once", .run = two_captures_at_once, .way = THREADS, .ranks = 2},
+        {.name = "many-captures-at-once", .run = many_captures_at_once, .way = PROCESSES, .ranks = 3},
+        {.name = "first-use-is-captured", .run = first_use_is_captured, .way = PROCESSES, .ranks = 2},
+        {.name = "earlier-stream-is-captured", .run = earlier_stream_is_captured, .way = THREADS, .ranks = 2},
+        {.name = "captures-that-fail", .run = captures_that_fail, .way = PROCESSES, .ranks = 2, .uncounted = 1},
+        {.name = "several-launches",
+         .run = several_launches,
+         .way = PROCESSES,
+         .ranks = 3,
+         .environment = {"DIME_KERNEL=one_shot_ll", "DIME_THRESHOLD_BYTES=2097152"}},
+        {.name = "any-order", .run = graphs_in_any_order, .way = PROCESSES, .ranks = 3},
+        {.name = "any-order-of-threads", .run = graphs_in_any_order, .way = THREADS, .ranks = 3},
+        {.name = "without-mixing",
+         .run = graphs_in_a_stream,
+         .way = PROCESSES,
+         .ranks = 2,
+         .environment = {"NCCL_GRAPH_MIXING_SUPPORT=0"}},
+        {.name = "in-a-stream", .run = graphs_in_a_stream, .way = PROCESSES, .ranks = 2},
+        {.name = "outlives-communicator", .run = outlives_communicator, .way = THREADS, .ranks = 2},
+        {.name = "updated", .run = updated, .way = PROCESSES, .ranks = 2},
+    };
+    return run_situation(argc, argv, situations, sizeof situations / sizeof *situations);
+}
