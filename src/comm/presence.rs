@@ -19,7 +19,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use once_cell::race::OnceBox;
 use sha2::{Digest, Sha256};
 
-use super::{group, table};
+use super::group;
 use crate::api::abi::{ncclComm_t, ncclInProgress, ncclResult_t, ncclSuccess};
 use crate::layout::MAX_RANKS;
 use crate::lock::Lock;
@@ -63,7 +63,6 @@ pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
     if thread::is_inside_nccl() || ids.is_empty() || numbers < 2 || number >= numbers {
         return Arrival(None);
     }
-    table::watch_forks();
     let line = Sha256::new().chain_update(ids).chain_update(ranks.to_le_bytes()).finalize().into();
     // Larger ones are never fast; what is made of them may be.
     let signs = if numbers <= MAX_RANKS { sign(&line, number) } else { Vec::new() };
@@ -76,7 +75,6 @@ pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
     if thread::is_inside_nccl() {
         return Arrival(None);
     }
-    table::watch_forks();
     let mut known = KNOWN.hold();
     let Some(parent) = known.iter_mut().find(|known| known.handle == parent as usize) else { return Arrival(None) };
     parent.children += 1;
