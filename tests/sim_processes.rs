@@ -79,7 +79,7 @@ fn processes_end_in_every_way_while_kernels_spin() {
 #[test]
 fn processes_end_while_the_watchdog_asks_kernels_that_spin() {
     let _alone = alone();
-    for how in ["return", "exit", "quick_exit", "exit-of-another-thread", "_exit-in-handler"] {
+    for how in ["return", "quick_exit", "exit-of-another-thread"] {
         goes_right(ending("in-flight", how).env("DIME_TIMEOUT_S", "1"));
     }
 }
