@@ -8,10 +8,12 @@
 //! does next; and a signal handler may fork while its own thread holds one.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use once_cell::race::OnceBox;
+
+use crate::real;
 
 /// Data that one thread at a time has, in each process of a line of forks by itself.
 #[derive(Debug, Default)]
@@ -25,8 +27,18 @@ pub struct Lock<T> {
 /// How many forks lie between this process and the one that loaded the library, as far as they were noted.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
+/// Called before the first lock is taken. Without a lock itself, so threads that come together may all register: nothing changes
+/// when a fork counts twice.
+fn watch_forks() {
+    static ARE_WATCHED: AtomicBool = AtomicBool::new(false);
+    // Where there is no memory for that now, the next one tries again. The table of communicators says so in the log.
+    if !ARE_WATCHED.load(Ordering::Acquire) && real::in_children(leave_all_to_parent) {
+        ARE_WATCHED.store(true, Ordering::Release);
+    }
+}
+
 /// In a child of fork: whatever is locked, and what is kept there, is the parent's.
-pub fn leave_all_to_parent() {
+extern "C" fn leave_all_to_parent() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -46,6 +58,7 @@ impl<T: Default> Lock<T> {
 
     /// Waits for it. What a holder that panicked left behind is as good as any: every change of ours is one step.
     pub fn hold(&self) -> Held<'_, T> {
+        watch_forks();
         let own =
             (0..FORKS.load(Ordering::Relaxed)).fold(self, |of_parent, _| of_parent.of_child.get_or_init(Box::default));
         let data = own.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -12,9 +12,11 @@
 //!
 //! A sign is taken away when the setup is over or the communicator ends. No other rank looks for it then.
 
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use once_cell::race::OnceBox;
 use sha2::{Digest, Sha256};
 
 use super::group;
@@ -136,11 +138,12 @@ impl Pending {
 pub fn are_all_here(handle: ncclComm_t, ranks: usize) -> Option<bool> {
     let known = KNOWN.hold();
     let known = known.iter().find(|known| known.handle == handle as usize)?;
-    let here = UnixDatagram::unbound().ok().map_or(0, |socket| {
-        let is_here =
-            |number: &usize| name(&known.line, *number).is_some_and(|name| socket.connect_addr(&name).is_ok());
-        (0..known.numbers).filter(is_here).take(ranks).count()
-    });
+    let looking = looking().ok();
+    let is_here = |number: &usize| {
+        let name = name(&known.line, *number);
+        name.is_some_and(|name| looking.is_some_and(|socket| socket.connect_addr(&name).is_ok()))
+    };
+    let here = (0..known.numbers).filter(is_here).take(ranks).count();
     Some(here == ranks)
 }
 
@@ -160,7 +163,16 @@ pub fn forget(handle: ncclComm_t) {
 
 /// Gives a sign. Empty: it cannot be given, and all ranks will see that it is not there.
 fn sign(line: &Line, number: usize) -> Vec<UnixDatagram> {
-    name(line, number).and_then(|name| UnixDatagram::bind_addr(&name).ok()).into_iter().collect()
+    let can_look = looking().is_ok();
+    let name = name(line, number).filter(|_| can_look);
+    name.and_then(|name| UnixDatagram::bind_addr(&name).ok()).into_iter().collect()
+}
+
+/// The socket that looks for signs. Made before the first sign is given: who gave one and then could not look, for want of a
+/// descriptor, would forward alone.
+fn looking() -> io::Result<&'static UnixDatagram> {
+    static LOOKING: OnceBox<UnixDatagram> = OnceBox::new();
+    LOOKING.get_or_try_init(|| UnixDatagram::unbound().map(Box::new))
 }
 
 fn name(line: &Line, number: usize) -> Option<SocketAddr> {

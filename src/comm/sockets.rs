@@ -11,7 +11,6 @@
 #[doc(hidden)] // Public for the fuzz targets.
 pub mod packet;
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,6 +20,7 @@ use libc::c_int;
 
 use self::packet::{Name, Received, last_error_if};
 use crate::layout::MAX_RANKS;
+use crate::lock::Lock;
 
 const MAGIC: &[u8; 8] = b"DIMESCRA";
 /// Bytes of a message: magic, sender, receiver, token.
@@ -69,7 +69,7 @@ pub struct Listener {
     socket: OwnedFd,
     /// As many as passing needs, until it begins: a rank that has none left then could tell nobody, and its peers would wait for it
     /// until the deadline. Without them the setup ends before it.
-    reserve: RefCell<Vec<OwnedFd>>,
+    reserve: Lock<Vec<OwnedFd>>,
 }
 
 impl Listener {
@@ -83,7 +83,7 @@ impl Listener {
             last_error_if(libc::listen(socket.as_raw_fd(), BACKLOG) != 0)?;
         }
         let reserve = (0..NEEDED).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
-        Ok(Self { socket, reserve: RefCell::new(reserve) })
+        Ok(Self { socket, reserve: Lock::new(reserve) })
     }
 }
 
@@ -121,7 +121,7 @@ pub fn pass(
     deadline: Instant,
     is_aborted: impl Fn(usize) -> bool,
 ) -> Vec<io::Result<Vec<(u32, OwnedFd)>>> {
-    parties.iter().for_each(|party| drop(party.listener.reserve.take()));
+    parties.iter().for_each(|party| party.listener.reserve.hold().clear());
     let mut going: Vec<Passing> = parties.iter().map(Passing::new).collect();
     loop {
         for (index, passing) in going.iter_mut().enumerate() {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::slots::Slots;
 use super::state::{Comm, Fast};
 use crate::real::{self, thread};
-use crate::{lock, stats};
+use crate::stats;
 
 /// More communicators than any program was seen to have; beyond that, they forward.
 const SLOTS: usize = 1024;
@@ -54,10 +54,9 @@ pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
 }
 
 /// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there,
-/// what was counted is the parent's, and so is what was locked. Those that it makes itself are its own.
+/// and what was counted is the parent's. Those that it makes itself are its own.
 ///
-/// Called before this library takes the first of its locks. Without a lock itself, so threads that come together may all register:
-/// nothing changes when a child is told twice.
+/// Without a lock, so threads that come together may all register: nothing changes when a child is told twice.
 fn watch_forks() {
     static ARE_WATCHED: AtomicBool = AtomicBool::new(false);
     if ARE_WATCHED.load(Ordering::Acquire) {
@@ -70,7 +69,6 @@ fn watch_forks() {
 }
 
 extern "C" fn leave_all_to_parent() {
-    lock::leave_all_to_parent();
     TABLE.all().iter().for_each(Comm::leave_to_parent);
     stats::leave_all_to_parent();
 }

@@ -231,9 +231,7 @@ static int kill_one(const struct moment *moment) {
 }
 
 int main(int argc, char **argv) {
-    char threshold[16];
-    snprintf(threshold, sizeof threshold, "%d", THRESHOLD_BYTES);
-    setenv("DIME_THRESHOLD_BYTES", threshold, 1);
+    set_threshold();
     if (argc == 3 && strcmp(argv[1], "in-flight") == 0)
         for (size_t i = 0; i < sizeof ways_to_end / sizeof *ways_to_end; i++)
             if (strcmp(argv[2], ways_to_end[i].name) == 0) return end_in_flight(&ways_to_end[i]);

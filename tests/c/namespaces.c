@@ -126,6 +126,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; argc == 2 && i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(argv[1], kinds[i].name) == 0) kind = &kinds[i];
     if (!kind) return 2;
+    set_threshold();
     const int is_possible = exit_status(start(try_to_enter, 0));
     if (is_possible != 0) return is_possible;
     MUST(become_root());

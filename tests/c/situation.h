@@ -348,13 +348,20 @@ static inline int run_each(int count, void (*body)(int)) {
         while (children[index] != ended) index++;
         children[index] = 0;
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && has(current->killed, index)) continue;
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && current && has(current->killed, index)) continue;
         /* The others wait for it in vain. */
         for (int i = 0; !worst && i < count; i++)
             if (children[i]) kill(children[i], SIGKILL);
         worst = 1;
     }
     return worst;
+}
+
+/* Before the first call of NCCL. */
+static inline void set_threshold(void) {
+    char threshold[16];
+    snprintf(threshold, sizeof threshold, "%d", THRESHOLD_BYTES);
+    setenv("DIME_THRESHOLD_BYTES", threshold, 1);
 }
 
 /* What the ranks share, so many at its barrier. */
@@ -375,9 +382,7 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
         for (size_t i = 0; i < count; i++) fprintf(stderr, "  %s\n", situations[i].name);
         return 2;
     }
-    char threshold[16];
-    snprintf(threshold, sizeof threshold, "%d", THRESHOLD_BYTES);
-    setenv("DIME_THRESHOLD_BYTES", threshold, 1);
+    set_threshold();
     for (int i = 0; i < 3 && current->environment[i]; i++) MUST(!putenv((char *)(size_t)current->environment[i]));
     const int enough = exit_status(start(count_devices, current->ranks));
     if (enough != 0) return enough;
