@@ -194,9 +194,11 @@ pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::destroy(comm);
         // SAFETY: as above.
-        unsafe { real::ncclCommDestroy(comm) }
+        unsafe {
+            crate::comm::destroy(comm);
+            real::ncclCommDestroy(comm)
+        }
     })
 }
 
@@ -205,9 +207,11 @@ pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::destroy(comm);
         // SAFETY: as above.
-        unsafe { real::ncclCommDestroy(comm) }
+        unsafe {
+            crate::comm::destroy(comm);
+            real::ncclCommDestroy(comm)
+        }
     })
 }
 

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use super::AllReduce;
 use super::presence::Pending;
+use crate::api::abi::{ncclResult_t, ncclSuccess};
 use crate::real::thread;
 
 /// What a group keeps until its end.
@@ -15,10 +16,12 @@ pub struct Kept {
     pub calls: Vec<AllReduce>,
     /// Communicators whose handles NCCL writes at the end.
     pub pending: Vec<Pending>,
+    /// The first failure of ours in it.
+    pub failure: ncclResult_t,
 }
 
 impl Kept {
-    const NOTHING: Self = Self { calls: Vec::new(), pending: Vec::new() };
+    const NOTHING: Self = Self { calls: Vec::new(), pending: Vec::new(), failure: ncclSuccess };
 }
 
 thread_local! {
@@ -53,11 +56,23 @@ pub fn keep_pending(pending: Pending) {
     KEPT.with_borrow_mut(|kept| kept.pending.push(pending));
 }
 
+/// A call of ours failed. If that was in a group, its end will say so too, as NCCL's does.
+pub fn note(failure: ncclResult_t) -> ncclResult_t {
+    if is_open() {
+        KEPT.with_borrow_mut(|kept| {
+            if kept.failure == ncclSuccess {
+                kept.failure = failure;
+            }
+        });
+    }
+    failure
+}
+
 /// What was kept, if anything was.
 #[inline]
 pub fn take() -> Option<Kept> {
     KEPT.with_borrow_mut(|kept| {
-        let any = !kept.calls.is_empty() || !kept.pending.is_empty();
+        let any = !kept.calls.is_empty() || !kept.pending.is_empty() || kept.failure != ncclSuccess;
         any.then(|| std::mem::replace(kept, Kept::NOTHING))
     })
 }

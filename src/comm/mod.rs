@@ -205,8 +205,8 @@ fn poisoned(comm: &Comm) -> ncclResult_t {
         Status::Poisoned(failure) => failure,
         _ => ncclUnhandledCudaError,
     };
-    Error::new(code, "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one")
-        .report()
+    let text = "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one";
+    group::note(Error::new(code, text).report())
 }
 
 /// Ends a call on a communicator on which none may begin any more. One that was revoked is NCCL's to refuse.
@@ -454,6 +454,8 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 #[cold]
 unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
     kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
+    // After a failure NCCL issues nothing of a group.
+    let result = if result == ncclSuccess { kept.failure } else { result };
     let kept = kept.calls;
     if kept.is_empty() {
         return result;
@@ -491,7 +493,10 @@ fn known(handle: ncclComm_t) -> Option<&'static Comm> {
 }
 
 /// Before NCCL destroys a communicator: waits for our work on it and gives back what it owns.
-pub fn destroy(handle: ncclComm_t) {
+///
+/// # Safety
+/// The handle is a communicator, or NULL.
+pub unsafe fn destroy(handle: ncclComm_t) {
     if !real::thread::is_inside_nccl() {
         presence::forget(handle);
     }
