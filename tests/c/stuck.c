@@ -39,7 +39,7 @@ static void must_be_given_up(const struct rank *me, ncclComm_t comm, double begi
     }
     NCCL(ncclGroupStart());
     GIVES(ncclRemoteError, ncclAllReduce(data, data, SMALL, ncclFloat, ncclSum, comm, me->stream));
-    ncclGroupEnd();
+    GIVES(ncclRemoteError, ncclGroupEnd());
     GIVES(ncclRemoteError, error_within(comm, 0.1));
     /* What waits, waits on: nothing ends with a wrong result. */
     MUST(more_cuda.query_stream(me->stream) != 0);
