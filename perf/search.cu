@@ -52,7 +52,7 @@ struct Gpu {
 int ranks, first_gpu;
 std::vector<Gpu> gpus;
 std::vector<Configuration> configurations;
-unsigned *abort_word;
+dime_watch *watch;
 std::mutex counting;
 
 const void *function(int kernel) {
@@ -113,7 +113,7 @@ void launch(int rank, const Configuration &one) {
   args.output = uint64_t(gpus[rank].output);
   args.bytes = one.bytes;
   for (int peer = 0; peer < ranks; ++peer) args.inbox[peer] = uint64_t(gpus[peer].scratch);
-  args.abort_word = uint64_t(abort_word);
+  args.watch = uint64_t(watch);
   args.packets = uint32_t(packets(one.kernel, one.bytes));
   args.chunk_packets = uint32_t(chunk_packets(one.kernel, one.bytes));
   args.rank = uint8_t(rank);
@@ -245,8 +245,8 @@ int main(int count, char **words) {
   const size_t to = std::min<size_t>(count > 4 ? std::strtoull(words[4], nullptr, 10) : 8u << 20, LARGEST_BYTES);
   gpus.resize(ranks);
   for (int rank = 0; rank < ranks; ++rank) prepare(rank);
-  CHECK(cudaHostAlloc(&abort_word, 4, cudaHostAllocPortable | cudaHostAllocMapped));
-  *abort_word = 0;
+  CHECK(cudaHostAlloc(&watch, sizeof *watch, cudaHostAllocPortable | cudaHostAllocMapped));
+  *watch = {};
   for (size_t bytes = from; bytes <= to; bytes *= 2)
     for (int kernel = 0; kernel < KERNELS; ++kernel)
       if (fits(kernel, bytes)) list(bytes, kernel);

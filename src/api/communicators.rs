@@ -1,6 +1,7 @@
 //! The life of a communicator: how it is made, split, changed and ended.
 
 use std::ffi::c_int;
+use std::ptr;
 
 use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
 use super::boundary::boundary;
@@ -20,6 +21,27 @@ unsafe fn bytes_of<'a>(ids: *const ncclUniqueId, count: c_int) -> &'a [u8] {
         },
         _ => &[],
     }
+}
+
+/// Whether calls on a communicator with this configuration return when they are done. None: it does not say.
+///
+/// # Safety
+/// The configuration is NCCL's, or NULL.
+unsafe fn blocks(config: *const ncclConfig_t) -> Option<bool> {
+    const UNDEFINED: c_int = c_int::MIN;
+    // NCCL takes it for what the configuration leaves open.
+    let by_environment = std::env::var("NCCL_COMM_BLOCKING").ok().and_then(|text| text.trim().parse::<c_int>().ok());
+    if let Some(blocking) = by_environment {
+        return Some(blocking != 0);
+    }
+    // SAFETY: the caller's contract: size, two numbers, and the flag, which every version has.
+    let said = unsafe {
+        match config.cast::<usize>().as_ref() {
+            Some(size) if *size >= 24 => *config.byte_add(16).cast::<c_int>(),
+            _ => UNDEFINED,
+        }
+    };
+    (said != UNDEFINED).then_some(said != 0)
 }
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
@@ -50,7 +72,7 @@ pub unsafe extern "C" fn ncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
         result
@@ -67,7 +89,7 @@ pub unsafe extern "C" fn pncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
         result
@@ -88,7 +110,7 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
         result
@@ -106,7 +128,7 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
         result
@@ -125,7 +147,7 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
         result
@@ -144,7 +166,7 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
         result
@@ -283,7 +305,7 @@ pub unsafe extern "C" fn ncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
         result
@@ -302,7 +324,7 @@ pub unsafe extern "C" fn pncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
         result
@@ -326,9 +348,9 @@ pub unsafe extern "C" fn ncclCommShrink(
         if shrinkFlags & NCCL_SHRINK_ABORT != 0 && real::has(Function::ncclCommShrink) {
             crate::comm::revoke(comm);
         }
-        let arrival = presence::arrive_from(comm, Some(b"shrunk"));
         // SAFETY: as above.
         unsafe {
+            let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
             result
@@ -351,9 +373,9 @@ pub unsafe extern "C" fn pncclCommShrink(
         if shrinkFlags & NCCL_SHRINK_ABORT != 0 && real::has(Function::ncclCommShrink) {
             crate::comm::revoke(comm);
         }
-        let arrival = presence::arrive_from(comm, Some(b"shrunk"));
         // SAFETY: as above.
         unsafe {
+            let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
             result

@@ -94,6 +94,15 @@ impl Channel {
         Ok(bytes)
     }
 
+    /// Whether nothing runs on the stream.
+    pub fn is_idle(&self) -> bool {
+        let asked = with_context(self.driver, self.context, || {
+            // SAFETY: our own stream.
+            unsafe { (self.driver.stream_query)(self.stream) }
+        });
+        asked == Ok(0)
+    }
+
     /// Gives stream and buffer back.
     pub fn close(self) -> DriverResult<()> {
         with_context(self.driver, self.context, || {
@@ -127,7 +136,12 @@ pub fn round(channel: &Channel, hello: &Hello) -> Result<Vec<u8>, String> {
         code => Err(format!("ncclAllGather gave {code}")),
     };
     channel.send(hello).map_err(|error| error.to_string())?;
-    in_nccl(channel.gather())?;
-    in_nccl(await_ready(channel.comm))?;
+    // With the communicator's GPU current: NCCL puts back what it finds, and in a thread without a current GPU that would be a context
+    // on the first one.
+    with_context(channel.driver, channel.context, || {
+        in_nccl(channel.gather())?;
+        in_nccl(await_ready(channel.comm))
+    })
+    .map_err(|error| error.to_string())??;
     channel.receive().map_err(|error| error.to_string())
 }

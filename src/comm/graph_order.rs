@@ -5,7 +5,7 @@
 //! are launched, which is the same on all ranks. The two nodes are added once a graph and not once an operation, and nothing in the
 //! graph comes behind the one that records, so that operations still overlap their starts.
 //!
-//! Within a capture an operation comes behind the one before, whatever streams the two are on.
+//! Within a capture an operation comes behind the one before, by an edge where its stream has not got it there anyway.
 //!
 //! NCCL orders graphs in the same way, and with NCCL_GRAPH_MIXING_SUPPORT=0 it does not; then neither do we. (Such graphs may be
 //! bodies of conditional nodes, which can hold no event nodes.)
@@ -31,14 +31,14 @@ pub struct Capture {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     id: u64,
-    /// The stream of the last operation, and its last node. Null: the first one has not succeeded yet.
-    stream: CUstream,
+    /// The last node of the last operation. Null: the first one has not succeeded yet.
     node: CUgraphNode,
     /// The node that records the event behind it; null when graphs are not ordered.
     record: CUgraphNode,
 }
 
-/// Captures under way at once, as far as one remembers them. One that was forgotten is taken for a new one.
+/// Captures under way at once, as far as one remembers them. One that was forgotten is taken for a new one: its operations so far are
+/// not waited for by those to come on other streams of it.
 const MOST_KNOWN: usize = 32;
 
 /// The order of the captured lane. Used by one thread at a time, as NCCL demands of a communicator.
@@ -79,9 +79,9 @@ impl GraphOrder {
                 if known.len() == MOST_KNOWN {
                     known.remove(0);
                 }
-                known.push(Known { id: capture.id, stream, node: ptr::null_mut(), record: ptr::null_mut() });
+                known.push(Known { id: capture.id, node: ptr::null_mut(), record: ptr::null_mut() });
             }
-            Some(last) if last.stream != stream && !last.node.is_null() => {
+            Some(last) if !last.node.is_null() && last_node(driver, stream)? != Some(last.node) => {
                 let mut node = last.node;
                 // SAFETY: a node of the graph that the stream's capture makes.
                 let joined = unsafe { (driver.stream_update_capture_dependencies)(stream, &mut node, 1, ADD) };
@@ -94,7 +94,10 @@ impl GraphOrder {
 
     /// Call after an operation was captured on `stream`.
     pub fn after(&self, driver: &Driver, capture: Capture, stream: CUstream) -> DriverResult<()> {
-        let node = last_node(driver, stream)?;
+        const ILLEGAL_STATE: i32 = 401;
+        let Some(node) = last_node(driver, stream)? else {
+            return driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE);
+        };
         let mut known = self.known.borrow_mut();
         let Some(known) = known.iter_mut().find(|known| known.id == capture.id) else { return Ok(()) };
         if let Some(event) = self.event {
@@ -111,7 +114,7 @@ impl GraphOrder {
                 }
             }
         }
-        (known.stream, known.node) = (stream, node);
+        known.node = node;
         Ok(())
     }
 
@@ -125,9 +128,8 @@ impl GraphOrder {
     }
 }
 
-/// The node that was captured last on `stream`.
-fn last_node(driver: &Driver, stream: CUstream) -> DriverResult<CUgraphNode> {
-    const ILLEGAL_STATE: i32 = 401;
+/// The one node that what is captured next on `stream` comes behind. None: there are several, or there is none.
+fn last_node(driver: &Driver, stream: CUstream) -> DriverResult<Option<CUgraphNode>> {
     let (mut status, mut nodes, mut count) = (0, ptr::null::<CUgraphNode>(), 0);
     // SAFETY: out pointers are ours; the nodes are the driver's until the next call on the stream.
     unsafe {
@@ -140,10 +142,6 @@ fn last_node(driver: &Driver, stream: CUstream) -> DriverResult<CUgraphNode> {
             &mut count,
         );
         driver.check("cuStreamGetCaptureInfo", asked)?;
-        if count == 1 {
-            Ok(*nodes)
-        } else {
-            driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE).map(|()| ptr::null_mut())
-        }
+        Ok(if count == 1 { Some(*nodes) } else { None })
     }
 }

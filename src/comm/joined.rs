@@ -13,6 +13,7 @@ use crate::gpu::{CUevent, CUstream};
 /// The calls of a communicator in a group, which are on several streams.
 pub struct Joined {
     comm: &'static Comm,
+    handle: usize,
     streams: Vec<CUstream>,
     /// Calls before which and behind which the streams meet.
     first: usize,
@@ -33,7 +34,10 @@ impl Joined {
                         joined.streams.push(stream);
                     }
                 }
-                None => all.push(Self { comm, streams: vec![stream], first: index, last: index }),
+                None => {
+                    let handle = call.comm as usize;
+                    all.push(Self { comm, handle, streams: vec![stream], first: index, last: index });
+                }
             }
         }
         all.retain(|joined| joined.streams.len() > 1);
@@ -52,7 +56,7 @@ impl Joined {
 
     /// What is put into any of the streams from now on waits for what is in all of them. Not where NCCL does the operations.
     fn meet(&self) -> DriverResult<()> {
-        let Some(busy) = self.comm.enter(self.comm.handle()) else { return Ok(()) };
+        let Some(busy) = self.comm.enter(self.handle) else { return Ok(()) };
         let Some(fast) = busy.fast() else { return Ok(()) };
         with_context(fast.driver, fast.context, || {
             let event = new_event(fast.driver)?;

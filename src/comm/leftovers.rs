@@ -110,7 +110,9 @@ pub fn sweep(device: CUdevice) {
     }
     let channels: Vec<KeptChannel> = {
         let mut kept = CHANNELS.hold();
-        let (free, keep) = std::mem::take(&mut *kept).into_iter().partition(|kept: &KeptChannel| kept.device == device);
+        let (free, keep) = std::mem::take(&mut *kept)
+            .into_iter()
+            .partition(|kept: &KeptChannel| kept.device == device && kept.channel.is_idle());
         *kept = keep;
         free
     };

@@ -504,8 +504,12 @@ pub unsafe fn destroy(handle: ncclComm_t) {
     let mut device = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
     let has_device = unsafe { real::ncclCommCuDevice(handle, &mut device) } == ncclSuccess;
-    if matches!(comm.status(), Status::Poisoned(_)) {
+    if is_hopeless(comm) {
         // What spins may spin for good.
+        comm.raise_abort();
+    }
+    await_work(comm, handle);
+    if is_hopeless(comm) {
         comm.raise_abort();
     }
     let limit = comm.is_aborted().then_some(ABORT_LIMIT);
@@ -518,12 +522,28 @@ pub unsafe fn destroy(handle: ncclComm_t) {
 
 /// Before NCCL finalizes a communicator: waits for our work on it.
 pub fn finalize(handle: ncclComm_t) {
-    let Some(comm) = known(handle) else { return };
+    if let Some(comm) = known(handle) {
+        await_work(comm, handle);
+    }
+}
+
+/// Whether what is enqueued on it may never end: it failed, or was aborted.
+fn is_hopeless(comm: &Comm) -> bool {
+    matches!(comm.status(), Status::Poisoned(_))
+}
+
+/// Waits for our work on a communicator; where that is hopeless, now or on the way, not for long. The watchdog still looks.
+fn await_work(comm: &'static Comm, handle: ncclComm_t) {
     // An abort from another thread, which ends the waiting, waits for us in turn.
     let Some(busy) = comm.begin(handle as usize) else { return };
-    let limit = comm.is_aborted().then_some(ABORT_LIMIT);
-    if let Some(Err(error)) = busy.fast().map(|fast| fast.await_idle(limit)) {
-        log::warn!("cannot wait for a communicator that is finalized: {error}");
+    let Some(fast) = busy.fast() else { return };
+    let waited = if is_hopeless(comm) {
+        fast.await_idle(Some(ABORT_LIMIT), || false)
+    } else {
+        fast.await_idle(None, || is_hopeless(comm))
+    };
+    if let Err(error) = waited {
+        log::warn!("cannot wait for a communicator's work: {error}");
     }
 }
 

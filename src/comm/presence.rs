@@ -7,8 +7,9 @@
 //!
 //! The name is a hash of what brings the ranks together, so nobody else can tell it or learn from it: NCCL's unique id; for a
 //! communicator made of another one, that one's name and what was called on it. Members are numbered as the ranks of the first
-//! communicator of the line. Of a communicator that was made in some other way (ncclCommInitAll has all ranks in this process; a
-//! non-blocking split tells its handle too late; ncclCommGrow) nothing is known, and its setup begins without this.
+//! communicator of the line. Of a communicator that was made in some other way nothing is known, and its setup begins without this:
+//! ncclCommInitAll has all ranks in this process; NCCL writes the handle of a non-blocking split or shrink later, from a thread of its
+//! own; ncclCommGrow brings in ranks that do not know the line.
 //!
 //! A sign is taken away when the setup is over or the communicator ends. No other rank looks for it then.
 
@@ -38,8 +39,10 @@ struct Known {
     numbers: usize,
     /// Communicators made of it so far.
     children: u64,
-    /// Our signs: its own, and those of children whose handles are not known.
-    signs: Vec<UnixDatagram>,
+    /// Its calls return when they are done.
+    is_blocking: bool,
+    /// Our sign, while another rank may look for it.
+    sign: Option<UnixDatagram>,
 }
 
 static KNOWN: Lock<Vec<Known>> = Lock::new(Vec::new());
@@ -48,43 +51,48 @@ static KNOWN: Lock<Vec<Known>> = Lock::new(Vec::new());
 #[must_use]
 pub struct Arrival(Option<Arrived>);
 
-/// An arrival in a group that is still open, and where NCCL writes the handle at its end.
-pub struct Pending(Arrival, *mut ncclComm_t);
+/// What is made in a group that is still open.
+pub enum Pending {
+    /// NCCL has written its handle, and takes it back if the group fails.
+    Made(ncclComm_t),
+    /// NCCL writes its handle there at the end.
+    Part(Arrival, *mut ncclComm_t),
+}
 
 struct Arrived {
     known: Known,
-    /// The communicator that it is made of; 0 for none.
-    parent: usize,
+    is_part: bool,
 }
 
 /// Before NCCL makes a communicator of so many ranks that know these ids.
-pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
+pub fn arrive(ids: &[u8], ranks: i32, rank: i32, is_blocking: bool) -> Arrival {
     let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival(None) };
     if thread::is_inside_nccl() || ids.is_empty() || numbers < 2 || number >= numbers {
         return Arrival(None);
     }
     let line = Sha256::new().chain_update(ids).chain_update(ranks.to_le_bytes()).finalize().into();
     // Larger ones are never fast; what is made of them may be.
-    let signs = if numbers <= MAX_RANKS { sign(&line, number) } else { Vec::new() };
-    Arrival(Some(Arrived { known: Known { handle: 0, line, number, numbers, children: 0, signs }, parent: 0 }))
+    let sign = if numbers <= MAX_RANKS { sign(&line, number) } else { None };
+    let known = Known { handle: 0, line, number, numbers, children: 0, is_blocking, sign };
+    Arrival(Some(Arrived { known, is_part: false }))
 }
 
 /// Before NCCL makes a communicator of some ranks of another one. All who will be in it pass the same `what`; None: this rank will be
-/// in none.
-pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
+/// in none. `is_blocking`: if its configuration says so or not.
+pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>, is_blocking: Option<bool>) -> Arrival {
     if thread::is_inside_nccl() {
         return Arrival(None);
     }
     let mut known = KNOWN.hold();
     let Some(parent) = known.iter_mut().find(|known| known.handle == parent as usize) else { return Arrival(None) };
     parent.children += 1;
-    let Some(what) = what else { return Arrival(None) };
+    let is_blocking = is_blocking.unwrap_or(parent.is_blocking);
+    let Some(what) = what.filter(|_| is_blocking && parent.is_blocking) else { return Arrival(None) };
     let hash = Sha256::new().chain_update(parent.line).chain_update(parent.children.to_le_bytes()).chain_update(what);
     let line = hash.finalize().into();
     let (number, numbers) = (parent.number, parent.numbers);
-    let signs = sign(&line, number);
-    let parent = parent.handle;
-    Arrival(Some(Arrived { known: Known { handle: 0, line, number, numbers, children: 0, signs }, parent }))
+    let known = Known { handle: 0, line, number, numbers, children: 0, is_blocking, sign: sign(&line, number) };
+    Arrival(Some(Arrived { known, is_part: true }))
 }
 
 impl Arrival {
@@ -93,44 +101,51 @@ impl Arrival {
     /// # Safety
     /// `place` is what NCCL was given.
     pub unsafe fn made(self, place: *mut ncclComm_t, result: ncclResult_t) {
-        if self.0.is_none() || place.is_null() {
-        } else if group::is_open() && result == ncclSuccess {
-            group::keep_pending(Pending(self, place));
-        } else {
-            // SAFETY: the caller's contract.
-            unsafe { self.settle(place, result) };
+        let Some(arrived) = &self.0 else { return };
+        if place.is_null() || (result != ncclSuccess && result != ncclInProgress) {
+            return;
+        }
+        if group::is_open() && arrived.is_part {
+            group::keep_pending(Pending::Part(self, place));
+            return;
+        }
+        // SAFETY: the caller's contract.
+        let handle = unsafe { self.settle(place) };
+        if group::is_open() {
+            group::keep_pending(Pending::Made(handle));
         }
     }
 
     /// # Safety
-    /// NCCL was given `place`, and has written it if it could.
-    unsafe fn settle(self, place: *const ncclComm_t, result: ncclResult_t) {
-        let Some(Arrived { mut known, parent }) = self.0 else { return };
-        if result != ncclSuccess && result != ncclInProgress {
-            return;
-        }
-        let mut all = KNOWN.hold();
-        if result == ncclInProgress && parent != 0 {
-            // The handle comes later, from another thread. The sign stays with the parent's.
-            if let Some(parent) = all.iter_mut().find(|known| known.handle == parent) {
-                parent.signs.append(&mut known.signs);
+    /// NCCL was given `place`, and has written it.
+    unsafe fn settle(self, place: *const ncclComm_t) -> ncclComm_t {
+        // SAFETY: the caller's contract.
+        let handle = unsafe { *place };
+        if let Some(Arrived { mut known, .. }) = self.0 {
+            known.handle = handle as usize;
+            let mut all = KNOWN.hold();
+            all.retain(|other| other.handle != known.handle);
+            if known.handle != 0 {
+                all.push(known);
             }
-            return;
         }
-        // SAFETY: a handle of the application's, written by NCCL.
-        known.handle = unsafe { *place } as usize;
-        all.retain(|other| other.handle != known.handle);
-        if known.handle != 0 {
-            all.push(known);
-        }
+        handle
     }
 }
 
 impl Pending {
     /// After the outermost end of the group with this result.
     pub fn group_ended(self, result: ncclResult_t) {
-        // SAFETY: the application gave the place to NCCL in this group, until its end at least.
-        unsafe { self.0.settle(self.1, result) };
+        let went_well = result == ncclSuccess || result == ncclInProgress;
+        match self {
+            Self::Made(handle) if !went_well => forget(handle),
+            Self::Made(_) => {}
+            Self::Part(arrival, place) if result == ncclSuccess => {
+                // SAFETY: the application gave the place to NCCL in this group, until its end at least.
+                unsafe { arrival.settle(place) };
+            }
+            Self::Part(..) => {}
+        }
     }
 }
 
@@ -148,12 +163,11 @@ pub fn are_all_here(handle: ncclComm_t, ranks: usize) -> Option<bool> {
 }
 
 /// Every rank has looked: the setup of the communicator is over.
-pub fn take_signs_away(handle: ncclComm_t) {
+pub fn take_sign_away(handle: ncclComm_t) {
     let mut known = KNOWN.hold();
-    let signs =
-        known.iter_mut().find(|known| known.handle == handle as usize).map(|known| std::mem::take(&mut known.signs));
+    let sign = known.iter_mut().find(|known| known.handle == handle as usize).map(|known| known.sign.take());
     drop(known);
-    drop(signs);
+    drop(sign);
 }
 
 /// The communicator ends.
@@ -161,11 +175,11 @@ pub fn forget(handle: ncclComm_t) {
     KNOWN.hold().retain(|known| known.handle != handle as usize);
 }
 
-/// Gives a sign. Empty: it cannot be given, and all ranks will see that it is not there.
-fn sign(line: &Line, number: usize) -> Vec<UnixDatagram> {
+/// Gives a sign. None: it cannot be given, and all ranks will see that it is not there.
+fn sign(line: &Line, number: usize) -> Option<UnixDatagram> {
     let can_look = looking().is_ok();
     let name = name(line, number).filter(|_| can_look);
-    name.and_then(|name| UnixDatagram::bind_addr(&name).ok()).into_iter().collect()
+    name.and_then(|name| UnixDatagram::bind_addr(&name).ok())
 }
 
 /// The socket that looks for signs. Made before the first sign is given: who gave one and then could not look, for want of a
@@ -187,13 +201,13 @@ mod tests {
     fn arrived(ids: &[u8], ranks: i32, rank: i32, handle: usize) {
         let mut handle = handle as ncclComm_t;
         // SAFETY: the place is ours.
-        unsafe { arrive(ids, ranks, rank).made(&mut handle, ncclSuccess) };
+        unsafe { arrive(ids, ranks, rank, true).made(&mut handle, ncclSuccess) };
     }
 
     fn split(parent: usize, color: Option<&[u8]>, handle: usize) {
         let mut handle = handle as ncclComm_t;
         // SAFETY: the place is ours.
-        unsafe { arrive_from(parent as ncclComm_t, color).made(&mut handle, ncclSuccess) };
+        unsafe { arrive_from(parent as ncclComm_t, color, None).made(&mut handle, ncclSuccess) };
     }
 
     fn all_here(handle: usize, ranks: usize) -> Option<bool> {
@@ -215,7 +229,7 @@ mod tests {
         assert_eq!([0x100, 0x101, 0x102].map(|handle| all_here(handle, 3)), [Some(true); 3]);
         forget(0x101 as ncclComm_t);
         assert_eq!((all_here(0x100, 3), all_here(0x101, 3)), (Some(false), None));
-        take_signs_away(0x102 as ncclComm_t);
+        take_sign_away(0x102 as ncclComm_t);
         forget(0x100 as ncclComm_t);
         forget(0x102 as ncclComm_t);
     }

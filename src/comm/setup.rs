@@ -495,7 +495,7 @@ impl Candidate {
     /// After round 4: fast, or everything back and forward.
     fn finish(mut self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
-        presence::take_signs_away(self.handle);
+        presence::take_sign_away(self.handle);
         let line = report::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
         match self.agreement.verdict() {
             Some(Verdict::Fast) => {}

@@ -119,11 +119,11 @@ impl Fast {
         launch::launch_await(self.driver, &self.target, EAGER_LANE, self.eager.blocks.get(), stream)
     }
 
-    /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`.
+    /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`, or it is hopeless to wait on.
     ///
     /// It waits for nothing else, since other work on the GPU may be waiting for what this thread does next: it looks at the
     /// count of blocks that are done with scratch.
-    pub fn await_idle(&self, limit: Option<Duration>) -> DriverResult<bool> {
+    pub fn await_idle(&self, limit: Option<Duration>, is_hopeless: impl Fn() -> bool) -> DriverResult<bool> {
         let expected = self.eager.blocks.get();
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
@@ -133,7 +133,7 @@ impl Fast {
                 if self.read_count(&stream)? == expected {
                     return Ok(true);
                 }
-                if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                if deadline.is_some_and(|deadline| Instant::now() > deadline) || is_hopeless() {
                     return Ok(false);
                 }
                 std::thread::sleep(Duration::from_micros(100));
@@ -159,7 +159,7 @@ impl Fast {
     /// given back when that is gone; memory that is still in use after `limit` stays.
     pub fn close(self, limit: Option<Duration>) -> DriverResult<()> {
         let (driver, context) = (self.driver, self.context);
-        let waited = self.await_idle(limit);
+        let waited = self.await_idle(limit, || false);
         let idle = matches!(waited, Ok(true));
         if let Err(error) = &waited {
             log::warn!("cannot wait for a communicator's work, so its scratch memory stays allocated: {error}");

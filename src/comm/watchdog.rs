@@ -74,16 +74,21 @@ fn watch() {
         WATCHED.hold().iter().for_each(|watched| watched.words.ask());
         std::thread::sleep(ANSWER_TIME);
         let now = Instant::now();
+        // Said when nothing is locked: the log may have to wait for who reads it.
+        let mut stuck = Vec::new();
         WATCHED.hold().retain_mut(|watched| {
             watched.words.ask_no_more();
-            match watched.overdue(now) {
-                Some((lane, report)) => {
-                    watched.give_up(lane, &report);
-                    false
-                }
-                None => true,
+            let overdue = watched.overdue(now);
+            if let Some((lane, report)) = overdue {
+                watched.comm.poison_with(ncclRemoteError);
+                stuck.push((watched.device, watched.describe(lane, &report)));
             }
+            overdue.is_none()
         });
+        for (device, text) in stuck {
+            crate::log::set_device(device);
+            log::error!("{text}");
+        }
     }
 }
 
@@ -106,16 +111,14 @@ impl Watched {
         None
     }
 
-    fn give_up(&self, lane: usize, report: &Report) {
-        crate::log::set_device(self.device);
-        self.comm.poison_with(ncclRemoteError);
-        log::error!(
+    fn describe(&self, lane: usize, report: &Report) -> String {
+        format!(
             "rank {} has waited {} s for {}: {}. A rank is gone, hangs, or made other calls than this one. End it with ncclCommAbort",
             self.rank,
             self.timeout.as_secs(),
             ranks(report.missing),
             operation(lane, report)
-        );
+        )
     }
 }
 

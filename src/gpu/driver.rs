@@ -100,6 +100,7 @@ driver_functions! {
     stream_create = "cuStreamCreate" (*mut CUstream, c_uint);
     stream_destroy = "cuStreamDestroy_v2" (CUstream);
     stream_synchronize = "cuStreamSynchronize" (CUstream);
+    stream_query = "cuStreamQuery" (CUstream);
     stream_wait_event = "cuStreamWaitEvent" (CUstream, CUevent, c_uint);
     stream_get_capture_info = "cuStreamGetCaptureInfo_v2"
         (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *const CUgraphNode, *mut usize);
