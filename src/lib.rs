@@ -18,8 +18,8 @@
 //!   real       finds and opens the real NCCL at the first call; one indirect call from then on
 //! ```
 //!
-//! `config` (the environment variables), `log`, `error`, `lock` and `stats` serve all of it. What else can be seen from outside:
-//! `stats_file`, the counters at the end of the process, and `nvtx`, ranges for profilers.
+//! `config` (the environment variables), `log`, `error`, `lock` and `stats` serve all of it; `stats_file` writes the counters at the
+//! end of the process.
 //!
 //! Invariants that every module keeps:
 //! - Loading this library does nothing: no constructor, no thread, no output, no CUDA. All begins with the first call.
@@ -39,7 +39,6 @@ pub mod launch;
 pub mod layout;
 pub mod lock;
 pub mod log;
-pub mod nvtx;
 pub mod real;
 pub mod route;
 pub mod stats;

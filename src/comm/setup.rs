@@ -16,7 +16,6 @@ mod probe;
 
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
@@ -46,7 +45,7 @@ use crate::gpu::{CUcontext, CUstream};
 use crate::launch::{Enqueued, Target};
 use crate::layout::{MAX_RANKS, SCRATCH_BYTES};
 use crate::lock::{Held, Lock};
-use crate::real::{self, background};
+use crate::real;
 use crate::route::{Kernel, Plan, Reason};
 
 /// Sets a communicator up. Afterwards it is fast or forwards, or is poisoned.
@@ -55,7 +54,7 @@ pub fn set_up(comm: &'static Comm) {
     let (config, _) = Config::from_env();
     // NCCL reads files of its own at its first communicator and may have set NCCL_DEBUG since.
     crate::log::start(&config);
-    crate::nvtx::start();
+    crate::gpu::nvtx::start();
     let _relaxed = RelaxedCapture::enter();
     let Some(mut candidate) = Candidate::open(comm, &config) else { return };
     for stage in STAGES {
@@ -68,36 +67,6 @@ pub fn set_up(comm: &'static Comm) {
         }
     }
     candidate.finish(&config, began);
-}
-
-/// Communicators of one thread that are being set up.
-pub struct Setups {
-    running: Vec<(&'static Comm, Option<JoinHandle<()>>)>,
-}
-
-impl Setups {
-    /// Begins to set up these communicators, on which the caller is busy. Several go on side by side, each in a thread of its own: two may
-    /// be ranks of one communicator, and other ranks may come to them in any order.
-    pub fn begin(communicators: &[&'static Comm]) -> Self {
-        let several = communicators.len() > 1;
-        let start = |comm: &&'static Comm| {
-            let comm: &'static Comm = comm;
-            // Without a thread it is done when its turn comes.
-            let thread = if several { background::spawn("dime-setup", move || set_up(comm)).ok() } else { None };
-            (comm, thread)
-        };
-        Self { running: communicators.iter().map(start).collect() }
-    }
-
-    /// Waits until this communicator is set up, if it is one of those.
-    pub fn finish(&mut self, comm: &'static Comm) {
-        let Some(place) = self.running.iter().position(|(running, _)| ptr::eq(*running, comm)) else { return };
-        match self.running.swap_remove(place).1 {
-            None => set_up(comm),
-            // A panic has said why in the log.
-            Some(thread) => thread.join().unwrap_or_else(|_| comm.poison()),
-        }
-    }
 }
 
 /// The handle of a communicator that we are busy with. None: it was aborted meanwhile, and NCCL may have freed it.

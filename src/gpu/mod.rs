@@ -9,6 +9,7 @@ pub mod driver;
 pub mod graphs;
 pub mod kernels;
 pub mod memory;
+pub mod nvtx;
 pub mod topology;
 pub mod watch;
 
