@@ -141,6 +141,7 @@ fn fields(config: &Config) -> Vec<String> {
         nccl_lib,
         debug,
         debug_file,
+        stats_file,
         disable,
         kernel,
         threshold_bytes,
@@ -150,11 +151,13 @@ fn fields(config: &Config) -> Vec<String> {
         blocks,
         threads,
         setup_timeout_s,
+        timeout_s,
     } = config;
     let fields: [&dyn std::fmt::Debug; VARIABLES.len()] = [
         nccl_lib,
         debug,
         debug_file,
+        stats_file,
         disable,
         kernel,
         threshold_bytes,
@@ -164,6 +167,7 @@ fn fields(config: &Config) -> Vec<String> {
         blocks,
         threads,
         setup_timeout_s,
+        timeout_s,
     ];
     fields.iter().map(|field| format!("{field:?}")).collect()
 }
