@@ -463,7 +463,9 @@ static void again_and_again(struct rank *me) {
             NCCL(ncclCommDestroy(comm));
         }
         const int done = cycles + 1;
-        if (me->number == 0) shared->verdict = done >= FEWEST && (done == MOST || now_s() - begin_s > LIMIT_S);
+        /* Not behind an abort, which waits for nothing: what its setup used is freed by the next destroy. */
+        const int may_end = done >= FEWEST && cycles % 16 != 8;
+        if (me->number == 0) shared->verdict = may_end && (done >= MOST || now_s() - begin_s > LIMIT_S);
         meet();
         over = shared->verdict;
         meet();
