@@ -155,6 +155,14 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
+            // Not earlier: only in a call that needs all ranks can none have ended the communicator already.
+            if presence::are_all_here(call.comm, comm.ranks()) == Some(false) {
+                comm.set_forward(Reason::Absent);
+                report::decided(call.comm, Reason::Absent.text());
+                report::forward(&call, Reason::Absent);
+                // SAFETY: the caller's contract.
+                return unsafe { forward(&call) };
+            }
             if group::is_open() {
                 group::keep(call);
                 return ncclSuccess;
@@ -188,9 +196,6 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     if let Some(reason) = route::never_fast(ranks) {
         comm.set_forward(reason);
         report::decided(call.comm, reason.text());
-    } else if presence::are_all_here(call.comm, ranks) == Some(false) {
-        comm.set_forward(Reason::Absent);
-        report::decided(call.comm, Reason::Absent.text());
     }
     // SAFETY: the caller's contract.
     unsafe { dispatch(comm, call) }
