@@ -51,7 +51,8 @@ pub struct Held<'a, T> {
 }
 
 impl<T: Default> Lock<T> {
-    /// Of this.
+    /// Of this, for a static. Made later, in a child of fork, it would begin with empty data there: what is given here is the
+    /// first process's.
     pub const fn new(data: T) -> Self {
         Self { inner: Mutex::new(data), order: Order::new(), of_child: OnceBox::new() }
     }

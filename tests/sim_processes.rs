@@ -60,7 +60,7 @@ fn one_thread_forks_while_others_sum_and_set_up() {
 fn a_child_finds_nothing_locked_by_a_thread_that_it_does_not_have() {
     let _alone = alone();
     // The watchdog's thread is busy with what it watches, and with a line of the log.
-    goes_right(situation("fork-beside-a-blocked-log").env("DIME_TIMEOUT_S", "1"));
+    goes_right(situation("fork-beside-a-blocked-log"));
     // Another thread opens the driver.
     goes_right(situation("fork-beside-an-opening-driver").env("DIME_SIM_FAULT", "delay@cuInit:*:300"));
 }

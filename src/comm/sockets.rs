@@ -14,13 +14,13 @@ pub mod packet;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libc::c_int;
 
 use self::packet::{Name, Received, last_error_if};
 use crate::layout::MAX_RANKS;
-use crate::lock::Lock;
 
 const MAGIC: &[u8; 8] = b"DIMESCRA";
 /// Bytes of a message: magic, sender, receiver, token.
@@ -69,7 +69,7 @@ pub struct Listener {
     socket: OwnedFd,
     /// As many as passing needs, until it begins: a rank that has none left then could tell nobody, and its peers would wait for it
     /// until the deadline. Without them the setup ends before it.
-    reserve: Lock<Vec<OwnedFd>>,
+    reserve: Mutex<Vec<OwnedFd>>,
 }
 
 impl Listener {
@@ -83,7 +83,13 @@ impl Listener {
             last_error_if(libc::listen(socket.as_raw_fd(), BACKLOG) != 0)?;
         }
         let reserve = (0..NEEDED).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
-        Ok(Self { socket, reserve: Lock::new(reserve) })
+        Ok(Self { socket, reserve: Mutex::new(reserve) })
+    }
+
+    /// What was reserved is there for passing. A child of fork never does this to a listener of its parent's, so no lock that is made for
+    /// that is needed.
+    fn release(&self) {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -121,7 +127,7 @@ pub fn pass(
     deadline: Instant,
     is_aborted: impl Fn(usize) -> bool,
 ) -> Vec<io::Result<Vec<(u32, OwnedFd)>>> {
-    parties.iter().for_each(|party| party.listener.reserve.hold().clear());
+    parties.iter().for_each(|party| party.listener.release());
     let mut going: Vec<Passing> = parties.iter().map(Passing::new).collect();
     loop {
         for (index, passing) in going.iter_mut().enumerate() {

@@ -40,7 +40,7 @@ static void children_use_their_parents(struct rank *me) {
             if (i < 2) _exit(0);
             exit(0);
         }
-        MUST(exit_status(child) == 0);
+        ENDS_WELL(child);
         sum(me, used, everybody(me), 2 + i, SMALL);
     }
     try_out(me, unused, everybody(me), 6);
@@ -92,7 +92,7 @@ static void children_become_programs(struct rank *me) {
         const pid_t child = me->number == i % me->ranks ? starts[i](arguments) : 0;
         MUST(child >= 0);
         sum(me, comm, everybody(me), i, SMALL);
-        if (child) MUST(exit_status(child) == 0);
+        if (child) ENDS_WELL(child);
     }
     NCCL(ncclCommDestroy(comm));
 }
@@ -103,14 +103,12 @@ enum { FORKS_BESIDE = 48 };
 
 static atomic_int forks_done;
 
-/* What is not a communicator: libdime.so notes it and NCCL refuses it. */
-static void see_something_new(void) {
-    static char no_communicator[4096];
-    GIVES(ncclInvalidArgument, ncclCommRevoke((ncclComm_t)no_communicator, 0));
+/* A communicator that had no call yet: libdime.so notes it, and NCCL refuses such a revocation. */
+static void see_something_new(ncclComm_t unused) {
+    GIVES(ncclInvalidArgument, ncclCommRevoke(unused, 7));
 }
 
-static void *fork_again_and_again(void *nothing) {
-    (void)nothing;
+static void *fork_again_and_again(void *unused) {
     for (int i = 0; i < FORKS_BESIDE; i++) {
         char *const arguments[] = {"/bin/true", NULL};
         pid_t child = i % 2 ? fork() : starts[i / 2 % STARTS](arguments);
@@ -121,10 +119,10 @@ static void *fork_again_and_again(void *nothing) {
             counted(&fast, &forwarded);
             MUST(fast == 0 && forwarded == 0);
             if (i % 4 == 1) _exit(0);
-            see_something_new();
+            see_something_new(unused);
             exit(0);
         }
-        MUST(exit_status(child) == 0);
+        ENDS_WELL(child);
         atomic_fetch_add(&forks_done, 1);
     }
     return NULL;
@@ -133,9 +131,9 @@ static void *fork_again_and_again(void *nothing) {
 static void forks_beside(struct rank *me) {
     pthread_t forker;
     const int all = everybody(me);
-    const ncclComm_t comm = communicator_of_all(me);
+    const ncclComm_t comm = communicator_of_all(me), unused = communicator_of_all(me);
     sum(me, comm, all, 0, SMALL);
-    if (me->number == 0) MUST(!pthread_create(&forker, NULL, fork_again_and_again, NULL));
+    if (me->number == 0) MUST(!pthread_create(&forker, NULL, fork_again_and_again, unused));
     for (int round = 0;; round++) {
         meet();
         const int is_over = atomic_load(&forks_done) == FORKS_BESIDE;
@@ -150,6 +148,7 @@ static void forks_beside(struct rank *me) {
     if (me->number == 0) MUST(!pthread_join(forker, NULL));
     try_out(me, comm, all, 0);
     NCCL(ncclCommDestroy(comm));
+    NCCL(ncclCommDestroy(unused));
 }
 
 /* ---- A fork while another thread holds what the library locks ---- */
@@ -173,7 +172,7 @@ static void make_blocking_log(void) {
 /* The watchdog's thread waits for room in the log when the fork comes, in the middle of its work on what it watches. */
 static void fork_beside_a_blocked_log(struct rank *me) {
     static char bytes[4096];
-    const ncclComm_t comm = communicator_of_all(me);
+    const ncclComm_t comm = communicator_of_all(me), unused = communicator_of_all(me);
     sum(me, comm, everybody(me), 0, SMALL);
     if (me->number == 0) {
         /* The other rank does not come to this one. */
@@ -190,14 +189,15 @@ static void fork_beside_a_blocked_log(struct rank *me) {
             use_parents_communicator(me, comm);
             /* That was said in the log. */
             MUST(read(log_reader, bytes, sizeof bytes) > 0);
-            see_something_new();
+            see_something_new(unused);
             exit(0);
         }
-        MUST(exit_status(child) == 0);
+        ENDS_WELL(child);
         while (read(log_reader, bytes, sizeof bytes) > 0) continue;
     }
     meet();
     NCCL(ncclCommAbort(comm));
+    NCCL(ncclCommAbort(unused));
 }
 
 /* The first all-reduce of the process opens the driver, slowly, when the fork comes. */
@@ -213,7 +213,7 @@ static void fork_beside_an_opening_driver(struct rank *me) {
             use_parents_communicator(me, comm);
             exit(0);
         }
-        MUST(exit_status(child) == 0);
+        ENDS_WELL(child);
     }
     sum(me, comm, everybody(me), 0, SMALL);
     NCCL(ncclCommDestroy(comm));
@@ -275,6 +275,20 @@ static int take_descriptors(int but, int *taken) {
     return count;
 }
 
+/* NCCL opens its connections at the first operation that needs them: here those for what the ranks ask of each other in a setup, and
+ * for an all-reduce that is forwarded. */
+static void connect_nccl(const struct rank *me, ncclComm_t comm) {
+    char *data = (char *)(size_t)me->buffer;
+    for (int bytes = 64; bytes <= 4096; bytes *= 8)
+        NCCL(ncclAllGather(data + me->number * bytes, data, (size_t)bytes, ncclInt8, comm, me->stream));
+    ncclRedOp_t op;
+    float factor = 1;
+    NCCL(ncclRedOpCreatePreMulSum(&op, &factor, ncclFloat, ncclScalarHostImmediate, comm));
+    NCCL(ncclAllReduce(data, data, SMALL, ncclFloat, op, comm, me->stream));
+    MUST(!cuda.wait_stream(me->stream));
+    NCCL(ncclRedOpDestroy(op, comm));
+}
+
 /* One rank has so few that its setup fails at some step: all forward, and nobody waits for what will not come. The simulated driver
  * needs one itself for the message that says so. */
 static void few_descriptors(struct rank *me) {
@@ -283,6 +297,7 @@ static void few_descriptors(struct rank *me) {
     int were_fast = 0, were_forwarded = 0, turns = 0;
     for (int left = LEAST; left <= ENOUGH; left += left < 8 ? 1 : 3, turns++) {
         const ncclComm_t comm = communicator_of_all(me);
+        connect_nccl(me, comm);
         fill(me, left, SMALL);
         int count = 0;
         if (me->number == turns % me->ranks) count = take_descriptors(left, taken);
@@ -334,7 +349,8 @@ static const struct situation situations[] = {
     {.name = "children-use-their-parents", .run = children_use_their_parents, .way = PROCESSES, .ranks = 2},
     {.name = "children-become-programs", .run = children_become_programs, .way = PROCESSES, .ranks = 2},
     {.name = "forks-beside", .run = forks_beside, .way = THREADS, .ranks = 3},
-    {.name = "fork-beside-a-blocked-log", .run = fork_beside_a_blocked_log, .way = PROCESSES, .ranks = 2},
+    {.name = "fork-beside-a-blocked-log", .run = fork_beside_a_blocked_log, .way = PROCESSES, .ranks = 2,
+     .environment = {"DIME_TIMEOUT_S=1"}},
     {.name = "fork-beside-an-opening-driver", .run = fork_beside_an_opening_driver, .way = THREADS, .ranks = 2},
     {.name = "signals", .run = signals, .way = PROCESSES, .ranks = 2},
     {.name = "few-descriptors", .run = few_descriptors, .way = PROCESSES, .ranks = 2, .uncounted = 1},

@@ -5,7 +5,7 @@
  *
  * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
  * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i,
- * unless a situation says otherwise. */
+ * unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation. */
 #ifndef SITUATION_H
 #define SITUATION_H
 
@@ -182,9 +182,16 @@ static inline void check_counters(void) {
     _exit(1);
 }
 
+/* Whether NCCL is to do all, as if libdime.so were not there: then what NCCL itself does in a situation can be seen. */
+static inline int is_nccl_alone(void) {
+    const char *disable = getenv("DIME_DISABLE");
+    return disable && strcmp(disable, "1") == 0;
+}
+
 /* What libdime.so says that an all-reduce of so many elements does begins like this. */
 static inline void must_be(const char *what, ncclComm_t comm, int count) {
     char text[160];
+    if (is_nccl_alone()) return;
     NCCL(dimeExplain(comm, (size_t)count, ncclFloat, ncclSum, text, sizeof text));
     if (strncmp(text, what, strlen(what)) == 0) return;
     printf("failed=an all-reduce of %d elements is %s, not %s\n", count, text, what);
@@ -310,11 +317,19 @@ static inline pid_t start(void (*body)(int), int argument) {
     _exit(0);
 }
 
+/* Of a child that has ended: its exit status, or what a shell makes of the signal that ended it. */
 static inline int exit_status(pid_t child) {
     int status;
     MUST(waitpid(child, &status, 0) == child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
+
+/* A child that must have ended well. */
+static inline void must_end_well(pid_t child, const char *what, const char *file, int line) {
+    must_give(0, exit_status(child), what, file, line);
+}
+
+#define ENDS_WELL(child) must_end_well((child), #child, __FILE__, __LINE__)
 
 static inline void count_devices(int needed) {
     int devices = 0;
@@ -332,7 +347,7 @@ static inline void run_here(int first) {
     } else {
         run_rank((void *)(size_t)first);
     }
-    if (!current->uncounted) check_counters();
+    if (!current->uncounted && !is_nccl_alone()) check_counters();
 }
 
 /* Runs `body` in so many processes. 0: all ended well. */

@@ -321,7 +321,7 @@ static void forks(struct rank *me) {
         const pid_t child = fork();
         MUST(child >= 0);
         if (child == 0) exit(0);
-        MUST(exit_status(child) == 0);
+        ENDS_WELL(child);
         usleep(5000);
     }
     meet();
