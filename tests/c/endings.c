@@ -9,7 +9,8 @@
 
 #include "situation.h"
 
-enum { RANKS = 3, LIMIT_MS = 5000, END_STATUS = 7 };
+/* A process on a GPU takes seconds to begin and to end. An abort takes milliseconds. */
+enum { RANKS = 3, PROCESS_LIMIT_MS = 20000, ABORT_LIMIT_MS = 5000, END_STATUS = 7 };
 
 static double now_ms(void) {
     struct timespec now;
@@ -20,7 +21,7 @@ static double now_ms(void) {
 /* Waits for a child, but not for ever. */
 static int status_of(pid_t child) {
     const double begin = now_ms();
-    for (int status; now_ms() - begin < LIMIT_MS; usleep(1000)) {
+    for (int status; now_ms() - begin < PROCESS_LIMIT_MS; usleep(1000)) {
         const pid_t ended = waitpid(child, &status, WNOHANG);
         MUST(ended >= 0);
         if (ended == child) return status;
@@ -36,8 +37,15 @@ static void end_by_return(void) {}
 static void end_by_exit(void) { exit(END_STATUS); }
 static void end_by_quick_exit(void) { quick_exit(END_STATUS); }
 static void end_at_once(void) { _exit(END_STATUS); }
-static void end_by_sigterm(void) { kill(getpid(), SIGTERM); }
-static void end_by_sigint(void) { kill(getpid(), SIGINT); }
+
+/* Whoever started the program may have it ignore the signal. */
+static void end_by(int number) {
+    MUST(signal(number, SIG_DFL) != SIG_ERR);
+    kill(getpid(), number);
+}
+
+static void end_by_sigterm(void) { end_by(SIGTERM); }
+static void end_by_sigint(void) { end_by(SIGINT); }
 static void end_by_sigkill(void) { kill(getpid(), SIGKILL); }
 
 static void *exit_in_thread(void *nothing) {
@@ -193,9 +201,9 @@ static int be_rank(int number, const struct moment *moment) {
     usleep(50000);
     const double begin = now_ms();
     NCCL(ncclCommAbort(running.comm));
-    MUST(now_ms() - begin < LIMIT_MS);
+    MUST(now_ms() - begin < ABORT_LIMIT_MS);
     MUST(!pthread_join(thread, NULL));
-    MUST(now_ms() - begin < LIMIT_MS);
+    MUST(now_ms() - begin < ABORT_LIMIT_MS);
     MUST(!cuda.wait_stream(me.stream));
     pthread_barrier_wait(&ending->survivors);
     /* The remaining ones are 0 and 2, which are 0 and 1 of the next. */

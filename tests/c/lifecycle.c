@@ -86,6 +86,13 @@ static int number_in(ncclComm_t comm) {
     return number;
 }
 
+/* What NCCL allocates and frees waits for all GPUs of the process: where ranks are threads, none may wait on its GPU then for one that is
+ * still at it, with NCCL alone neither. */
+static void settle(ncclComm_t gone) {
+    if (gone) NCCL(ncclCommDestroy(gone));
+    meet();
+}
+
 /* Halves, the same ranks in reversed order, some of the ranks, and children of children: used in turn with the parent. */
 static void splits(struct rank *me) {
     const int all = everybody(me), last = me->ranks - 1;
@@ -93,11 +100,13 @@ static void splits(struct rank *me) {
     ncclComm_t parent = communicator_of_all(me), halves, reversed, most, again;
     /* One is made before the parent's first all-reduce, the others after it. */
     NCCL(ncclCommSplit(parent, me->number < 2, me->number, &halves, NULL));
+    settle(NULL);
     try_out(me, parent, all, 0);
     NCCL(ncclCommSplit(parent, 5, -me->number, &reversed, NULL));
     MUST(number_in(reversed) == last - me->number);
     NCCL(ncclCommSplit(parent, me->number == 1 ? NCCL_SPLIT_NOCOLOR : 0, 0, &most, NULL));
     MUST((most == NULL) == (me->number == 1));
+    settle(NULL);
     for (int step = 0; step < 6; step++) {
         sum(me, halves, half, step, SMALL);
         sum(me, parent, all, step, step % 2 ? SMALL : LARGE);
@@ -105,11 +114,11 @@ static void splits(struct rank *me) {
         sum(me, reversed, all, step, SMALL);
     }
     NCCL(ncclCommSplit(reversed, me->number % 2, 0, &again, NULL));
-    NCCL(ncclCommDestroy(reversed));
+    settle(reversed);
     const int alike = me->number % 2 ? all & 0xaa : all & 0x55;
     try_out(me, again, alike, 8);
     /* Parents end before their children. */
-    NCCL(ncclCommDestroy(parent));
+    settle(parent);
     try_out(me, halves, half, 10);
     try_out(me, again, alike, 12);
     if (most) try_out(me, most, all & ~2, 14);
@@ -250,7 +259,7 @@ static void non_blocking(struct rank *me) {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     ncclComm_t comm, child = NULL;
-    agree_on_ids(me, 1);
+    agree_on_ids(me, 2);
     if (me->number != 0) {
         meet();
         usleep(10000);
@@ -261,7 +270,11 @@ static void non_blocking(struct rank *me) {
         ncclResult_t state;
         NCCL(ncclCommGetAsyncError(comm, &state));
         GIVES(ncclInProgress, state);
-        GIVES(ncclInvalidArgument, ncclAllReduce(data, data, SMALL, ncclFloat, ncclSum, comm, me->stream));
+        /* A call too early is refused. That may be the end of the communicator. */
+        ncclComm_t lonely;
+        GIVES(ncclInProgress, ncclCommInitRankConfig(&lonely, me->ranks, shared->ids[1], me->number, &config));
+        GIVES(ncclInvalidArgument, ncclAllReduce(data, data, SMALL, ncclFloat, ncclSum, lonely, me->stream));
+        NCCL(ncclCommAbort(lonely));
         meet();
     }
     NCCL(await(comm));
@@ -583,6 +596,7 @@ static void *be_in_team(void *argument) {
         NCCL(ncclCommInitRank(&comm, TEAM_RANKS, team_ids[seat->team], seat->number));
         try_out(&me, comm, members, seat->team + round);
         NCCL(ncclCommSplit(comm, 0, -seat->number, &child, NULL));
+        pthread_barrier_wait(&team_meeting[seat->team]);
         sum(&me, child, members, seat->team + round, SMALL);
         if ((round + seat->team) % 3 == 0) {
             pthread_barrier_wait(&team_meeting[seat->team]);
@@ -590,6 +604,8 @@ static void *be_in_team(void *argument) {
         } else {
             NCCL(ncclCommDestroy(comm));
         }
+        /* As in settle. */
+        pthread_barrier_wait(&team_meeting[seat->team]);
         sum(&me, child, members, seat->team, SMALL);
         NCCL(ncclCommDestroy(child));
         pthread_barrier_wait(&team_meeting[seat->team]);

@@ -1,33 +1,104 @@
 #!/bin/bash
 # The situations of tests/c, which CI runs on the simulated node, on GPUs and the real NCCL. Needs a C compiler.
 #
-#   tests/gpu/situations.sh LIBDIME LIBNCCL WORK_DIR [PROGRAM...]
+#   tests/gpu/situations.sh LIBDIME LIBNCCL WORK_DIR [NAME...]
 #
-# A situation that needs more GPUs or a newer NCCL is listed as such. Ends with 1 when one failed.
+# NAME is a program of tests/c, "PROGRAM SITUATION", or a pattern of the latter. A situation that needs more GPUs, a newer NCCL or
+# more rights than there are is listed as such. Ends with 1 when one failed. With DIME_DISABLE=1 it shows what NCCL alone makes of them.
+# Environment: CC, SITUATION_SECONDS (90), the limit of each.
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-library=$1 nccl=$2 work=$3
+library=$(realpath "$1") nccl=$(realpath "$2") work=$3
 shift 3
-programs=${*:-groups lifecycle streams graphs stuck}
+wanted=("$@")
 mkdir -p "$work/lib"
-ln -sf "$(realpath "$library")" "$work/lib/libnccl.so.2"
+ln -sf "$library" "$work/lib/libnccl.so.2"
 ln -sf libnccl.so.2 "$work/lib/libnccl.so"
+export DIME_NCCL_LIB=$nccl DIME_DEBUG=warn
 passed=0 failed=0 left_out=0
-for program in $programs; do
-    "${CC:-cc}" -std=c11 -O1 -I"$root/include" -o "$work/$program" "$root/tests/c/$program.c" -pthread -ldl -L"$work/lib" -lnccl \
-        -Wl,--disable-new-dtags,-rpath,"$work/lib" || { echo "FAIL: $program cannot be compiled"; exit 1; }
+# In these NCCL alone never comes to an end on GPUs: the driver waits at the end of a process for kernels that run, and NCCL does
+# when it frees memory.
+waits_alone="endings in-flight-return:endings in-flight-exit:endings in-flight-exit-of-another-thread"
+waits_alone+=":lifecycle destroyed-beside-one-that-spins"
+
+compile() {
+    "${CC:-cc}" -std=c11 -O1 -I"$root/include" -o "$work/$1" "$root/tests/c/$1.c" -pthread -ldl "${@:2}" && return
+    echo "FAIL: $1 cannot be compiled"
+    exit 1
+}
+
+# With libdime.so as its libnccl.so.2.
+compile_with_dime() {
+    compile "$1" -L"$work/lib" -lnccl -Wl,--disable-new-dtags,-rpath,"$work/lib"
+}
+
+is_wanted() {
+    local one
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    for one in "${wanted[@]}"; do
+        # shellcheck disable=SC2053
+        [[ $1 == $one || ${1%% *} == "$one" ]] && return 0
+    done
+    return 1
+}
+
+# run NAME EXPECTED COMMAND...: NAME is what it is listed as, and EXPECTED how a line of its output begins.
+run() {
+    local name=$1 expected=$2 code result log begin
+    shift 2
+    is_wanted "$name" || return
+    if [[ :$waits_alone: == *:"$name":* && -z ${DIME_DISABLE:-} ]]; then
+        left_out=$((left_out + 1))
+        echo "$name: left out: NCCL alone waits there for ever"
+        return
+    fi
+    log="$work/${name// /-}.log"
+    begin=$(date +%s%N)
+    timeout -k 5 "${SITUATION_SECONDS:-90}" "$@" >"$log" 2>&1
+    code=$?
+    [ $code = 0 ] && ! grep -aq "^$expected" "$log" && code="without $expected"
+    case $code in
+        0) passed=$((passed + 1)) result=right ;;
+        77 | 78)
+            left_out=$((left_out + 1))
+            result="left out: $(sed -n 's/^skipped=//p; s/^not-possible=//p' "$log" | head -1)"
+            ;;
+        *) failed=$((failed + 1)) result="FAILED ($code) $(grep -a '^failed=' "$log" | head -1)" ;;
+    esac
+    echo "$name: $result, $((($(date +%s%N) - begin) / 1000000)) ms"
+}
+
+for program in groups lifecycle streams graphs stuck processes; do
+    compile_with_dime $program
     # Without an argument it lists what it knows.
-    for situation in $(DIME_NCCL_LIB="$nccl" "$work/$program" 2>&1 | sed -n 's/^  //p'); do
-        DIME_NCCL_LIB=$nccl DIME_DEBUG=warn timeout -k 5 60 "$work/$program" "$situation" >"$work/$program-$situation.log" 2>&1
-        code=$?
-        case $code in
-            0) passed=$((passed + 1)) result=right ;;
-            77 | 78) left_out=$((left_out + 1)) result=$(sed -n 's/^skipped=/left out: /p' "$work/$program-$situation.log") ;;
-            *) failed=$((failed + 1)) result="FAILED ($code) $(grep -a '^failed=' "$work/$program-$situation.log" | head -1)" ;;
-        esac
-        echo "$program $situation: $result"
+    for situation in $("$work/$program" 2>&1 | sed -n 's/^  //p'); do
+        run "$program $situation" right=1 "$work/$program" "$situation"
     done
 done
+
+compile_with_dime endings
+for how in return exit quick_exit _exit exit-of-another-thread _exit-in-handler SIGTERM SIGINT SIGKILL; do
+    run "endings in-flight-$how" right=1 "$work/endings" in-flight $how
+done
+for when in before-the-first-operation in-an-operation between-operations at-any-moment; do
+    run "endings killed-$when" right=1 "$work/endings" killed $when
+done
+
+compile_with_dime namespaces
+for kind in uts-and-ipc pid pid-with-its-proc user user-without-a-map; do
+    run "namespaces $kind" "verdict=fast: " "$work/namespaces" $kind
+done
+for kind in net no-proc; do
+    run "namespaces $kind" "verdict=forward: " "$work/namespaces" $kind
+done
+
+compile reopen
+run "reopen again-and-again" right=1 "$work/reopen" "$library"
+
+compile mixed
+run "mixed with-dime" "whole=fast: " "$work/mixed" "$library" "$library"
+run "mixed without-dime" "whole=forward: " "$work/mixed" "$library" "$nccl"
+
 [ $failed = 0 ] && verdict=PASS || verdict=FAIL
 echo "$verdict: $passed right, $failed failed, $left_out left out"
 [ $failed = 0 ]
