@@ -19,8 +19,10 @@
 extern "C" __global__ void dime_await_blocks(uint64_t inbox, uint32_t blocks_before, uint64_t watch) {
   using namespace dime;
   Patience patience(watch);
-  while (!is_count_at(load_acquire_gpu_u32(inbox + DIME_COUNT_OFFSET), blocks_before) && patience.again()) {
-  }
+  do {
+    while (!is_count_at(load_acquire_gpu_u32(inbox + DIME_COUNT_OFFSET), blocks_before) && patience.again()) {
+    }
+  } while (patience.is_asked());
 }
 DIME_ENTRY(dime_await_blocks)
 

@@ -94,7 +94,7 @@ void list(size_t bytes, int kernel) {
           for (int stages : {1, 2, 4}) configurations.push_back({bytes, kernel, most_blocks, threads, 0, stages, 0, 0});
         continue;
       }
-      for (int tile_log2 = 4; tile_log2 <= 9 && 1 << tile_log2 <= threads; ++tile_log2) {
+      for (int tile_log2 = 4; tile_log2 <= 10 && 1 << tile_log2 <= 4 * threads; ++tile_log2) {
         size_t tiles = (chunk_packets(kernel, bytes) + (1u << tile_log2) - 1) >> tile_log2;
         if (tiles > size_t(most_blocks) * 16) continue;
         Configuration one = {bytes, kernel, int(std::min<size_t>(tiles, most_blocks)), threads, tile_log2, 1, 0, 0};
@@ -122,7 +122,7 @@ void launch(int rank, const Configuration &one) {
   args.op = DIME_SUM;
   args.tile_log2 = uint8_t(one.tile_log2);
   args.stages = uint8_t(one.stages);
-  args.hand_over = one.blocks <= 66;  // as src/route.rs decides for 132 multiprocessors
+  args.hand_over = one.blocks * 4 <= 132 * (1024 / one.threads);  // as src/route.rs decides for 132 multiprocessors
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -36,7 +36,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
-  Turn turn(args);
+  const Turn turn(args, own_inbox);
   if (!turn.await(patience)) return;
   const uint32_t epoch = turn.epoch();
   clear_stale_slice(own_inbox, epoch);

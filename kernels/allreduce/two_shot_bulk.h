@@ -46,8 +46,11 @@ DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
                              uint32_t stage, Patience &patience) {
   if (thread_index() < ranks && thread_index() != args.rank) {
     const uint64_t flag = bulk_flag(args.inbox[args.rank], epoch, exchange, stage, thread_index());
-    while (load_acquire_sys_u32(flag) != epoch &&
-           patience.again([&] { report_wait(args, epoch, thread_index()); })) {
+    for (;;) {
+      while (load_acquire_sys_u32(flag) != epoch && patience.again()) {
+      }
+      if (!patience.is_asked()) break;
+      report_wait(args, epoch, thread_index());
     }
   }
   block_barrier();
@@ -60,7 +63,7 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
-  Turn turn(args);
+  const Turn turn(args, own_inbox);
   if (!turn.await(patience)) return;
   const uint32_t epoch = turn.epoch();
   clear_stale_slice(own_inbox, epoch);

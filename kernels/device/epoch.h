@@ -40,16 +40,16 @@ DIME_DEVICE bool is_count_at(uint32_t count, uint32_t expected) { return int32_t
 
 class Turn {
  public:
-  DIME_DEVICE explicit Turn(const dime_args &args) : args_(args), word_(is_eager() ? count() : device_epoch()) {}
+  DIME_DEVICE Turn(const dime_args &args, uint64_t own_inbox)
+      : args_(args), own_inbox_(own_inbox), epoch_(is_eager() ? args.epoch : device_epoch()) {}
 
-  DIME_DEVICE uint32_t epoch() const { return is_eager() ? args_.epoch : word_; }
+  DIME_DEVICE uint32_t epoch() const { return epoch_; }
 
   // Waits for it. False: the communicator was aborted before, and this thread must end.
-  DIME_DEVICE bool await(Patience &patience) {
-    while (is_eager() && !is_count_at(word_, args_.blocks_before)) {
-      if (!patience.again()) return false;
-      word_ = count();
-    }
+  DIME_DEVICE bool await(Patience &patience) const {
+    if (!is_eager()) return true;
+    while (!is_count_at(load_acquire_gpu_u32(own_inbox_ + DIME_COUNT_OFFSET), args_.blocks_before))
+      if (!patience.again() && !patience.is_asked()) return false;
     return true;
   }
 
@@ -57,24 +57,23 @@ class Turn {
   DIME_DEVICE void end() const {
     block_barrier();
     if (is_eager()) {
-      if (thread_index() == 0) add_release_u32(own_inbox() + DIME_COUNT_OFFSET, 1u);
+      if (thread_index() == 0) add_release_u32(own_inbox_ + DIME_COUNT_OFFSET, 1u);
       return;
     }
     const uint32_t step = block_threads() * grid_blocks();
     for (uint32_t word = block_index() + thread_index() * grid_blocks(); word < DIME_MAX_BLOCKS; word += step)
-      store_plain(own_inbox() + DIME_EPOCH_OFFSET + 4u * word, epoch_after(word_));
+      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + 4u * word, epoch_after(epoch_));
   }
 
  private:
   DIME_DEVICE bool is_eager() const { return args_.epoch != 0; }
-  DIME_DEVICE uint64_t own_inbox() const { return args_.inbox[args_.rank]; }
-  DIME_DEVICE uint32_t count() const { return load_acquire_gpu_u32(own_inbox() + DIME_COUNT_OFFSET); }
   DIME_DEVICE uint32_t device_epoch() const {
-    return load_plain<uint32_t>(own_inbox() + DIME_EPOCH_OFFSET + 4u * block_index());
+    return load_plain<uint32_t>(own_inbox_ + DIME_EPOCH_OFFSET + 4u * block_index());
   }
 
   const dime_args &args_;
-  uint32_t word_;
+  uint64_t own_inbox_;
+  uint32_t epoch_;
 };
 
 // Call before the block sends anything. A block has at least 32 threads.

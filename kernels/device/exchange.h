@@ -33,6 +33,12 @@ class Slots {
       : offset_(parity_offset(epoch) + Packet::REGION_OFFSET + uint64_t(first_packet) * Packet::SLOT_BYTES),
         stride_(stride) {}
 
+  // The slot for `packet` of the first sender in an inbox; those of the others follow in rank order, so many bytes apart.
+  DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t packet) const {
+    return inbox + offset_ + uint64_t(packet) * Packet::SLOT_BYTES;
+  }
+  DIME_DEVICE uint64_t sender_bytes() const { return uint64_t(stride_) * Packet::SLOT_BYTES; }
+
   // The slot at `receiver`, whose lane is mapped at `inbox`, for `packet` of `sender`.
   DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t receiver, uint32_t sender, uint32_t packet) const {
     return inbox + offset_ + (uint64_t(sender_place(sender, receiver)) * stride_ + packet) * Packet::SLOT_BYTES;
@@ -49,33 +55,39 @@ template <class Packet, int RANKS>
 DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
                         Patience &patience, typename Packet::Data own,
                         typename Packet::Data (&contribution)[RankCount<RANKS>::ARRAY]) {
+  typedef typename Packet::Data Data;
   const int ARRAY = RankCount<RANKS>::ARRAY;
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t inbox = args.inbox[rank];
-  Pair pair[ARRAY];
-  bool all;
-  do {
+  // By place: peers in rank order, without this rank. A loop over ranks would have a load under a condition for each.
+  const int PLACES = ARRAY - 1;
+  Pair pair[PLACES];
+  const uint64_t first = slots.at(inbox, packet), step = slots.sender_bytes();
+  for (;;) {
+    bool all;
+    do {
 #pragma unroll
-    for (int peer = 0; peer < ARRAY; ++peer)
-      if (peer < ranks && peer != rank) pair[peer] = load_relaxed_sys(slots.at(inbox, rank, peer, packet));
-    all = true;
+      for (int place = 0; place < PLACES; ++place)
+        if (place + 1 < ranks) pair[place] = load_relaxed_sys(first + place * step);
+      all = true;
 #pragma unroll
-    for (int peer = 0; peer < ARRAY; ++peer)
-      if (peer < ranks && peer != rank) all = all && Packet::arrived(pair[peer], epoch);
-  } while (!all && patience.again([&] {
+      for (int place = 0; place < PLACES; ++place)
+        if (place + 1 < ranks) all = all && Packet::arrived(pair[place], epoch);
+    } while (!all && patience.again());
+    if (!patience.is_asked()) break;
 #pragma unroll
-    for (int peer = 0; peer < ARRAY; ++peer)
-      if (peer < ranks && peer != rank && !Packet::arrived(pair[peer], epoch)) report_wait(args, epoch, peer);
-  }));
+    for (int place = 0; place < PLACES; ++place)
+      if (place + 1 < ranks && !Packet::arrived(pair[place], epoch)) report_wait(args, epoch, place + (place >= rank));
+  }
+#pragma unroll
+  for (int place = 0; place < PLACES; ++place)
+    if (place + 1 < ranks) Packet::clean(first + place * step);
 #pragma unroll
   for (int peer = 0; peer < ARRAY; ++peer) {
-    if (peer < ranks && peer != rank) {
-      contribution[peer] = Packet::data(pair[peer]);
-      Packet::clean(slots.at(inbox, rank, peer, packet));
-    } else {
-      contribution[peer] = own;
-    }
+    const Data before = peer < PLACES ? Packet::data(pair[peer < PLACES ? peer : 0]) : own;
+    const Data behind = peer > 0 ? Packet::data(pair[peer > 0 ? peer - 1 : 0]) : own;
+    contribution[peer] = peer < rank ? before : peer > rank ? behind : own;
   }
 }
 
@@ -84,9 +96,13 @@ template <class Packet>
 DIME_DEVICE typename Packet::Data receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch,
                                           Patience &patience) {
   Pair pair;
-  do {
-    pair = load_relaxed_sys(slot);
-  } while (!Packet::arrived(pair, epoch) && patience.again([&] { report_wait(args, epoch, sender); }));
+  for (;;) {
+    do {
+      pair = load_relaxed_sys(slot);
+    } while (!Packet::arrived(pair, epoch) && patience.again());
+    if (!patience.is_asked()) break;
+    report_wait(args, epoch, sender);
+  }
   Packet::clean(slot);
   return Packet::data(pair);
 }

@@ -20,8 +20,8 @@ const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-// Sources: docs/performance.md, "The search behind the tables". Up to 2 MiB a launch has no more threads than 64 blocks of 512, so that
-// on an H200 the launches of two communicators fit together with the next one of each.
+// Sources: docs/performance.md, "The search behind the tables". Up to 2 MiB, with 2 ranks up to 512 KiB, a launch has no more threads
+// than 64 blocks of 512, so that on an H200 the launches of two communicators fit together with the next one of each.
 
 /// 2 ranks, float types: H200, search of 2026-11-21.
 const FLOAT_2: &[Row] = &[
@@ -33,9 +33,8 @@ const FLOAT_2: &[Row] = &[
     row(128 * KIB, Kernel::OneShotSentinel, 64, 256, 128, 1),
     row(256 * KIB, Kernel::OneShotSentinel, 64, 512, 256, 1),
     row(512 * KIB, Kernel::OneShotSentinel, 128, 256, 256, 1),
-    row(MIB, Kernel::TwoShotSentinel, 96, 256, 128, 1),
-    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
-    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
+    row(2 * MIB, Kernel::OneShotSentinel, 128, 512, 512, 1),
+    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 1024, 1),
 ];
 
 /// 3 and 4 ranks, float types: H200, search of 2026-11-21 with 4 ranks.
