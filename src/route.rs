@@ -501,15 +501,17 @@ mod tests {
 
     #[test]
     fn two_communicators_fit_side_by_side_and_four_launches_where_the_next_comes_early() {
-        for datatype in DataType::ALL {
-            for op in 0..=LAST_BUILT_IN_OP {
-                for shift in 3..24 {
-                    let count = (1 << shift) / datatype.bytes();
-                    let Ok(choice) = choose(&plan(4), count, datatype as i32, op) else { continue };
-                    let room = 132 * blocks_per_multiprocessor(datatype, op, choice.threads);
-                    assert!(2 * choice.blocks <= room);
-                    assert!(!choice.hand_over || 4 * choice.blocks <= room);
-                    assert!(choice.hand_over || count * datatype.bytes() > 128 << 10, "small ones start early");
+        for ranks in 2..=MAX_RANKS {
+            for datatype in DataType::ALL {
+                for op in 0..=LAST_BUILT_IN_OP {
+                    for shift in 3..24 {
+                        let count = (1 << shift) / datatype.bytes();
+                        let Ok(choice) = choose(&plan(ranks), count, datatype as i32, op) else { continue };
+                        let room = 132 * blocks_per_multiprocessor(datatype, op, choice.threads);
+                        assert!(2 * choice.blocks <= room);
+                        assert!(!choice.hand_over || 4 * choice.blocks <= room);
+                        assert!(choice.hand_over || count * datatype.bytes() > 128 << 10, "small ones start early");
+                    }
                 }
             }
         }

@@ -85,8 +85,8 @@ DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint3
     if (place + 1 < ranks) Packet::clean(first + place * step);
 #pragma unroll
   for (int peer = 0; peer < ARRAY; ++peer) {
-    const Data before = peer < PLACES ? Packet::data(pair[peer < PLACES ? peer : 0]) : own;
-    const Data behind = peer > 0 ? Packet::data(pair[peer > 0 ? peer - 1 : 0]) : own;
+    const Data before = peer + 1 < ranks ? Packet::data(pair[peer < PLACES ? peer : 0]) : own;
+    const Data behind = peer > 0 && peer < ranks ? Packet::data(pair[peer > 0 ? peer - 1 : 0]) : own;
     contribution[peer] = peer < rank ? before : peer > rank ? behind : own;
   }
 }

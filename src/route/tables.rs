@@ -20,8 +20,8 @@ const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-// Sources: docs/performance.md, "The search behind the tables". Up to 2 MiB, with 2 ranks up to 512 KiB, a launch has no more threads
-// than 64 blocks of 512, so that on an H200 the launches of two communicators fit together with the next one of each.
+// Sources: docs/performance.md, "The search behind the tables". Sums of floats have up to 2 MiB, with 2 ranks up to 512 KiB, no more threads
+// in a launch than 64 blocks of 512, so that on an H200 the launches of two communicators fit together with the next one of each.
 
 /// 2 ranks, float types: H200, search of 2026-11-21.
 const FLOAT_2: &[Row] = &[
