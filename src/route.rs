@@ -357,7 +357,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
         return Err(Reason::Fp8Arch);
     }
     let row = match plan.forced {
-        None => row_for(datatype.is_float(), plan.ranks, bytes),
+        None => row_for(datatype.is_float(), is_specialised(datatype, op), plan.ranks, bytes),
         Some(kernel) if kernel.carries(datatype) => forced_row(kernel, bytes),
         Some(_) => return Err(Reason::ForcedKernel),
     };

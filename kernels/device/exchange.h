@@ -33,15 +33,14 @@ class Slots {
       : offset_(parity_offset(epoch) + Packet::REGION_OFFSET + uint64_t(first_packet) * Packet::SLOT_BYTES),
         stride_(stride) {}
 
-  // The slot for `packet` of the first sender in an inbox; those of the others follow in rank order, so many bytes apart.
-  DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t packet) const {
-    return inbox + offset_ + uint64_t(packet) * Packet::SLOT_BYTES;
+  // The slot in our own inbox for `packet` of the sender at `place`.
+  DIME_DEVICE uint64_t at_place(uint64_t inbox, uint32_t place, uint32_t packet) const {
+    return inbox + offset_ + (uint64_t(place) * stride_ + packet) * Packet::SLOT_BYTES;
   }
-  DIME_DEVICE uint64_t sender_bytes() const { return uint64_t(stride_) * Packet::SLOT_BYTES; }
 
   // The slot at `receiver`, whose lane is mapped at `inbox`, for `packet` of `sender`.
   DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t receiver, uint32_t sender, uint32_t packet) const {
-    return inbox + offset_ + (uint64_t(sender_place(sender, receiver)) * stride_ + packet) * Packet::SLOT_BYTES;
+    return at_place(inbox, sender_place(sender, receiver), packet);
   }
 
  private:
@@ -51,43 +50,53 @@ class Slots {
 
 // Waits for `packet` of every peer and puts the payloads in rank order around our own; cleans the
 // slots. All loads are in flight together.
+//
+// Where the number of ranks is compiled in, the loops go over places: the peers in rank order, without this rank. Loops over ranks would
+// have every load under a condition. Where it is not, they are under one anyway, and to move what came to its rank's place costs more.
 template <class Packet, int RANKS>
 DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
                         Patience &patience, typename Packet::Data own,
                         typename Packet::Data (&contribution)[RankCount<RANKS>::ARRAY]) {
   typedef typename Packet::Data Data;
-  const int ARRAY = RankCount<RANKS>::ARRAY;
+  const bool BY_PLACE = RANKS != 0;
+  const int ARRAY = RankCount<RANKS>::ARRAY, COUNT = BY_PLACE ? ARRAY - 1 : ARRAY;
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t inbox = args.inbox[rank];
-  // By place: peers in rank order, without this rank. A loop over ranks would have a load under a condition for each.
-  const int PLACES = ARRAY - 1;
-  Pair pair[PLACES];
-  const uint64_t first = slots.at(inbox, packet), step = slots.sender_bytes();
+  const auto is_peer = [&](int index) { return BY_PLACE || (index < ranks && index != rank); };
+  const auto sender = [&](int index) { return BY_PLACE ? sender_at(index, rank) : uint32_t(index); };
+  const auto slot = [&](int index) {
+    return BY_PLACE ? slots.at_place(inbox, index, packet) : slots.at(inbox, rank, index, packet);
+  };
+  Pair pair[COUNT];
   for (;;) {
     bool all;
     do {
 #pragma unroll
-      for (int place = 0; place < PLACES; ++place)
-        if (place + 1 < ranks) pair[place] = load_relaxed_sys(first + place * step);
+      for (int index = 0; index < COUNT; ++index)
+        if (is_peer(index)) pair[index] = load_relaxed_sys(slot(index));
       all = true;
 #pragma unroll
-      for (int place = 0; place < PLACES; ++place)
-        if (place + 1 < ranks) all = all && Packet::arrived(pair[place], epoch);
+      for (int index = 0; index < COUNT; ++index)
+        if (is_peer(index)) all = all && Packet::arrived(pair[index], epoch);
     } while (!all && patience.again());
     if (!patience.is_asked()) break;
 #pragma unroll
-    for (int place = 0; place < PLACES; ++place)
-      if (place + 1 < ranks && !Packet::arrived(pair[place], epoch)) report_wait(args, epoch, place + (place >= rank));
+    for (int index = 0; index < COUNT; ++index)
+      if (is_peer(index) && !Packet::arrived(pair[index], epoch)) report_wait(args, epoch, sender(index));
   }
 #pragma unroll
-  for (int place = 0; place < PLACES; ++place)
-    if (place + 1 < ranks) Packet::clean(first + place * step);
-#pragma unroll
   for (int peer = 0; peer < ARRAY; ++peer) {
-    const Data before = peer + 1 < ranks ? Packet::data(pair[peer < PLACES ? peer : 0]) : own;
-    const Data behind = peer > 0 && peer < ranks ? Packet::data(pair[peer > 0 ? peer - 1 : 0]) : own;
-    contribution[peer] = peer < rank ? before : peer > rank ? behind : own;
+    if (BY_PLACE) {
+      const Data before = Packet::data(pair[peer < COUNT ? peer : 0]), behind = Packet::data(pair[peer > 0 ? peer - 1 : 0]);
+      contribution[peer] = peer < rank ? before : peer > rank ? behind : own;
+      if (peer < COUNT) Packet::clean(slot(peer));
+    } else if (is_peer(peer)) {
+      contribution[peer] = Packet::data(pair[peer]);
+      Packet::clean(slot(peer));
+    } else {
+      contribution[peer] = own;
+    }
   }
 }
 
