@@ -112,7 +112,7 @@ done
 
 nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
 if [ -e "$nccl" ] && command -v "${CC:-cc}" >/dev/null; then
-    stage situations 600 "$here/situations.sh" "$library" "$nccl" "$results/situations"
+    stage situations 1200 "$here/situations.sh" "$library" "$nccl" "$results/situations"
 else
     missing situations "a C compiler and DIME_NCCL_LIB, or a python3 that has NCCL, are needed"
 fi
