@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use support::sim::{build_with_dime, simulated};
-use support::work_dir;
+use support::{Outcome, work_dir};
 
 fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -13,12 +13,13 @@ fn program() -> PathBuf {
 }
 
 /// One at a time: they need the processors.
-fn situation(name: &str) {
+fn situation(name: &str) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let outcome =
         simulated(program()).arg(name).env("DIME_SIM_DEVICES", "3").env("DIME_SIM_SMS", "16").limit_s(60).succeeds();
     assert_eq!(outcome.value("right"), "1");
+    outcome
 }
 
 #[test]
@@ -49,7 +50,8 @@ fn a_capture_is_left_alone_by_calls_on_other_streams() {
 
 #[test]
 fn a_capture_that_fails_is_no_harm_to_the_communicator() {
-    situation("captures-that-fail");
+    // The driver of real GPUs may take it for joined.
+    assert_eq!(situation("captures-that-fail").value("unjoined"), "refused");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn those_that_remain_when_one_is_killed_abort_and_go_on_with_each_other() {
 #[test]
 fn signals_at_a_high_rate_change_nothing_and_reach_no_thread_of_ours() {
     let _alone = alone();
-    goes_right(situation("signals").env("DIME_TIMEOUT_S", "5"));
+    goes_right(situation("signals"));
 }
 
 #[test]
@@ -141,8 +141,6 @@ fn in_namespaces(kind: &str, verdict: &str) {
     }
     assert_eq!(outcome.code, 0, "{outcome}");
     assert!(outcome.value("verdict").starts_with(verdict), "{outcome}");
-    let slowest_ms: f64 = outcome.value("slowest-ms").parse().expect("a time");
-    assert!(slowest_ms < 10_000.0, "{outcome}");
 }
 
 #[test]

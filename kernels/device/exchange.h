@@ -33,7 +33,7 @@ class Slots {
       : offset_(parity_offset(epoch) + Packet::REGION_OFFSET + uint64_t(first_packet) * Packet::SLOT_BYTES),
         stride_(stride) {}
 
-  // The slot in our own inbox for `packet` of the sender at `place`.
+  // The slot in an inbox for `packet` of the sender at `place`.
   DIME_DEVICE uint64_t at_place(uint64_t inbox, uint32_t place, uint32_t packet) const {
     return inbox + offset_ + (uint64_t(place) * stride_ + packet) * Packet::SLOT_BYTES;
   }

@@ -41,7 +41,7 @@ const LARGE_SUM_2: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 1024, 1),
 ];
 
-/// As above, kernels that decide at run time, with half of the threads: one-shot was 20 % slower at 2 MiB.
+/// As above, kernels that decide at run time, whose launches are cut to 66 blocks of 512 threads: one-shot was 20 % slower at 2 MiB.
 const LARGE_ANY_2: &[Row] = &[
     row(MIB, Kernel::TwoShotSentinel, 96, 256, 128, 1),
     row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),

@@ -240,6 +240,8 @@ static int kill_one(const struct moment *moment) {
 
 int main(int argc, char **argv) {
     set_threshold();
+    const int enough = exit_status(start(count_devices, RANKS));
+    if (enough != 0) return enough;
     if (argc == 3 && strcmp(argv[1], "in-flight") == 0)
         for (size_t i = 0; i < sizeof ways_to_end / sizeof *ways_to_end; i++)
             if (strcmp(argv[2], ways_to_end[i].name) == 0) return end_in_flight(&ways_to_end[i]);

@@ -210,8 +210,10 @@ static void captures_that_fail(struct rank *me) {
             launch(&chain, joined, stream, 2);
             MUST(!cuda.wait_stream(stream));
             MUST(!more_cuda.destroy_executable(joined) && !more_cuda.destroy_graph(graph));
+            printf("unjoined=taken for joined\n");
         } else {
             MUST(graph == NULL);
+            printf("unjoined=refused\n");
         }
         extend(&chain, branch, SMALL);
         /* The next capture is as good as if there had been none. */

@@ -90,7 +90,7 @@ static int number_in(ncclComm_t comm) {
  * still at it, with NCCL alone neither. */
 static void settle(ncclComm_t gone) {
     if (gone) NCCL(ncclCommDestroy(gone));
-    meet();
+    if (current->way == THREADS) meet();
 }
 
 /* Halves, the same ranks in reversed order, some of the ranks, and children of children: used in turn with the parent. */

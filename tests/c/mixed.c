@@ -102,8 +102,26 @@ static void run_rank(int rank) {
     must(nccl.destroy(part) == ncclSuccess && nccl.destroy(whole) == ncclSuccess, "ncclCommDestroy");
 }
 
+/* In a child: the driver must not be used before a fork. */
+static int count_devices(void) {
+    int count = 0, status;
+    const pid_t child = fork();
+    if (child == 0) {
+        if (!find_cuda() || cuda.init(0) || cuda.device_count(&count)) count = 0;
+        _exit(count);
+    }
+    must(waitpid(child, &status, 0) == child && WIFEXITED(status), "counting GPUs");
+    return WEXITSTATUS(status);
+}
+
 int main(int argc, char **argv) {
+    enum { NOT_ENOUGH_GPUS = 77 };
     must(argc == 3, "usage: mixed LIBDIME LIBNCCL");
+    const int devices = count_devices();
+    if (devices < RANKS) {
+        printf("skipped=%d GPUs are needed, and there are %d\n", RANKS, devices);
+        return NOT_ENOUGH_GPUS;
+    }
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     must(shared != MAP_FAILED, "mmap");
     pthread_barrierattr_t between_processes;

@@ -3,7 +3,7 @@
 #
 #   tests/gpu/situations.sh LIBDIME LIBNCCL WORK_DIR [NAME...]
 #
-# NAME is a program of tests/c, "PROGRAM SITUATION", or a pattern of the latter. A situation that needs more GPUs, a newer NCCL or
+# NAME is PROGRAM, SITUATION or "PROGRAM SITUATION", or a pattern of one of them. A situation that needs more GPUs, a newer NCCL or
 # more rights than there are is listed as such. Ends with 1 when one failed. With DIME_DISABLE=1 it shows what NCCL alone makes of them.
 # Environment: CC, SITUATION_SECONDS (90), the limit of each.
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,17 +37,17 @@ is_wanted() {
     [ ${#wanted[@]} -gt 0 ] || return 0
     for one in "${wanted[@]}"; do
         # shellcheck disable=SC2053
-        [[ $1 == $one || ${1%% *} == "$one" ]] && return 0
+        [[ $1 == $one || ${1%% *} == $one || ${1#* } == $one ]] && return 0
     done
     return 1
 }
 
-# run NAME EXPECTED COMMAND...: NAME is what it is listed as, and EXPECTED how a line of its output begins.
+# run NAME EXPECTED COMMAND...: NAME is what it is listed as, and EXPECTED how lines of its output begin, with "; " between them.
 run() {
-    local name=$1 expected=$2 code result log begin
+    local name=$1 expected=$2 code result log begin line
     shift 2
     is_wanted "$name" || return
-    if [[ :$waits_alone: == *:"$name":* && -z ${DIME_DISABLE:-} ]]; then
+    if [[ :$waits_alone: == *:"$name":* && ${DIME_DISABLE:-} != 1 ]]; then
         left_out=$((left_out + 1))
         echo "$name: left out: NCCL alone waits there for ever"
         return
@@ -56,7 +56,11 @@ run() {
     begin=$(date +%s%N)
     timeout -k 5 "${SITUATION_SECONDS:-90}" "$@" >"$log" 2>&1
     code=$?
-    [ $code = 0 ] && ! grep -aq "^$expected" "$log" && code="without $expected"
+    while [[ $code == 0 && ${DIME_DISABLE:-} != 1 && -n $expected ]]; do
+        line=${expected%%; *}
+        grep -aq "^$line" "$log" || code="without $line"
+        [[ $expected == *"; "* ]] && expected=${expected#*; } || expected=
+    done
     case $code in
         0) passed=$((passed + 1)) result=right ;;
         77 | 78)
@@ -80,6 +84,7 @@ compile_with_dime endings
 for how in return exit quick_exit _exit exit-of-another-thread _exit-in-handler SIGTERM SIGINT SIGKILL; do
     run "endings in-flight-$how" right=1 "$work/endings" in-flight $how
 done
+run "endings in-flight-quick_exit-beside-the-watchdog" right=1 env DIME_TIMEOUT_S=1 "$work/endings" in-flight quick_exit
 for when in before-the-first-operation in-an-operation between-operations at-any-moment; do
     run "endings killed-$when" right=1 "$work/endings" killed $when
 done
@@ -94,11 +99,16 @@ done
 
 compile reopen
 run "reopen again-and-again" right=1 "$work/reopen" "$library"
+run "reopen beside-the-watchdog" right=1 env DIME_TIMEOUT_S=1 "$work/reopen" "$library"
 
 compile mixed
-run "mixed with-dime" "whole=fast: " "$work/mixed" "$library" "$library"
-run "mixed without-dime" "whole=forward: " "$work/mixed" "$library" "$nccl"
+run "mixed with-dime" "whole=fast: ; part=fast: " "$work/mixed" "$library" "$library"
+run "mixed without-dime" "whole=forward: not every rank; part=fast: " "$work/mixed" "$library" "$nccl"
 
+if [ $((passed + failed + left_out)) = 0 ]; then
+    echo "FAIL: nothing is called ${wanted[*]}"
+    exit 2
+fi
 [ $failed = 0 ] && verdict=PASS || verdict=FAIL
 echo "$verdict: $passed right, $failed failed, $left_out left out"
 [ $failed = 0 ]
