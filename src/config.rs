@@ -91,6 +91,8 @@ variables! {
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table";
     /// Work on GPUs that reach each other over PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0";
+    /// Work where ranks share a GPU, as NCCL 2.30 and later do with NCCL_MULTI_RANK_GPU_ENABLE=1. For tests of more ranks than there are GPUs: each rank takes its part of the multiprocessors only, and ranks that are processes of their own wait for their turns on the GPU unless MPS runs them together.
+    "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0";
     /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.

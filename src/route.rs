@@ -218,7 +218,7 @@ reasons! {
     /// Ranks on several hosts.
     SeveralHosts = "several_hosts", "the ranks are not all on one host";
     /// Two ranks on one GPU.
-    EqualDevices = "equal_devices", "two ranks share a GPU";
+    EqualDevices = "equal_devices", "two ranks share a GPU (DIME_ALLOW_SHARED_GPU=1 takes them too)";
     /// MIG instances cannot reach each other.
     Mig = "mig", "a rank runs on a MIG instance";
     /// Compute capability differs or is below 8.0.
@@ -258,8 +258,8 @@ pub struct Plan {
     pub ranks: usize,
     /// Compute capability, 90 for 9.0.
     pub arch: u32,
-    /// Multiprocessors of the smallest GPU: a launch has no more blocks, so that all of them run at once. A block that waits
-    /// for a peer's block must not keep that one's counterpart from starting.
+    /// Multiprocessors that a rank has, on the GPU that leaves it the fewest: a launch has no more blocks, so that all of them run
+    /// at once. A block that waits for a peer's block must not keep that one's counterpart from starting.
     pub multiprocessors: u32,
     /// A kernel that is forced.
     pub forced: Option<Kernel>,

@@ -159,7 +159,7 @@ const SCENARIOS: &[(&str, Said)] = &[
         (2, 2, "forwarded so far: the operation is not", "the operation is not one of sum, prod, max, min, avg"),
     ),
     // NCCL refuses to make that communicator.
-    ("two ranks on one device", (0, 0, "", "")),
+    ("two ranks on one device", (2, 2, "forwarded: two ranks share a GPU (DIME_ALLOW", "two ranks share a GPU")),
     ("DIME_DISABLE=1 on one rank only", (2, 2, "forwarded: DIME_DISABLE is set (rank 1)", "DIME_DISABLE is set")),
     (
         "another DIME_THRESHOLD_BYTES on one rank",

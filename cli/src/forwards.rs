@@ -85,7 +85,12 @@ fn scenarios() -> Vec<Scenario> {
         },
         Scenario { ranks: 1, ..forward("one rank") },
         Scenario { pre_mul_sum: true, ..forward("an operation made by ncclRedOpCreatePreMulSum") },
-        Scenario { same_device: true, ..forward("two ranks on one device") },
+        // NCCL 2.30 and later take them; older ones refuse.
+        Scenario {
+            same_device: true,
+            variables: &[("NCCL_MULTI_RANK_GPU_ENABLE", "1"), ("DIME_ALLOW_SHARED_GPU", "0")],
+            ..forward("two ranks on one device")
+        },
         Scenario {
             model: Model::Processes,
             variables_of_last: &[("DIME_DISABLE", "1")],

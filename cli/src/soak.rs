@@ -95,6 +95,10 @@ pub fn run(options: &Options) -> Fallible<bool> {
     if options.max_bytes + (1 << 20) > ARENA_BYTES {
         return Err(format!("--max-bytes must stay below {} MiB", ARENA_BYTES >> 20));
     }
+    if options.usual_bytes > options.max_bytes {
+        let (usual, max) = (options.usual_bytes, options.max_bytes);
+        return Err(format!("--usual-bytes {usual} is above --max-bytes {max}; give a smaller one"));
+    }
     let devices = choose_devices(&options.devices)?;
     if !(2..=8).contains(&devices.len()) {
         return Err(format!("{} devices; a soak needs 2 to 8", devices.len()));

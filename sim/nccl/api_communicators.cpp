@@ -76,12 +76,13 @@ EXPORTED ncclResult_t ncclCommInitAll(ncclComm_t *comms, int count, const int *d
   return boundary("ncclCommInitAll", [&] {
     if (!comms) fail(ncclInvalidArgument, "the place for the communicators is NULL");
     const int present = device_count();
-    if (count < 1 || count > present) fail(ncclInvalidArgument, "%d devices, of %d", count, present);
+    if (count < 1 || (count > present && !devices)) fail(ncclInvalidArgument, "%d devices, of %d", count, present);
     std::vector<int> chosen;
     for (int rank = 0; rank < count; ++rank) {
       const int device = devices ? devices[rank] : rank;
       if (device < 0 || device >= present) fail(ncclInvalidArgument, "device %d, of %d", device, present);
-      if (std::count(chosen.begin(), chosen.end(), device)) fail(ncclInvalidUsage, "device %d twice", device);
+      if (!ranks_may_share_a_device() && std::count(chosen.begin(), chosen.end(), device))
+        fail(ncclInvalidUsage, "device %d twice", device);
       chosen.push_back(device);
     }
     ncclUniqueId id;

@@ -1,8 +1,16 @@
 #include "device.h"
 
+#include <cstdlib>
+#include <cstring>
+
 #include "failure.h"
 
 namespace sim {
+
+bool ranks_may_share_a_device() {
+  const char *allowed = getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  return allowed && strcmp(allowed, "1") == 0;
+}
 
 int current_device() {
   check_driver(cuInit(0), "cuInit");

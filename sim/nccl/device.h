@@ -14,6 +14,9 @@ int device_count();
 
 CUuuid uuid_of(int device);
 
+// As NCCL since 2.30 can be told.
+bool ranks_may_share_a_device();
+
 // Its compute capability, such as 90.
 int arch_of(int device);
 

@@ -591,6 +591,11 @@ void init_all_and_small_functions() {
   NCCL(ncclCommDestroy(comms[0]));
   NCCL(ncclCommDestroy(comms[1]));
   CHECK_EQUAL(ncclCommInitAll(comms, 2, twice), ncclInvalidUsage);
+  setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 1);
+  NCCL(ncclCommInitAll(comms, 2, twice));
+  NCCL(ncclCommDestroy(comms[0]));
+  NCCL(ncclCommDestroy(comms[1]));
+  unsetenv("NCCL_MULTI_RANK_GPU_ENABLE");
   CHECK_EQUAL(ncclCommInitAll(comms, 5, nullptr), ncclInvalidArgument);
   NCCL(ncclCommDestroy(nullptr));
   NCCL(ncclCommAbort(nullptr));

@@ -65,13 +65,20 @@ pub struct Agreement {
     /// Everybody's message of the last round.
     hellos: Vec<Hello>,
     sharing: Sharing,
+    /// Ranks may share a GPU. A setting that all ranks have alike, or they do not agree.
+    shared_gpus: bool,
     verdict: Option<Verdict>,
 }
 
 impl Agreement {
     /// Of a rank that introduces itself with `hello`.
     pub fn new(hello: Hello) -> Self {
-        Self { hello, hellos: Vec::new(), sharing: Sharing::Descriptor, verdict: None }
+        Self { hello, hellos: Vec::new(), sharing: Sharing::Descriptor, shared_gpus: false, verdict: None }
+    }
+
+    /// Whether ranks may share a GPU. Without it they may not.
+    pub fn allow_shared_gpus(self, shared_gpus: bool) -> Self {
+        Self { shared_gpus, ..self }
     }
 
     /// This rank.
@@ -149,7 +156,7 @@ impl Agreement {
             }
         }
         if self.hello.round == 1 {
-            match hello::agree(&self.hellos) {
+            match hello::agree(&self.hellos, self.shared_gpus) {
                 Ok(sharing) => self.sharing = sharing,
                 Err(refusal) => self.verdict = Some(Verdict::Forward(refusal)),
             }

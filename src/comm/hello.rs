@@ -178,8 +178,20 @@ pub fn read_round(bytes: &[u8], round: u32, ranks: usize) -> Result<Vec<Hello>, 
     }
 }
 
-/// What the first round decides: how scratch is shared, or why all forward.
-pub fn agree(hellos: &[Hello]) -> Result<Sharing, Refusal> {
+/// How many ranks have the GPU that most ranks have.
+fn ranks_on_a_gpu(hellos: &[Hello]) -> u32 {
+    let on_that_of = |rank: &Hello| hellos.iter().filter(|other| other.device_uuid == rank.device_uuid).count();
+    hellos.iter().map(on_that_of).max().unwrap_or(1) as u32
+}
+
+/// Multiprocessors that each rank may take: those of the smallest GPU, divided among the ranks of the fullest.
+pub fn multiprocessors_of_a_rank(hellos: &[Hello]) -> u32 {
+    let smallest = hellos.iter().map(|hello| u32::from(hello.multiprocessors)).min().unwrap_or(0);
+    smallest / ranks_on_a_gpu(hellos)
+}
+
+/// What the first round decides: how scratch is shared, or why all forward. Ranks may share a GPU if `shared_gpus`.
+pub fn agree(hellos: &[Hello], shared_gpus: bool) -> Result<Sharing, Refusal> {
     let ranks = hellos.len();
     if !(2..=MAX_RANKS).contains(&ranks) {
         return Err(Refusal { reason: Reason::Exchange, rank: 0 });
@@ -193,7 +205,7 @@ pub fn agree(hellos: &[Hello]) -> Result<Sharing, Refusal> {
     differs(Reason::Settings, &|hello| hello.settings == first.settings)?;
     differs(Reason::Architecture, &|hello| hello.arch == first.arch && hello.arch >= 80)?;
     for (rank, hello) in hellos.iter().enumerate() {
-        if hellos[..rank].iter().any(|other| other.device_uuid == hello.device_uuid) {
+        if !shared_gpus && hellos[..rank].iter().any(|other| other.device_uuid == hello.device_uuid) {
             return Err(Refusal { reason: Reason::EqualDevices, rank });
         }
     }
@@ -270,7 +282,7 @@ mod tests {
         let all = |change: &dyn Fn(&mut Hello)| {
             let mut hellos: Vec<Hello> = (0..4).map(|rank| hello(rank, 4)).collect();
             change(&mut hellos[2]);
-            agree(&hellos)
+            agree(&hellos, false)
         };
         assert_eq!(all(&|_| ()), Ok(Sharing::Descriptor));
         assert_eq!(all(&|hello| hello.shares_descriptors = false), Ok(Sharing::LegacyIpc));
@@ -280,6 +292,21 @@ mod tests {
         assert_eq!(reason(&|hello| hello.settings = 0), Err((Reason::Settings, 2)));
         assert_eq!(reason(&|hello| hello.arch = 80), Err((Reason::Architecture, 2)));
         assert_eq!(reason(&|hello| hello.device_uuid = [1; 16]), Err((Reason::EqualDevices, 2)));
+    }
+
+    #[test]
+    fn ranks_that_may_share_a_gpu_divide_its_multiprocessors() {
+        let on = |gpus: &[u8]| -> Vec<Hello> {
+            let of_rank = |(rank, gpu): (usize, &u8)| Hello { device_uuid: [*gpu; 16], ..hello(rank as u32, 4) };
+            gpus.iter().enumerate().map(of_rank).collect()
+        };
+        for (gpus, share) in [([1, 2, 3, 4], 132), ([1, 2, 1, 2], 66), ([1, 1, 2, 1], 44), ([1, 1, 1, 1], 33)] {
+            assert_eq!(agree(&on(&gpus), true), Ok(Sharing::Descriptor));
+            assert_eq!(multiprocessors_of_a_rank(&on(&gpus)), share);
+        }
+        let mut uneven = on(&[1, 2, 1, 3]);
+        uneven[3].multiprocessors = 100;
+        assert_eq!(multiprocessors_of_a_rank(&uneven), 50);
     }
 
     /// Numbers without a pattern, the same in every run.
@@ -365,7 +392,7 @@ mod tests {
                         assert_eq!(hello.refusal, None);
                     }
                     // Whatever they say: a decision.
-                    let _: Result<Sharing, Refusal> = agree(&hellos);
+                    let _: Result<Sharing, Refusal> = agree(&hellos, true);
                 }
                 Err(refusal) => assert!(refusal.rank < ranks),
             }

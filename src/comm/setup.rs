@@ -24,7 +24,7 @@ use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::graph_order::GraphOrder;
-use super::hello::Hello;
+use super::hello::{self, Hello};
 use super::leftovers;
 use super::order::Order;
 use super::presence;
@@ -134,8 +134,14 @@ fn build() -> u64 {
 /// The settings that decide anything, as one number.
 fn settings(config: &Config) -> u64 {
     let text = format!(
-        "{:?} {:?} {} {} {} {}",
-        config.kernel, config.threshold_bytes, config.allow_pcie, config.first_epoch.0, config.blocks, config.threads
+        "{:?} {:?} {} {} {} {} {}",
+        config.kernel,
+        config.threshold_bytes,
+        config.allow_pcie,
+        config.allow_shared_gpu,
+        config.first_epoch.0,
+        config.blocks,
+        config.threads
     );
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -287,7 +293,7 @@ impl Candidate {
             device,
             context,
             channel,
-            agreement: Agreement::new(hello),
+            agreement: Agreement::new(hello).allow_shared_gpus(config.allow_shared_gpu),
             objection,
             listener,
             functions: None,
@@ -361,6 +367,9 @@ impl Candidate {
     fn allocate(&mut self, config: &Config) -> Result<(), Objection> {
         let rank = self.agreement.rank();
         for (peer, hello) in self.agreement.hellos().iter().enumerate().filter(|(peer, _)| *peer != rank) {
+            if hello.device_uuid == self.device.uuid {
+                continue;
+            }
             match topology::link(self.driver, &self.device, hello.device_uuid) {
                 Link::Nvlink => {}
                 Link::Other if config.allow_pcie => {}
@@ -439,7 +448,8 @@ impl Candidate {
             let mapped = if hello.process == here {
                 let known = of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| *known);
                 let known = known.ok_or((Reason::Memory, format!("rank {peer} of this process has no scratch")))?;
-                self.in_context(|| PeerScratch::same_process(driver, device, known.key, known.context as CUcontext))
+                let (context, theirs) = (self.context, known.context as CUcontext);
+                self.in_context(|| PeerScratch::same_process(driver, device, context, known.key, theirs))
             } else if self.agreement.sharing() == Sharing::Descriptor {
                 let descriptor = self.received.iter().find(|(rank, _)| *rank as usize == peer);
                 let (_, descriptor) = descriptor.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
@@ -499,13 +509,7 @@ impl Candidate {
         let plan = Plan {
             ranks: self.agreement.ranks(),
             arch: self.device.arch,
-            multiprocessors: self
-                .agreement
-                .hellos()
-                .iter()
-                .map(|hello| u32::from(hello.multiprocessors))
-                .min()
-                .unwrap_or(1),
+            multiprocessors: hello::multiprocessors_of_a_rank(self.agreement.hellos()),
             forced: forced(config),
             threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
             blocks: config.blocks,

@@ -237,10 +237,11 @@ impl PeerScratch {
         Ok(Self { address, bytes, kind: PeerKind::Ipc })
     }
 
-    /// Maps scratch of another device of this process.
+    /// Maps scratch of another rank of this process, in `context`, which is the current one and that of `device`.
     pub(crate) fn same_process(
         driver: &Driver,
         device: CUdevice,
+        context: super::CUcontext,
         key: SameProcessKey,
         peer_context: super::CUcontext,
     ) -> DriverResult<Self> {
@@ -250,10 +251,13 @@ impl PeerScratch {
             return Ok(Self { address, bytes: key.bytes, kind: PeerKind::Mapped });
         }
         const PEER_ACCESS_ALREADY_ENABLED: c_int = 704;
-        // SAFETY: both are primary contexts that are retained.
-        let code = unsafe { (driver.ctx_enable_peer_access)(peer_context, 0) };
-        if code != PEER_ACCESS_ALREADY_ENABLED {
-            driver.check("cuCtxEnablePeerAccess", code)?;
+        // Ranks that share a GPU share its context.
+        if peer_context != context {
+            // SAFETY: both are primary contexts that are retained.
+            let code = unsafe { (driver.ctx_enable_peer_access)(peer_context, 0) };
+            if code != PEER_ACCESS_ALREADY_ENABLED {
+                driver.check("cuCtxEnablePeerAccess", code)?;
+            }
         }
         Ok(Self { address: key.address, bytes: key.bytes, kind: PeerKind::SameProcess })
     }

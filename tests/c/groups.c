@@ -75,14 +75,15 @@ static void many_calls(struct rank *me) {
 static void one_thread_with_all(struct rank *first) {
     const int ranks = first->ranks, all = everybody(first);
     struct rank lanes[2][MAX_RANKS];
-    int devices[2][MAX_RANKS];
+    int places[2][MAX_RANKS], gpus[MAX_RANKS];
     ncclComm_t comms[2][MAX_RANKS];
     for (int c = 0; c < 2; c++) {
         for (int i = 0; i < ranks; i++) {
             lanes[c][i] = open_rank(i, ranks);
-            devices[c][i] = c ? ranks - 1 - i : i;
+            places[c][i] = c ? ranks - 1 - i : i;
+            gpus[i] = gpu_of(places[c][i]);
         }
-        NCCL(ncclCommInitAll(comms[c], ranks, devices[c]));
+        NCCL(ncclCommInitAll(comms[c], ranks, gpus));
     }
     for (int step = 0; step < 8; step++) {
         const int forwarded = step % 4 == 3;
@@ -94,7 +95,7 @@ static void one_thread_with_all(struct rank *first) {
         NCCL(ncclGroupStart());
         for (int i = 0; i < ranks; i++)
             for (int c = 0; c < 2; c++)
-                NCCL(all_reduce_of(&lanes[c][devices[c][i]], comms[c][i], ranks, forwarded && c ? LARGE : SMALL));
+                NCCL(all_reduce_of(&lanes[c][places[c][i]], comms[c][i], ranks, forwarded && c ? LARGE : SMALL));
         NCCL(ncclGroupEnd());
         for (int c = 0; c < 2; c++)
             for (int i = 0; i < ranks; i++) {

@@ -56,9 +56,13 @@ static void init_all(struct rank *first) {
     for (int i = 1; i < first->ranks; i++) ranks[i] = open_rank(i, first->ranks);
     for (int round = 0; round < 2; round++) {
         ncclComm_t comms[MAX_RANKS];
-        int devices[MAX_RANKS];
-        for (int i = 0; i < first->ranks; i++) devices[i] = round == 0 ? i : first->ranks - 1 - i;
-        NCCL(ncclCommInitAll(comms, first->ranks, round == 0 ? NULL : devices));
+        int places[MAX_RANKS], gpus[MAX_RANKS];
+        for (int i = 0; i < first->ranks; i++) {
+            places[i] = round == 0 ? i : first->ranks - 1 - i;
+            gpus[i] = gpu_of(places[i]);
+        }
+        const int is_plain = round == 0 && gpus_here() >= first->ranks;
+        NCCL(ncclCommInitAll(comms, first->ranks, is_plain ? NULL : gpus));
         for (int step = 0; step < 3; step++) {
             for (int i = 0; i < first->ranks; i++) {
                 use(&ranks[i]);
@@ -66,7 +70,7 @@ static void init_all(struct rank *first) {
             }
             NCCL(ncclGroupStart());
             for (int i = 0; i < first->ranks; i++)
-                NCCL(all_reduce_of(&ranks[devices[i]], comms[i], first->ranks, step == 1 ? LARGE : SMALL));
+                NCCL(all_reduce_of(&ranks[places[i]], comms[i], first->ranks, step == 1 ? LARGE : SMALL));
             NCCL(ncclGroupEnd());
             for (int i = 0; i < first->ranks; i++) {
                 use(&ranks[i]);

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../examples/cuda_driver.h"
+#include "gpus.h"
 #include "nccl.h"
 
 enum { RANKS = 3, COUNT = 700, ROUNDS = 5 };
@@ -85,7 +85,7 @@ static void say(const char *name, int rank, ncclComm_t comm) {
 static void run_rank(int rank) {
     void *stream;
     device_address buffer;
-    must(find_cuda() && !cuda.init(0) && !open_device(rank, &stream), "opening a device");
+    must(find_cuda() && !cuda.init(0) && !open_device(gpu_of(rank), &stream), "opening a device");
     must(!cuda.allocate(&buffer, COUNT * sizeof(float)), "cuMemAlloc");
     if (rank == 0) must(nccl.get_id(&shared->id) == ncclSuccess, "ncclGetUniqueId");
     pthread_barrier_wait(&shared->all);
@@ -104,12 +104,9 @@ static void run_rank(int rank) {
 
 /* In a child: the driver must not be used before a fork. */
 static int count_devices(void) {
-    int count = 0, status;
+    int status;
     const pid_t child = fork();
-    if (child == 0) {
-        if (!find_cuda() || cuda.init(0) || cuda.device_count(&count)) count = 0;
-        _exit(count);
-    }
+    if (child == 0) _exit(gpus_here());
     must(waitpid(child, &status, 0) == child && WIFEXITED(status), "counting GPUs");
     return WEXITSTATUS(status);
 }
@@ -118,7 +115,7 @@ int main(int argc, char **argv) {
     enum { NOT_ENOUGH_GPUS = 77 };
     must(argc == 3, "usage: mixed LIBDIME LIBNCCL");
     const int devices = count_devices();
-    if (devices < RANKS) {
+    if (!are_enough_for(RANKS, devices)) {
         printf("skipped=%d GPUs are needed, and there are %d\n", RANKS, devices);
         return NOT_ENOUGH_GPUS;
     }

@@ -4,8 +4,8 @@
  *   PROGRAM SITUATION
  *
  * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
- * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i,
- * unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation. */
+ * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i
+ * (gpus.h), unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation. */
 #ifndef SITUATION_H
 #define SITUATION_H
 
@@ -20,8 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../examples/cuda_driver.h"
 #include "dime.h"
+#include "gpus.h"
 #include "nccl.h"
 
 enum { MAX_RANKS = 8, NOT_ENOUGH_GPUS = 77, NCCL_TOO_OLD = 78 };
@@ -88,7 +88,7 @@ struct rank {
 
 static inline struct rank open_rank(int number, int ranks) {
     struct rank rank = {.number = number, .ranks = ranks};
-    MUST(!open_device(number, &rank.stream));
+    MUST(!open_device(gpu_of(number), &rank.stream));
     MUST(!cuda.allocate(&rank.buffer, LARGE * sizeof(float)));
     return rank;
 }
@@ -96,7 +96,7 @@ static inline struct rank open_rank(int number, int ranks) {
 /* Makes the rank's GPU the thread's current one: for threads that have several. */
 static inline void use(const struct rank *rank) {
     void *context;
-    MUST(!cuda.retain_context(&context, rank->number) && !cuda.set_context(context));
+    MUST(!cuda.retain_context(&context, gpu_of(rank->number)) && !cuda.set_context(context));
 }
 
 /* Makes the first `count` ids; all ranks call it. */
@@ -332,10 +332,9 @@ static inline void must_end_well(pid_t child, const char *what, const char *file
 #define ENDS_WELL(child) must_end_well((child), #child, __FILE__, __LINE__)
 
 static inline void count_devices(int needed) {
-    int devices = 0;
-    MUST(find_cuda() && !cuda.init(0) && !cuda.device_count(&devices));
-    if (devices >= needed) return;
-    printf("skipped=%d GPUs are needed, and there are %d\n", needed, devices);
+    const int gpus = gpus_here();
+    if (are_enough_for(needed, gpus)) return;
+    printf("skipped=%d GPUs are needed, and there are %d\n", needed, gpus);
     fflush(stdout);
     _exit(NOT_ENOUGH_GPUS);
 }

@@ -86,12 +86,14 @@ def main():
 
     env = {name: value for name, value in os.environ.items() if not name.startswith("DIME_") and name != "LD_PRELOAD"}
     env.setdefault("NCCL_NVLS_ENABLE", "0")
-    plain = run(command, os.path.join(out, "without"), env, options.limit)
     with_dime = dict(env, LD_PRELOAD=dime, DIME_DEBUG="TRACE",
                      DIME_DEBUG_FILE=os.path.join(out, "with", "dime.%h.%p.log"))
-    # Where torch's own NCCL is found by libdime.so itself, as for any user; an explicit path wins.
+    kept = ("DIME_NCCL_LIB", "DIME_ALLOW_SHARED_GPU")
+    with_dime.update((name, os.environ[name]) for name in kept if name in os.environ)
+    # Where torch's own NCCL is found by libdime.so itself, as for any user; an explicit path wins, and is for both runs.
     if "DIME_NCCL_LIB" in os.environ:
-        with_dime["DIME_NCCL_LIB"] = os.environ["DIME_NCCL_LIB"]
+        env["LD_PRELOAD"] = os.environ["DIME_NCCL_LIB"]
+    plain = run(command, os.path.join(out, "without"), env, options.limit)
     ours = run(command, os.path.join(out, "with"), with_dime, options.limit)
     if plain is None or ours is None:
         sys.exit(1)

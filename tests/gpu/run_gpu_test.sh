@@ -9,6 +9,9 @@
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
 # COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin, target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
+#
+# DEVICES may name a GPU several times, which gives each of them so many ranks: DEVICES=0,1,0,1,0,1,0,1 is eight ranks on two GPUs.
+# That needs NCCL 2.30, and MPS (nvidia-cuda-mps-control), which is started for the stages that have a process for each rank.
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 results=${1:-$root/perf/results/gpu-test}
@@ -33,13 +36,25 @@ gpus=$(echo "$devices" | tr ',' '\n' | wc -l)
 [ "$gpus" -ge 2 ] || { echo "two GPUs are needed, $gpus here"; exit 2; }
 echo "$gpus GPUs ($devices), results in $results"
 
+# Each once.
+different=$(echo "$devices" | tr ',' '\n' | sort -nu | paste -sd,)
+is_shared=$([ "$(echo "$different" | tr ',' '\n' | wc -l)" = "$gpus" ]; echo $?)
+if [ "$is_shared" = 1 ]; then
+    echo "$gpus ranks on the GPUs $different"
+    export NCCL_MULTI_RANK_GPU_ENABLE=1 DIME_ALLOW_SHARED_GPU=1
+fi
+# together: for a command whose ranks are one process. Where streams of several ranks are on one GPU each needs a connection of its own,
+# or a kernel that waits for another rank's stands before it. apart: for one whose ranks are processes.
+together=() apart=()
+[ "$is_shared" = 0 ] || { together=(env CUDA_DEVICE_MAX_CONNECTIONS=32) && apart=("$here/under_mps.sh"); }
+
 check_seconds=${CHECK_SECONDS:-240}
 model_seconds=${MODEL_SECONDS:-20}
 soak_seconds=${SOAK_SECONDS:-600}
 wrap_seconds=${WRAP_SECONDS:-30}
 
-# first N: the first N devices.
-first() { echo "$devices" | cut -d, -f"1-$1"; }
+# first N: the first N of the different devices.
+first() { echo "$different" | cut -d, -f"1-$1"; }
 # from A TO B: devices number A to B of the list, from 1.
 slice() { echo "$devices" | cut -d, -f"$1-$2"; }
 
@@ -55,13 +70,19 @@ sweep() {
         3) slots=("3:1-3" "2:1-2") ;;
         *) slots=("2:1-2") ;;
     esac
+    # On shared GPUs one after the other.
+    if [ "$is_shared" = 1 ]; then
+        slots=()
+        for ((ranks = 2; ranks <= gpus; ranks++)); do slots+=("$ranks:1-$ranks"); done
+    fi
     share=$((check_seconds / ${#slots[@]}))
     code=0
     for slot in "${slots[@]}"; do
         pids=()
         for part in $slot; do
             ranks=${part%%:*} range=${part##*:}
-            "$dime" check --ranks "$ranks" --devices "$(slice "${range%-*}" "${range#*-}")" --seconds "$share" \
+            # shellcheck disable=SC2086
+            $prefix "$dime" check --ranks "$ranks" --devices "$(slice "${range%-*}" "${range#*-}")" --seconds "$share" \
                 --out "$results/check-$ranks" >"$results/check-$ranks.log" 2>&1 &
             pids+=($!)
         done
@@ -75,7 +96,7 @@ sweep() {
 }
 # timeout needs a program, so the sweep runs in a shell of its own.
 export -f sweep slice
-export dime results gpus devices check_seconds
+export dime results gpus devices check_seconds is_shared prefix="${together[*]}"
 
 stage devices 60 "$dime" devices
 stage forwards 420 "$dime" forwards --devices "$(first 2)"
@@ -83,13 +104,14 @@ stage forwards 420 "$dime" forwards --devices "$(first 2)"
 short=$("$dime" devices --short)
 known=$root/tests/data/fingerprint-${short%-x*}.txt
 [ -e "$known" ] && compare=(--compare "$known") || compare=()
-stage fingerprint 300 "$dime" fingerprint --devices "$devices" --out "$results/fingerprint.txt" "${compare[@]}"
+stage fingerprint 300 "$dime" fingerprint --devices "$different" --out "$results/fingerprint.txt" "${compare[@]}"
 stage check $((check_seconds + 300)) bash -c sweep
 for model in one-thread processes own-gpu; do
-    stage "check-$model" $((model_seconds + 120)) "$dime" check --model $model --devices "$devices" --ranks "$gpus" \
+    [ $model = one-thread ] && start=("${together[@]}") || start=("${apart[@]}")
+    stage "check-$model" $((model_seconds + 120)) "${start[@]}" "$dime" check --model $model --devices "$devices" --ranks "$gpus" \
         --seconds "$model_seconds" --max-bytes 4M --out "$results/check-$model"
 done
-stage leak 600 "$dime" leak --devices "$devices" --cycles "${LEAK_CYCLES:-200}" --via "${LEAK_VIA:-init}" --seconds 240
+stage leak 600 "${together[@]}" "$dime" leak --devices "$devices" --cycles "${LEAK_CYCLES:-200}" --via "${LEAK_VIA:-init}" --seconds 240
 
 sanitizer=${COMPUTE_SANITIZER:-}
 for candidate in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer "$root/target/sanitizer/compute-sanitizer"; do
@@ -118,16 +140,16 @@ else
 fi
 
 if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)' 2>/dev/null; then
-    stage torch 330 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
+    stage torch 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
         "$here/torch_allreduce.py" --ranks "$gpus"
     stage abort 60 "$python" "$here/abort.py" "$library"
-    stage torch-own-gpu 330 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
+    stage torch-own-gpu 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
         "$here/torch_allreduce.py" --ranks "$gpus" --own-gpu
     stage ddp-2 200 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/ddp-2" --limit 90 -- \
         "$here/torch_ddp.py" --ranks 2
     power=2
     while [ $((power * 2)) -le "$gpus" ]; do power=$((power * 2)); done
-    [ $power -gt 2 ] && stage "ddp-$power" 200 "$python" "$here/compare_torch.py" --dime "$library" \
+    [ $power -gt 2 ] && stage "ddp-$power" 200 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" \
         --out "$results/ddp-$power" --limit 90 -- "$here/torch_ddp.py" --ranks $power
 else
     for name in torch abort torch-own-gpu ddp-2; do
@@ -135,13 +157,13 @@ else
     done
 fi
 
-stage soak-wrap $((wrap_seconds + 120)) "$dime" soak --devices "$devices" --seconds "$wrap_seconds" \
+stage soak-wrap $((wrap_seconds + 120)) "${together[@]}" "$dime" soak --devices "$devices" --seconds "$wrap_seconds" \
     --first-epoch 4294967000 --out "$results/soak-wrap"
 for kernel in one_shot_ll one_shot_sentinel two_shot_ll two_shot_sentinel two_shot_bulk; do
-    stage "soak-wrap-$kernel" $((wrap_seconds / 3 + 120)) "$dime" soak --devices "$devices" --seconds $((wrap_seconds / 3)) \
-        --kernel $kernel --first-epoch 4294967000 --out "$results/soak-wrap-$kernel"
+    stage "soak-wrap-$kernel" $((wrap_seconds / 3 + 120)) "${together[@]}" "$dime" soak --devices "$devices" \
+        --seconds $((wrap_seconds / 3)) --kernel $kernel --first-epoch 4294967000 --out "$results/soak-wrap-$kernel"
 done
-stage soak-processes $((model_seconds + 120)) "$dime" soak --devices "$devices" --model processes \
+stage soak-processes $((model_seconds + 120)) "${apart[@]}" "$dime" soak --devices "$devices" --model processes \
     --seconds "$model_seconds" --out "$results/soak-processes"
-stage soak $((soak_seconds + 120)) "$dime" soak --devices "$devices" --seconds "$soak_seconds" --out "$results/soak"
+stage soak $((soak_seconds + 120)) "${together[@]}" "$dime" soak --devices "$devices" --seconds "$soak_seconds" --out "$results/soak"
 finish

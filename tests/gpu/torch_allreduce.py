@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -76,12 +77,13 @@ def elements(torch, dtype, size_bytes):
 def worker(rank, world_size, init_file, out_dir, own_gpu):
     if own_gpu:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else [str(index) for index in range(world_size)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[rank]
+        names = visible.split(",") if visible else subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], check=True, capture_output=True, text=True).stdout.split()
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[rank % len(names)]
     import torch
     import torch.distributed as dist
 
-    device = 0 if own_gpu else rank
+    device = 0 if own_gpu else rank % torch.cuda.device_count()
     torch.cuda.set_device(device)
     dist.init_process_group("nccl", init_method=f"file://{init_file}", rank=rank, world_size=world_size,
                             device_id=torch.device("cuda", device))
