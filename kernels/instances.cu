@@ -12,31 +12,31 @@
 #include "await.h"
 #include "setup.h"
 
-// `resident` is how many blocks of DIME_MAX_THREADS threads an SM must hold. Two, so that the next launch can take its place
-// while this one runs, caps a thread at 64 registers; the reduction that is decided at run time would spill at that.
-#define DIME_KERNEL(name, resident, call)                                                                     \
-  extern "C" __global__ void __launch_bounds__(DIME_MAX_THREADS, resident)                                    \
-      name(const __grid_constant__ dime_args args) {                                                          \
+// No block takes more than half an SM, whatever kernel it is of: that is what src/route.rs counts on when it says how many blocks
+// launches may have. So a thread of a block of 512 has at most 64 registers. The reduction that is decided at run time would spill at
+// that: its blocks have at most 256 threads, of at most 128 registers.
+#define DIME_KERNEL(name, threads, call)                                                                      \
+  extern "C" __global__ void __launch_bounds__(threads, 2) name(const __grid_constant__ dime_args args) {     \
     call(args);                                                                                               \
   }                                                                                                           \
-  DIME_ENTRY_BOUNDED(name, resident)
+  DIME_ENTRY_BOUNDED(name, threads)
 
-#define DIME_FOR_RANKS(suffix, reduction, ranks, resident)                                                    \
-  DIME_KERNEL(dime_one_shot_ll_##suffix, resident, (dime::one_shot<dime::LlPacket, reduction, ranks>))        \
-  DIME_KERNEL(dime_one_shot_sentinel_##suffix, resident,                                                      \
+#define DIME_FOR_RANKS(suffix, reduction, ranks, threads)                                                     \
+  DIME_KERNEL(dime_one_shot_ll_##suffix, threads, (dime::one_shot<dime::LlPacket, reduction, ranks>))         \
+  DIME_KERNEL(dime_one_shot_sentinel_##suffix, threads,                                                       \
               (dime::one_shot<dime::SentinelPacket, reduction, ranks>))                                       \
-  DIME_KERNEL(dime_two_shot_ll_##suffix, resident, (dime::two_shot<dime::LlPacket, reduction, ranks>))        \
-  DIME_KERNEL(dime_two_shot_sentinel_##suffix, resident,                                                      \
+  DIME_KERNEL(dime_two_shot_ll_##suffix, threads, (dime::two_shot<dime::LlPacket, reduction, ranks>))         \
+  DIME_KERNEL(dime_two_shot_sentinel_##suffix, threads,                                                       \
               (dime::two_shot<dime::SentinelPacket, reduction, ranks>))                                       \
-  DIME_KERNEL(dime_two_shot_bulk_##suffix, resident, (dime::two_shot_bulk<reduction, ranks>))
+  DIME_KERNEL(dime_two_shot_bulk_##suffix, threads, (dime::two_shot_bulk<reduction, ranks>))
 
-#define DIME_FOR_SUM(name, type)                                \
-  DIME_FOR_RANKS(sum_##name##_2, dime::SumOf<dime::type>, 2, 2) \
-  DIME_FOR_RANKS(sum_##name##_4, dime::SumOf<dime::type>, 4, 2) \
-  DIME_FOR_RANKS(sum_##name##_8, dime::SumOf<dime::type>, 8, 2) \
-  DIME_FOR_RANKS(sum_##name##_n, dime::SumOf<dime::type>, 0, 2)
+#define DIME_FOR_SUM(name, type)                                  \
+  DIME_FOR_RANKS(sum_##name##_2, dime::SumOf<dime::type>, 2, 512) \
+  DIME_FOR_RANKS(sum_##name##_4, dime::SumOf<dime::type>, 4, 512) \
+  DIME_FOR_RANKS(sum_##name##_8, dime::SumOf<dime::type>, 8, 512) \
+  DIME_FOR_RANKS(sum_##name##_n, dime::SumOf<dime::type>, 0, 512)
 
 DIME_FOR_SUM(f16, Float16)
 DIME_FOR_SUM(bf16, BFloat16)
 DIME_FOR_SUM(f32, Float32)
-DIME_FOR_RANKS(any_n, dime::AnyReduction, 0, 1)
+DIME_FOR_RANKS(any_n, dime::AnyReduction, 0, 256)

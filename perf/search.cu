@@ -122,7 +122,7 @@ void launch(int rank, const Configuration &one) {
   args.op = DIME_SUM;
   args.tile_log2 = uint8_t(one.tile_log2);
   args.stages = uint8_t(one.stages);
-  args.hand_over = one.blocks * 4 <= 132 * (1024 / one.threads);  // as src/route.rs decides for 132 multiprocessors
+  args.hand_over = one.blocks <= 64;  // as src/route.rs decides for 132 multiprocessors
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

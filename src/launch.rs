@@ -39,6 +39,19 @@ pub struct Enqueued {
     pub launches: Cell<u64>,
     /// Their blocks, as the device counts them: modulo 2^32.
     pub blocks: Cell<u32>,
+    /// The stream of the last one, if that was a large one.
+    large_on: Cell<Option<CUstream>>,
+}
+
+/// The handle that in every thread is another stream.
+const PER_THREAD_STREAM: usize = 2;
+
+/// Whether a launch may have its place before the one ahead of it in the stream is over. A small one may. A large one only behind
+/// another large one of its communicator, which lets nothing in but when its blocks have ended: beside a small one it would take
+/// more places than [`route::choose`] counts with.
+fn may_come_early(choice: &Choice, stream: CUstream, enqueued: &Enqueued) -> bool {
+    let is_behind_large = || stream as usize != PER_THREAD_STREAM && enqueued.large_on.get() == Some(stream);
+    choice.dependent && (choice.hand_over || is_behind_large())
 }
 
 impl Target {
@@ -114,7 +127,7 @@ pub fn launch(
             sharedMemBytes: 0,
             hStream: stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: if choice.dependent { attributes.len() as u32 } else { 0 },
+            numAttrs: if may_come_early(choice, stream, enqueued) { attributes.len() as u32 } else { 0 },
         };
         let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
         const { assert!(mem::size_of::<Args>() <= 256) };
@@ -124,6 +137,7 @@ pub fn launch(
         done += bytes;
         enqueued.launches.set(enqueued.launches.get() + 1);
         enqueued.blocks.set(enqueued.blocks.get().wrapping_add(blocks));
+        enqueued.large_on.set((!choice.hand_over).then_some(stream));
     }
     Ok(())
 }
@@ -150,4 +164,39 @@ pub fn launch_await(driver: &Driver, target: &Target, lane: usize, blocks: u32, 
         (driver.launch_kernel_ex)(&config, target.functions.await_blocks, parameters.as_mut_ptr(), ptr::null_mut())
     };
     driver.check("cuLaunchKernelEx", code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{Plan, choose};
+
+    #[test]
+    fn a_large_launch_comes_early_only_behind_a_large_one_of_its_stream() {
+        let plan = Plan {
+            ranks: 4,
+            arch: 90,
+            multiprocessors: 132,
+            forced: None,
+            threshold_bytes: None,
+            blocks: 0,
+            threads: 0,
+        };
+        let sum = |bytes: usize| choose(&plan, bytes / 4, 7, 0).expect("a sum of floats");
+        let (small, large) = (sum(64 << 10), sum(8 << 20));
+        assert!(small.hand_over && !large.hand_over);
+        let (here, there) = (0x10 as CUstream, 0x20 as CUstream);
+        let per_thread = PER_THREAD_STREAM as CUstream;
+        let enqueued = Enqueued::default();
+        // What the last launch was: nothing, a large one, or (None again) a small one.
+        for (last, expected) in [(None, false), (Some(here), true), (Some(there), false)] {
+            enqueued.large_on.set(last);
+            assert_eq!(may_come_early(&large, here, &enqueued), expected);
+            assert!(may_come_early(&small, here, &enqueued));
+        }
+        enqueued.large_on.set(Some(per_thread));
+        assert!(!may_come_early(&large, per_thread, &enqueued));
+        let older = Choice { dependent: false, ..small };
+        assert!(!may_come_early(&older, here, &enqueued));
+    }
 }

@@ -258,8 +258,8 @@ pub struct Plan {
     pub ranks: usize,
     /// Compute capability, 90 for 9.0.
     pub arch: u32,
-    /// Multiprocessors that a rank has, on the GPU that leaves it the fewest: a launch has no more blocks, so that all of them run
-    /// at once. A block that waits for a peer's block must not keep that one's counterpart from starting.
+    /// Multiprocessors that a rank has, on the GPU that leaves it the fewest. They say how many blocks a launch may have, so that all
+    /// of them run at once: a block that waits for a peer's block must not keep that one's counterpart from starting.
     pub multiprocessors: u32,
     /// A kernel that is forced.
     pub forced: Option<Kernel>,
@@ -284,9 +284,9 @@ pub struct Choice {
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
-    /// The launch may begin before the one ahead of it in the stream has ended.
+    /// The launch can wait by itself for the one ahead of it in the stream, and so come before that one has ended.
     pub dependent: bool,
-    /// The launch behind may take its place while this one runs.
+    /// It is small: it comes early, and the launch behind may take its place while this one runs.
     pub hand_over: bool,
     /// A longer message takes several launches of at most this many bytes, a multiple of 16 x ranks.
     pub piece_bytes: usize,
@@ -363,30 +363,39 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
     };
     let threads = if plan.threads == 0 { row.threads } else { plan.threads.clamp(32, 512).next_multiple_of(32) };
     let blocks = if plan.blocks == 0 { row.blocks } else { plan.blocks.clamp(1, MAX_BLOCKS) };
-    // Two communicators whose launches meet on the GPUs in different order must both have all their blocks running. So a launch
-    // takes half the room at most, and lets the next one in early only when it takes a quarter.
-    let room = plan.multiprocessors * blocks_per_multiprocessor(datatype, op, threads);
-    let blocks = blocks.min(plan.multiprocessors).min(room / 2).max(1);
+    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks.
+    let most_threads = most_threads(datatype, op);
+    let blocks = if threads > most_threads { blocks * threads / most_threads } else { blocks };
+    let most_blocks = most_blocks(plan.multiprocessors);
+    let blocks = blocks.min(most_blocks);
     Ok(Choice {
         kernel: row.kernel,
         blocks,
-        threads,
+        threads: threads.min(most_threads),
         tile_log2: row.tile_log2,
         stages: row.stages.clamp(1, MAX_STAGES as u8),
         dependent: plan.arch >= 90,
-        hand_over: blocks * 4 <= room,
+        hand_over: blocks * 2 <= most_blocks,
         piece_bytes: capacity_bytes(row.kernel, plan.ranks),
     })
 }
 
-/// How many blocks of a launch a multiprocessor holds, by its 64 Ki registers. The kernels of one type and operation are compiled
-/// for at most 64 registers a thread, those that decide at run time for at most 128 (`kernels/instances.cu`).
-const fn blocks_per_multiprocessor(datatype: DataType, op: i32, threads: u32) -> u32 {
-    const REGISTERS: u32 = 64 << 10;
-    const THREADS: u32 = 1536;
-    let registers = if is_specialised(datatype, op) { 64 } else { 128 };
-    let (by_registers, by_threads) = (REGISTERS / (registers * threads), THREADS / threads);
-    if by_registers < by_threads { by_registers } else { by_threads }
+/// Most blocks that the launches of one communicator have on a GPU at a time: one launch, or two small ones of which the second came
+/// early, since one that comes early lets none in before the first is over. (A large one comes early only behind a large one, when
+/// the blocks of that have ended: `launch::may_come_early`.)
+///
+/// Every block of ours must find a place beside all that wait for it, at once: a GPU gives places to launches in the order in which
+/// they came, so one that finds none for all its blocks keeps all others from starting, also the one that it waits for. A block takes
+/// half a multiprocessor at most (`kernels/instances.cu`). So while there are fewer than two for each multiprocessor, one of those has
+/// room for another, however they are spread: enough for two communicators whose launches come to the GPUs in different order.
+/// The rest, a thirty-third, is for kernels of one block that wait for a launch of another stream.
+fn most_blocks(multiprocessors: u32) -> u32 {
+    (multiprocessors * 32 / 33).clamp(1, MAX_BLOCKS)
+}
+
+/// Most threads of a block: it takes half a multiprocessor at most (`kernels/instances.cu`).
+const fn most_threads(datatype: DataType, op: i32) -> u32 {
+    if is_specialised(datatype, op) { 512 } else { 256 }
 }
 
 /// Whether kernels are compiled for this type and operation alone.
@@ -500,18 +509,20 @@ mod tests {
     }
 
     #[test]
-    fn two_communicators_fit_side_by_side_and_four_launches_where_the_next_comes_early() {
-        for ranks in 2..=MAX_RANKS {
-            for datatype in DataType::ALL {
-                for op in 0..=LAST_BUILT_IN_OP {
-                    for shift in 3..24 {
-                        let count = (1 << shift) / datatype.bytes();
-                        let Ok(choice) = choose(&plan(ranks), count, datatype as i32, op) else { continue };
-                        let room = 132 * blocks_per_multiprocessor(datatype, op, choice.threads);
-                        assert!(2 * choice.blocks <= room);
-                        assert!(!choice.hand_over || 4 * choice.blocks <= room);
-                        assert!(choice.hand_over || count * datatype.bytes() > 128 << 10, "small ones start early");
-                    }
+    fn two_communicators_fit_side_by_side_each_with_a_launch_that_came_early() {
+        for multiprocessors in [1, 2, 7, 16, 33, 66, 108, 132, 148] {
+            for (ranks, op) in (2..=MAX_RANKS).flat_map(|ranks| (0..=LAST_BUILT_IN_OP).map(move |op| (ranks, op))) {
+                for (datatype, shift) in DataType::ALL.into_iter().flat_map(|it| (3..24).map(move |shift| (it, shift)))
+                {
+                    let count = (1 << shift) / datatype.bytes();
+                    let plan = Plan { multiprocessors, ..plan(ranks) };
+                    let Ok(choice) = choose(&plan, count, datatype as i32, op) else { continue };
+                    // Half of the registers of a multiprocessor: 64 a thread, or 128.
+                    let registers = if is_specialised(datatype, op) { 64 } else { 128 };
+                    assert!(choice.threads * registers <= 32 << 10);
+                    let most = if choice.hand_over { 2 * choice.blocks } else { choice.blocks };
+                    assert!(2 * most <= 2 * multiprocessors);
+                    assert!(multiprocessors < 132 || choice.hand_over || count * datatype.bytes() > 128 << 10);
                 }
             }
         }

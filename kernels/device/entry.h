@@ -3,11 +3,9 @@
 #ifndef DIME_KERNELS_DEVICE_ENTRY_H
 #define DIME_KERNELS_DEVICE_ENTRY_H
 
-#define DIME_MAX_THREADS 512
-
 #ifdef __CUDACC__
 #define DIME_ENTRY(name)
-#define DIME_ENTRY_BOUNDED(name, resident)
+#define DIME_ENTRY_BOUNDED(name, threads)
 #else
 #include <sim/gpu/device/entry.h>
 #endif

@@ -20,8 +20,7 @@ const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-// Sources: docs/performance.md, "The search behind the tables". Sums of floats have up to 2 MiB, with 2 ranks up to 512 KiB, no more threads
-// in a launch than 64 blocks of 512, so that on an H200 the launches of two communicators fit together with the next one of each.
+// Sources: docs/performance.md, "The search behind the tables". With 64 blocks and fewer a launch of an H200 may start early.
 
 /// 2 ranks, float types, small messages: H200, search of 2026-11-21.
 const FLOAT_2: &[Row] = &[
@@ -32,7 +31,7 @@ const FLOAT_2: &[Row] = &[
     row(64 * KIB, Kernel::OneShotSentinel, 32, 256, 128, 1),
     row(128 * KIB, Kernel::OneShotSentinel, 64, 256, 128, 1),
     row(256 * KIB, Kernel::OneShotSentinel, 64, 512, 256, 1),
-    row(512 * KIB, Kernel::OneShotSentinel, 128, 256, 256, 1),
+    row(512 * KIB, Kernel::OneShotSentinel, 64, 512, 512, 1),
 ];
 
 /// As above, larger messages, kernels of one type and operation.
@@ -41,12 +40,9 @@ const LARGE_SUM_2: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 1024, 1),
 ];
 
-/// As above, kernels that decide at run time, whose launches are cut to 66 blocks of 512 threads: one-shot was 20 % slower at 2 MiB.
-const LARGE_ANY_2: &[Row] = &[
-    row(MIB, Kernel::TwoShotSentinel, 96, 256, 128, 1),
-    row(2 * MIB, Kernel::TwoShotSentinel, 64, 512, 512, 1),
-    row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
-];
+/// As above, kernels that decide at run time, whose blocks have at most 256 threads: one-shot was 20 % slower at 2 MiB.
+const LARGE_ANY_2: &[Row] =
+    &[row(MIB, Kernel::TwoShotSentinel, 96, 256, 128, 1), row(usize::MAX, Kernel::TwoShotSentinel, 128, 256, 512, 1)];
 
 /// 3 and 4 ranks, float types: H200, search of 2026-11-21 with 4 ranks.
 const FLOAT_4: &[Row] = &[
@@ -86,8 +82,8 @@ const INTEGER_2: &[Row] = &[
     row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
     row(32 * KIB, Kernel::OneShotLl, 32, 256, 128, 1),
     row(128 * KIB, Kernel::OneShotLl, 64, 256, 128, 1),
-    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
-    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
+    row(512 * KIB, Kernel::TwoShotLl, 128, 256, 256, 1),
+    row(usize::MAX, Kernel::TwoShotBulk, 128, 256, 1, 1),
 ];
 
 /// 3 to 8 ranks, integers.
@@ -97,8 +93,8 @@ const INTEGER_N: &[Row] = &[
     row(16 * KIB, Kernel::OneShotLl, 64, 256, 32, 1),
     row(32 * KIB, Kernel::TwoShotLl, 32, 256, 32, 1),
     row(128 * KIB, Kernel::TwoShotLl, 64, 256, 64, 1),
-    row(512 * KIB, Kernel::TwoShotLl, 64, 512, 256, 1),
-    row(usize::MAX, Kernel::TwoShotBulk, 128, 512, 1, 1),
+    row(512 * KIB, Kernel::TwoShotLl, 128, 256, 256, 1),
+    row(usize::MAX, Kernel::TwoShotBulk, 128, 256, 1, 1),
 ];
 
 /// Above these a call goes to NCCL. They are the largest sizes that were measured to be faster here with room to spare.

@@ -29,8 +29,8 @@ struct Entry<FUNCTION> {
   static void run([[maybe_unused]] void *const *parameters, std::index_sequence<I...>) {
     FUNCTION(*static_cast<const std::remove_cv_t<Parameters> *>(parameters[I])...);
   }
-  static Kernel kernel(const char *name, uint32_t resident_blocks) {
-    return {name, run_thread, {sizeof(Parameters)...}, DIME_MAX_THREADS, resident_blocks};
+  static Kernel kernel(const char *name, uint32_t threads) {
+    return {name, run_thread, {sizeof(Parameters)...}, threads, 2};
   }
 };
 
@@ -40,8 +40,9 @@ struct Registration {
 
 }  // namespace sim
 
-#define DIME_ENTRY(name) DIME_ENTRY_BOUNDED(name, 2)
-#define DIME_ENTRY_BOUNDED(name, resident) \
-  static const sim::Registration name##_registration(sim::Entry<&name>::kernel(#name, resident));
+// An SM holds two blocks of so many threads.
+#define DIME_ENTRY(name) DIME_ENTRY_BOUNDED(name, 512)
+#define DIME_ENTRY_BOUNDED(name, threads) \
+  static const sim::Registration name##_registration(sim::Entry<&name>::kernel(#name, threads));
 
 #endif
