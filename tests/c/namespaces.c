@@ -19,7 +19,8 @@ enum { RANKS = 3, NOT_POSSIBLE = 78, AT_ONCE_MS = 10000 };
 static const struct kind {
     const char *name;
     int flags;
-    /* Behind the making of the communicator, before its first all-reduce: the simulated NCCL needs /proc for the first. */
+    /* What /proc becomes: its own before CUDA starts, which reads it; none behind the making of the communicator, since the libraries
+     * need it to start. */
     enum { KEEP_PROC, OWN_PROC, NO_PROC } proc;
     int is_unmapped;
 } kinds[] = {
@@ -84,21 +85,31 @@ static int enter(void) {
     return 1;
 }
 
-static int change_proc(void) {
-    switch (kind->proc) {
-        case KEEP_PROC: return 1;
-        case OWN_PROC: return mount("proc", "/proc", "proc", 0, NULL) == 0;
-        case NO_PROC: return mount("none", "/proc", "tmpfs", 0, NULL) == 0;
-    }
-    return 0;
+/* The simulated NCCL finds its peers by the /proc of all. */
+static int own_proc(int has_communicator) {
+    if (kind->proc != OWN_PROC || has_communicator != cuda.is_simulated) return 1;
+    return mount("proc", "/proc", "proc", 0, NULL) == 0;
 }
 
-static void try_to_enter(int nothing) {
-    (void)nothing;
-    if (become_root() && enter() && change_proc()) return;
-    printf("not-possible=%s: %s\n", kind->name, strerror(errno));
+static int lose_proc(void) {
+    return kind->proc != NO_PROC || mount("none", "/proc", "tmpfs", 0, NULL) == 0;
+}
+
+static void not_possible(const char *why) {
+    printf("not-possible=%s: %s\n", kind->name, why);
     fflush(stdout);
     _exit(NOT_POSSIBLE);
+}
+
+/* Whether the machine permits it, and whether CUDA and NCCL alone start there. */
+static void try_to_enter(int nothing) {
+    (void)nothing;
+    ncclUniqueId id;
+    MUST(find_cuda());
+    if (!become_root() || !enter() || !own_proc(0)) not_possible(strerror(errno));
+    if (cuda.init(0)) not_possible("CUDA does not start there");
+    if (ncclGetUniqueId(&id) != ncclSuccess) not_possible("NCCL finds no network there");
+    if (!own_proc(1) || !lose_proc()) not_possible(strerror(errno));
 }
 
 static double now_ms(void) {
@@ -108,13 +119,14 @@ static double now_ms(void) {
 }
 
 static void be_rank(int number) {
-    if (enters(number)) MUST(enter());
+    MUST(find_cuda());
+    if (enters(number)) MUST(enter() && own_proc(0));
     find_driver();
     const struct rank me = open_rank(number, RANKS);
     const int all = everybody(&me);
     const double begin = now_ms();
     const ncclComm_t comm = communicator_of_all(&me);
-    if (enters(number)) MUST(change_proc());
+    if (enters(number)) MUST(own_proc(1) && lose_proc());
     sum(&me, comm, all, 0, SMALL);
     told->ms[number] = now_ms() - begin;
     NCCL(dimeExplain(comm, SMALL, ncclFloat, ncclSum, told->text[number], sizeof told->text[number]));
