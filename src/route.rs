@@ -363,16 +363,19 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
     };
     let threads = if plan.threads == 0 { row.threads } else { plan.threads.clamp(32, 512).next_multiple_of(32) };
     let blocks = if plan.blocks == 0 { row.blocks } else { plan.blocks.clamp(1, MAX_BLOCKS) };
-    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks.
+    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks, with smaller tiles.
     let most_threads = most_threads(datatype, op);
-    let blocks = if threads > most_threads { blocks * threads / most_threads } else { blocks };
+    let (blocks, tile_log2) = match threads / most_threads {
+        0 | 1 => (blocks, row.tile_log2),
+        times => (blocks * times, row.tile_log2 - times.ilog2() as u8),
+    };
     let most_blocks = most_blocks(plan.multiprocessors);
     let blocks = blocks.min(most_blocks);
     Ok(Choice {
         kernel: row.kernel,
         blocks,
         threads: threads.min(most_threads),
-        tile_log2: row.tile_log2,
+        tile_log2,
         stages: row.stages.clamp(1, MAX_STAGES as u8),
         dependent: plan.arch >= 90,
         hand_over: blocks * 2 <= most_blocks,

@@ -190,8 +190,7 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
          (`DIME_DEBUG=warn` shows it) and the\n\
          default stays; so is a variable that begins with `DIME_` and is not in this table. An empty value counts as not set.\n\n\
          All ranks of a communicator must have the same values of `DIME_KERNEL`, `DIME_THRESHOLD_BYTES`, `DIME_ALLOW_PCIE`,\n\
-         `DIME_ALLOW_SHARED_GPU`,\n\
-         `DIME_FIRST_EPOCH`, `DIME_BLOCKS` and `DIME_THREADS`; ranks that differ forward every call.\n\n\
+         `DIME_ALLOW_SHARED_GPU`, `DIME_FIRST_EPOCH`, `DIME_BLOCKS` and `DIME_THREADS`; ranks that differ forward every call.\n\n\
          | Variable | Values | Default | Meaning |\n| --- | --- | --- | --- |\n",
     );
     for variable in config::VARIABLES {
