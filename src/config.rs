@@ -91,15 +91,15 @@ variables! {
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table";
     /// Work on GPUs that reach each other over PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0";
-    /// Work where ranks share a GPU, as NCCL 2.30 and later do with NCCL_MULTI_RANK_GPU_ENABLE=1. For tests of more ranks than there are GPUs: each rank takes its part of the multiprocessors only, and ranks that are processes of their own wait for their turns on the GPU unless MPS runs them together.
+    /// Work where ranks share a GPU, as NCCL 2.30 and later do with NCCL_MULTI_RANK_GPU_ENABLE=1. For tests of more ranks than there are GPUs: each rank takes its part of the multiprocessors only; ranks that are processes wait for their turns on the GPU unless MPS runs them together, and for ranks that are threads CUDA_DEVICE_MAX_CONNECTIONS=32 keeps their streams apart.
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0";
     /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
-    /// Thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
+    /// Most thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
     "DIME_BLOCKS" => blocks: u32 = 0, "0";
-    /// Threads of a block; 0 leaves it to the routing table. For measurements.
+    /// Threads of a block, 512 at most, 256 where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0";
     /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";

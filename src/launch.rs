@@ -46,9 +46,10 @@ pub struct Enqueued {
 /// The handle that in every thread is another stream.
 const PER_THREAD_STREAM: usize = 2;
 
-/// Whether a launch may have its place before the one ahead of it in the stream is over. A small one may. A large one only behind
-/// another large one of its communicator, which lets nothing in but when its blocks have ended: beside a small one it would take
-/// more places than [`route::choose`] counts with.
+/// Whether a launch may have its place before the one ahead of it in the stream is over. A small one may. A large one only when the
+/// lane's last launch was a large one in this stream, which lets nothing in but when its blocks have ended: beside a small one of its
+/// lane it would take more places than [`route::choose`] counts with. (Between the two the stream may have launches of others, which
+/// have places of their own.)
 fn may_come_early(choice: &Choice, stream: CUstream, enqueued: &Enqueued) -> bool {
     let is_behind_large = || stream as usize != PER_THREAD_STREAM && enqueued.large_on.get() == Some(stream);
     choice.dependent && (choice.hand_over || is_behind_large())

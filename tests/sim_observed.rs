@@ -159,7 +159,7 @@ const SCENARIOS: &[(&str, Said)] = &[
         "an operation made by ncclRedOpCreatePreMulSum",
         (2, 2, "forwarded so far: the operation is not", "the operation is not one of sum, prod, max, min, avg"),
     ),
-    // NCCL refuses to make that communicator.
+    // The simulated NCCL makes that communicator, as NCCL 2.30 does when it is told to.
     ("two ranks on one device", (2, 2, "forwarded: two ranks share a GPU (DIME_ALLOW", "two ranks share a GPU")),
     ("DIME_DISABLE=1 on one rank only", (2, 2, "forwarded: DIME_DISABLE is set (rank 1)", "DIME_DISABLE is set")),
     (

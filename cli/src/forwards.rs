@@ -148,7 +148,7 @@ fn one(scenario: &Scenario, paths: &Paths, devices: &[usize]) -> Fallible<(bool,
             };
             (line.starts_with(wanted), line)
         }
-        // NCCL refuses two ranks on one device by itself, with ncclInvalidUsage, before there is anything to forward.
+        // NCCL before 2.30 refuses two ranks on one device by itself, with ncclInvalidUsage: there is nothing to forward.
         Err(_) if scenario.same_device && control.log_text().contains("code 5") => {
             (true, "refused by NCCL itself when the communicator is made".to_owned())
         }

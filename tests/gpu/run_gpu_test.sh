@@ -11,7 +11,8 @@
 # COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin, target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
 #
 # DEVICES may name a GPU several times, which gives each of them so many ranks: DEVICES=0,1,0,1,0,1,0,1 is eight ranks on two GPUs.
-# That needs NCCL 2.30, and MPS (nvidia-cuda-mps-control), which is started for the stages that have a process for each rank.
+# It must name all GPUs then. That needs NCCL 2.30, and MPS (nvidia-cuda-mps-control), which is started for the stages that have a
+# process for each rank; of the situations only those run in which ranks are processes that end by themselves.
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 results=${1:-$root/perf/results/gpu-test}
@@ -33,7 +34,8 @@ export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0}
 count=$("$dime" devices --count) || { echo "no usable GPU"; exit 2; }
 devices=${DEVICES:-$(seq -s, 0 $((count - 1)))}
 gpus=$(echo "$devices" | tr ',' '\n' | wc -l)
-[ "$gpus" -ge 2 ] || { echo "two GPUs are needed, $gpus here"; exit 2; }
+[ "$(echo "$devices" | tr ',' '\n' | sort -u | wc -l)" -ge 2 ] || { echo "two GPUs are needed: $devices"; exit 2; }
+nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
 echo "$gpus GPUs ($devices), results in $results"
 
 # Each once.
@@ -41,11 +43,15 @@ different=$(echo "$devices" | tr ',' '\n' | sort -nu | paste -sd,)
 is_shared=$([ "$(echo "$different" | tr ',' '\n' | wc -l)" = "$gpus" ]; echo $?)
 if [ "$is_shared" = 1 ]; then
     echo "$gpus ranks on the GPUs $different"
+    grep -aqs NCCL_MULTI_RANK_GPU_ENABLE "$nccl" || { echo "ranks can share GPUs with NCCL 2.30 only, not with ${nccl:-none}"; exit 2; }
+    command -v nvidia-cuda-mps-control >/dev/null || { echo "nvidia-cuda-mps-control is needed where ranks share GPUs"; exit 2; }
     export NCCL_MULTI_RANK_GPU_ENABLE=1 DIME_ALLOW_SHARED_GPU=1
+    situations=(mixed "lifecycle splits" "lifecycle grows" "lifecycle non-blocking" "lifecycle handles-come-again"
+        "lifecycle overlapping-subsets" "groups first-uses-*" "graphs any-order" "stuck in-a-graph")
 fi
 # together: for a command whose ranks are one process. Where streams of several ranks are on one GPU each needs a connection of its own,
 # or a kernel that waits for another rank's stands before it. apart: for one whose ranks are processes.
-together=() apart=()
+together=() apart=() situations=("${situations[@]:-*}")
 [ "$is_shared" = 0 ] || { together=(env CUDA_DEVICE_MAX_CONNECTIONS=32) && apart=("$here/under_mps.sh"); }
 
 check_seconds=${CHECK_SECONDS:-240}
@@ -132,9 +138,8 @@ for tool in memcheck racecheck; do
         --batch 4 --seconds 200 --patience 120
 done
 
-nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
 if [ -e "$nccl" ] && command -v "${CC:-cc}" >/dev/null; then
-    stage situations 1200 "$here/situations.sh" "$library" "$nccl" "$results/situations"
+    stage situations 1200 "${apart[@]}" "$here/situations.sh" "$library" "$nccl" "$results/situations" "${situations[@]}"
 else
     missing situations "a C compiler and DIME_NCCL_LIB, or a python3 that has NCCL, are needed"
 fi
