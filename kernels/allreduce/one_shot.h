@@ -6,6 +6,8 @@
 //   3. For every packet of the block's tiles: wait for it from all peers, reduce in rank order with
 //      our own, write the output.
 //
+// For two ranks there is one_shot_pair.h.
+//
 // A tile is 1 << tile_log2 consecutive packets; block b takes tiles b, b + grid, ... In step 1 a lane
 // serves one (packet, peer), in step 3 one packet; the lanes at distance 0 have nothing to send and
 // go on to wait.
@@ -27,22 +29,28 @@ namespace dime {
 
 template <class Packet, class Reduction, int RANKS>
 DIME_DEVICE void one_shot(const dime_args &args) {
-  begin_launch(args.hand_over != 0);
+  await_stream();
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
   const Turn turn(args, own_inbox);
   if (!turn.await(patience)) return;
-  const uint32_t epoch = turn.epoch();
-  clear_stale_slice(own_inbox, epoch);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
-  const Slots<Packet> slots(args, epoch, 0, args.packets);
   const uint32_t tile = 1u << args.tile_log2;
   const uint32_t first = block_index() << args.tile_log2;
   const uint32_t step = grid_blocks() << args.tile_log2;
+
+  // The first packet of this thread, to send or of its own, comes with the epoch.
+  const uint32_t word = turn.word();
+  const uint32_t first_packet = first + (thread_index() & (tile - 1u));
+  Data first_data = {};
+  if (first_packet < args.packets) first_data = input.load(first_packet);
+  const uint32_t epoch = turn.epoch(word);
+  clear_stale_slice(own_inbox, epoch);
+  const Slots<Packet> slots(args, epoch, 0, args.packets);
 
   for (uint32_t base = first; base < args.packets; base += step) {
     for (uint32_t lane = thread_index(); lane < tile * ranks; lane += block_threads()) {
@@ -50,22 +58,19 @@ DIME_DEVICE void one_shot(const dime_args &args) {
       const uint32_t distance = lane >> args.tile_log2;
       if (packet >= args.packets || distance == 0) continue;
       const uint32_t peer = peer_at(rank, distance, ranks);
-      Packet::send(slots.at(args.inbox[peer], peer, rank, packet), input.load(packet), epoch);
+      const Data data = packet == first_packet ? first_data : input.load(packet);
+      Packet::send(slots.at(args.inbox[peer], peer, rank, packet), data, epoch);
     }
   }
-
-  // Own input is loaded before the wait, so that it is at hand when the last packet comes.
-  const uint32_t own_packet = first + thread_index();
-  const bool owns = thread_index() < tile && own_packet < args.packets;
-  Data own = {};
-  if (owns) own = input.load(own_packet);
   block_barrier();
+  turn.advance(epoch);
 
+  Data own = first_data;
   for (uint32_t base = first; base < args.packets; base += step) {
     for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
       const uint32_t packet = base + lane;
       if (packet >= args.packets) continue;
-      if (packet != own_packet) own = input.load(packet);
+      if (packet != first_packet) own = input.load(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
       gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
       output.store(packet, reduce<Reduction>(contribution, ranks, args.type, args.op));

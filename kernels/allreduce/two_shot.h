@@ -31,7 +31,7 @@ namespace dime {
 
 template <class Packet, class Reduction, int RANKS>
 DIME_DEVICE void two_shot(const dime_args &args) {
-  begin_launch(args.hand_over != 0);
+  await_stream();
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
@@ -87,7 +87,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       output.store(packet, receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience));
     }
   }
-  turn.end();
+  turn.end_and_advance(epoch);
 }
 
 }  // namespace dime

@@ -58,7 +58,7 @@ DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
 
 template <class Reduction, int RANKS>
 DIME_DEVICE void two_shot_bulk(const dime_args &args) {
-  begin_launch(args.hand_over != 0);
+  await_stream();
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
@@ -142,7 +142,7 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
       }
     }
   }
-  turn.end();
+  turn.end_and_advance(epoch);
 }
 
 }  // namespace dime

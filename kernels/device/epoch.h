@@ -6,10 +6,10 @@
 // stream than the one before without anybody knowing, when a stream was destroyed and another one has its handle now. The host looks
 // at the count, too, before it gives scratch back. The count wraps around with 2^32.
 //
-// A graph is replayed with the arguments it was captured with, so its launches count on the device. Who writes, who reads: block b reads
-// word b at its start; at its end, after a block barrier, it writes the next epoch to the words b, b + grid, b + 2 grid, ... so that all
-// DIME_MAX_BLOCKS words advance in every launch whatever its grid. Word b is thus written by one block only, and read by one block of
-// the next launch; the end of a launch orders the two.
+// A graph is replayed with the arguments it was captured with, so its launches count on the device. Who writes, who reads: the threads of
+// block b read word b at its start; after a block barrier behind that it writes the next epoch to the words b, b + grid, b + 2 grid, ...
+// so that all DIME_MAX_BLOCKS words advance in every launch whatever its grid. Word b is thus written by one block only, and read by one
+// block of the next launch; the end of a launch orders the two.
 //
 // Order: blocks release with their add what they did, and a launch acquires the count before it does anything: so it sees all that the
 // launch before it did, its result included, whatever streams the two are in.
@@ -40,40 +40,53 @@ DIME_DEVICE bool is_count_at(uint32_t count, uint32_t expected) { return int32_t
 
 class Turn {
  public:
-  DIME_DEVICE Turn(const dime_args &args, uint64_t own_inbox)
-      : args_(args), own_inbox_(own_inbox), epoch_(is_eager() ? args.epoch : device_epoch()) {}
+  DIME_DEVICE Turn(const dime_args &args, uint64_t own_inbox) : args_(args), own_inbox_(own_inbox) {}
 
-  DIME_DEVICE uint32_t epoch() const { return epoch_; }
-
-  // Waits for it. False: the communicator was aborted before, and this thread must end.
+  // Waits for it, and then lets the next launch of the stream in, when the host wants that: so of those behind a launch that has to
+  // wait, none waits inside. False: the communicator was aborted before, and this thread must end.
   DIME_DEVICE bool await(Patience &patience) const {
-    if (!is_eager()) return true;
-    while (!is_count_at(load_acquire_gpu_u32(own_inbox_ + DIME_COUNT_OFFSET), args_.blocks_before))
-      if (!patience.again() && !patience.is_asked()) return false;
+    if (is_eager())
+      while (!is_count_at(load_acquire_gpu_u32(own_inbox_ + DIME_COUNT_OFFSET), args_.blocks_before))
+        if (!patience.again() && !patience.is_asked()) return false;
+    if (args_.hand_over) let_next_in();
     return true;
   }
 
-  // The last thing a block does.
-  DIME_DEVICE void end() const {
-    block_barrier();
-    if (is_eager()) {
-      if (thread_index() == 0) add_release_u32(own_inbox_ + DIME_COUNT_OFFSET, 1u);
-      return;
-    }
+  // The epoch, in two steps once the launch has its turn: the word of the block, and what it means. What is loaded between the two
+  // is under way at the same time.
+  DIME_DEVICE uint32_t word() const {
+    return load_plain<uint32_t>(own_inbox_ + DIME_EPOCH_OFFSET + 4u * block_index());
+  }
+  DIME_DEVICE uint32_t epoch(uint32_t word) const { return is_eager() ? args_.epoch : word; }
+  DIME_DEVICE uint32_t epoch() const { return is_eager() ? args_.epoch : word(); }
+
+  // Counts the launch, in a graph, behind a block barrier.
+  DIME_DEVICE void advance(uint32_t epoch) const {
+    if (is_eager()) return;
     const uint32_t step = block_threads() * grid_blocks();
     for (uint32_t word = block_index() + thread_index() * grid_blocks(); word < DIME_MAX_BLOCKS; word += step)
-      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + 4u * word, epoch_after(epoch_));
+      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + 4u * word, epoch_after(epoch));
+  }
+
+  // The last thing a block does. One barrier serves both.
+  DIME_DEVICE void end_and_advance(uint32_t epoch) const {
+    block_barrier();
+    advance(epoch);
+    if (is_eager() && thread_index() == 0) add_release_u32(own_inbox_ + DIME_COUNT_OFFSET, 1u);
+  }
+
+  // The last thing a block does that has called advance(). Its barrier is for the count; in a graph, where advance() comes earlier, there is none.
+  DIME_DEVICE void end() const {
+    if (!is_eager()) return;
+    block_barrier();
+    if (thread_index() == 0) add_release_u32(own_inbox_ + DIME_COUNT_OFFSET, 1u);
   }
 
  private:
   DIME_DEVICE bool is_eager() const { return args_.epoch != 0; }
-  DIME_DEVICE uint32_t device_epoch() const {
-    return load_plain<uint32_t>(own_inbox_ + DIME_EPOCH_OFFSET + 4u * block_index());
-  }
 
   const dime_args &args_;
   uint64_t own_inbox_;
-  uint32_t epoch_;
 };
 
 // Call before the block sends anything. A block has at least 32 threads.

@@ -24,15 +24,18 @@ DIME_DEVICE void give_way() {}
 // a microsecond to read.
 const uint32_t ROUNDS_PER_LOOK = 1024;
 
-// Programmatic dependent launch. The wait returns when every earlier launch of the stream is over and
-// its writes are visible; nothing may be read before it. The hand-over lets the next launch take its
-// place on the SMs now; it too waits for our end before it reads anything. The host asks for it only
-// where both leave room for as much of another communicator. Without the launch attribute both do
-// nothing.
-DIME_DEVICE void begin_launch(bool hand_over) {
+// Programmatic dependent launch. await_stream returns when every earlier launch of the stream is over and its writes are visible;
+// nothing may be read before it. let_next_in lets the next launch of the stream take its place on the SMs now; it too waits for our
+// end before it reads anything. The host asks for it only where both leave room for as much of another communicator. Without the
+// launch attribute both do nothing.
+DIME_DEVICE void await_stream() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
-  if (hand_over) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+DIME_DEVICE void let_next_in() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 

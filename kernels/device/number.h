@@ -18,6 +18,12 @@ DIME_DEVICE uint32_t bits_at(uint64_t word, int element, int element_bits) {
   return uint32_t(word >> (element * element_bits)) & (0xffffffffu >> (32 - element_bits));
 }
 
+// Two halves of 32 bits, since conversions come in pairs.
+DIME_DEVICE uint64_t word_of(uint16_t a, uint16_t b, uint16_t c, uint16_t d) {
+  const uint32_t low = a | uint32_t(b) << 16, high = c | uint32_t(d) << 16;
+  return low | uint64_t(high) << 32;
+}
+
 struct Float32 {
   typedef float Acc;
   static const int PER_WORD = 2;
@@ -36,10 +42,8 @@ struct Float16 {
     return __half2float(__ushort_as_half(uint16_t(bits_at(word, element, 16))));
   }
   DIME_DEVICE static uint64_t encode(const Acc *acc) {
-    uint64_t word = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) word |= uint64_t(__half_as_ushort(__float2half_rn(acc[i]))) << (16 * i);
-    return word;
+    const __half2_raw low = __floats2half2_rn(acc[0], acc[1]), high = __floats2half2_rn(acc[2], acc[3]);
+    return word_of(low.x, low.y, high.x, high.y);
   }
 };
 
@@ -51,10 +55,8 @@ struct BFloat16 {
     return __uint_as_float(bits_at(word, element, 16) << 16);
   }
   DIME_DEVICE static uint64_t encode(const Acc *acc) {
-    uint64_t word = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) word |= uint64_t(__bfloat16_as_ushort(__float2bfloat16_rn(acc[i]))) << (16 * i);
-    return word;
+    const __nv_bfloat162_raw low = __floats2bfloat162_rn(acc[0], acc[1]), high = __floats2bfloat162_rn(acc[2], acc[3]);
+    return word_of(low.x, low.y, high.x, high.y);
   }
 };
 

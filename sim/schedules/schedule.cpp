@@ -30,6 +30,7 @@ constexpr uint32_t FIRST_COUNT = 0xfffffffcu;
 // Steps without an end in sight: a schedule takes some thousand.
 constexpr uint64_t MOST_STEPS = 400000;
 constexpr const char *ALGORITHMS[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
+constexpr uint32_t FIRST_TWO_SHOT = 2;
 constexpr uint32_t PACKET_BYTES[] = {8, 16, 8, 16, 16};
 
 // One all-reduce, the same on all ranks but for the buffers.
@@ -175,7 +176,11 @@ Operation random_operation(Random &random, uint32_t ranks) {
   operation.stages = uint8_t(1 + random.below(2));
   operation.hand_over = random.once_in(2);
   std::string name = ALGORITHMS[operation.algorithm];
-  name += operation.type != DIME_FLOAT32 ? "_any_n" : ranks == 2 && random.once_in(2) ? "_sum_f32_2" : "_sum_f32_n";
+  const bool is_for_two = ranks == 2 && random.once_in(2);
+  if (operation.type == DIME_FLOAT32)
+    name += is_for_two ? "_sum_f32_2" : "_sum_f32_n";
+  else
+    name += is_for_two && operation.algorithm < FIRST_TWO_SHOT ? "_any_2" : "_any_n";
   operation.kernel = sim::find_kernel(name.c_str());
   return operation;
 }
@@ -222,7 +227,7 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   args.watch = reinterpret_cast<uint64_t>(watch);
   const uint32_t packet_bytes = PACKET_BYTES[operation.algorithm];
   args.packets = (operation.bytes + packet_bytes - 1) / packet_bytes;
-  args.chunk_packets = operation.algorithm < 2 ? args.packets : (args.packets + ranks - 1) / ranks;
+  args.chunk_packets = operation.algorithm < FIRST_TWO_SHOT ? args.packets : (args.packets + ranks - 1) / ranks;
   args.rank = uint8_t(rank);
   args.ranks = uint8_t(ranks);
   args.type = operation.type;
