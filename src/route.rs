@@ -65,6 +65,11 @@ impl Kernel {
         !matches!(self, Self::OneShotLl | Self::OneShotSentinel)
     }
 
+    /// Whether two ranks have a form of it for themselves (`kernels/allreduce/one_shot_pair.h`), for every type and operation.
+    pub const fn is_of_pair(self, ranks: usize) -> bool {
+        ranks == 2 && !self.is_two_shot()
+    }
+
     /// Whether it can carry elements of this type: the sentinel is a NaN, and integers have none.
     pub const fn carries(self, datatype: DataType) -> bool {
         match self {
@@ -356,26 +361,31 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
     if datatype.is_fp8() && plan.arch < 90 {
         return Err(Reason::Fp8Arch);
     }
+    let specialised = is_specialised(datatype, op);
     let row = match plan.forced {
-        None => row_for(datatype.is_float(), is_specialised(datatype, op), plan.ranks, bytes),
+        None => row_for(datatype.is_float(), specialised, plan.ranks, bytes),
         Some(kernel) if kernel.carries(datatype) => forced_row(kernel, bytes),
         Some(_) => return Err(Reason::ForcedKernel),
     };
     let threads = if plan.threads == 0 { row.threads } else { plan.threads.clamp(32, 512).next_multiple_of(32) };
     let blocks = if plan.blocks == 0 { row.blocks } else { plan.blocks.clamp(1, MAX_BLOCKS) };
-    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks, with smaller tiles.
-    let most_threads = most_threads(datatype, op);
+    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks, with smaller tiles, for
+    // a block takes half a multiprocessor at most (`kernels/instances.cu`).
+    let is_pair = row.kernel.is_of_pair(plan.ranks);
+    let most_threads = if is_pair || specialised { 512 } else { 256 };
     let (blocks, tile_log2) = match threads / most_threads {
         times @ 2.. if plan.blocks == 0 => (blocks * times, row.tile_log2.saturating_sub(times.ilog2() as u8)),
         _ => (blocks, row.tile_log2),
     };
+    let threads = threads.min(most_threads);
     let most_blocks = most_blocks(plan.multiprocessors);
     let blocks = blocks.min(most_blocks);
     Ok(Choice {
         kernel: row.kernel,
         blocks,
-        threads: threads.min(most_threads),
-        tile_log2,
+        threads,
+        // Of a pair, each thread takes one packet.
+        tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
         stages: row.stages.clamp(1, MAX_STAGES as u8),
         dependent: plan.arch >= 90,
         hand_over: blocks * 2 <= most_blocks,
@@ -395,11 +405,6 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
 /// stream. What other libraries let in early behind a launch of ours is not counted: docs/kernels.md.
 fn most_blocks(multiprocessors: u32) -> u32 {
     (multiprocessors * 32 / 33).clamp(1, MAX_BLOCKS)
-}
-
-/// Most threads of a block: it takes half a multiprocessor at most (`kernels/instances.cu`).
-const fn most_threads(datatype: DataType, op: i32) -> u32 {
-    if is_specialised(datatype, op) { 512 } else { 256 }
 }
 
 /// Whether kernels are compiled for this type and operation alone.
@@ -527,8 +532,9 @@ mod tests {
                             let plan = Plan { multiprocessors, forced, blocks, threads, ..plan(ranks) };
                             let count = bytes / datatype.bytes();
                             let Ok(choice) = choose(&plan, count, datatype as i32, op) else { continue };
-                            // Half of the registers of a multiprocessor: 64 a thread, or 128.
-                            let registers = if is_specialised(datatype, op) { 64 } else { 128 };
+                            // Half of the registers of a multiprocessor: 64 a thread, or 128 (kernels/instances.cu).
+                            let is_lean = is_specialised(datatype, op) || choice.kernel.is_of_pair(ranks);
+                            let registers = if is_lean { 64 } else { 128 };
                             assert!(choice.threads * registers <= 32 << 10);
                             let most = if choice.hand_over { 2 * choice.blocks } else { choice.blocks };
                             assert!(most <= most_blocks);

@@ -82,12 +82,13 @@ impl Functions {
         };
         for kernel in KERNELS {
             for reduction in Reduction::ALL {
-                let ranks = match reduction {
+                let for_ranks = match reduction {
+                    _ if kernel.is_of_pair(ranks) => "2".to_owned(),
                     Reduction::Any => "n".to_owned(),
                     _ if specialised => ranks.to_string(),
                     _ => "n".to_owned(),
                 };
-                let name = format!("dime_{}_{}_{ranks}", kernel.name(), reduction.name());
+                let name = format!("dime_{}_{}_{for_ranks}", kernel.name(), reduction.name());
                 functions.all_reduce[kernel as usize][reduction as usize] = load_function(driver, module, &name)?;
             }
         }

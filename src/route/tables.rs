@@ -22,27 +22,24 @@ const MIB: usize = 1 << 20;
 
 // Sources: docs/performance.md, "The search behind the tables". With 64 blocks and fewer a launch of an H200 may start early.
 
-/// 2 ranks, float types, small messages: H200, search of 2026-11-21.
-const FLOAT_2: &[Row] = &[
-    row(512, Kernel::OneShotLl, 1, 256, 64, 1),
-    row(2 * KIB, Kernel::OneShotSentinel, 4, 128, 32, 1),
-    row(16 * KIB, Kernel::OneShotSentinel, 8, 256, 128, 1),
-    row(32 * KIB, Kernel::OneShotSentinel, 32, 128, 64, 1),
-    row(64 * KIB, Kernel::OneShotSentinel, 32, 256, 128, 1),
-    row(128 * KIB, Kernel::OneShotSentinel, 64, 256, 128, 1),
-    row(256 * KIB, Kernel::OneShotSentinel, 64, 512, 256, 1),
+/// 2 ranks, sums of f16, bf16 and f32: H200, search of 2026-11-22, as all of 2 ranks.
+const SUM_2: &[Row] = &[
+    row(2 * KIB, Kernel::OneShotLl, 2, 128, 128, 1),
+    row(128 * KIB, Kernel::OneShotSentinel, 64, 128, 128, 1),
+    row(256 * KIB, Kernel::OneShotSentinel, 64, 256, 256, 1),
     row(512 * KIB, Kernel::OneShotSentinel, 64, 512, 512, 1),
-];
-
-/// As above, larger messages, kernels of one type and operation.
-const LARGE_SUM_2: &[Row] = &[
-    row(3 * MIB, Kernel::OneShotSentinel, 128, 512, 512, 1),
+    row(4 * MIB, Kernel::OneShotSentinel, 128, 512, 512, 1),
     row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 1024, 1),
 ];
 
-/// As above, kernels that decide at run time, whose blocks have at most 256 threads: one-shot was 20 % slower at 2 MiB.
-const LARGE_ANY_2: &[Row] =
-    &[row(MIB, Kernel::TwoShotSentinel, 96, 256, 128, 1), row(usize::MAX, Kernel::TwoShotSentinel, 128, 256, 512, 1)];
+/// 2 ranks, all else of float types.
+const FLOAT_2: &[Row] = &[
+    row(64 * KIB, Kernel::OneShotLl, 64, 128, 128, 1),
+    row(128 * KIB, Kernel::OneShotLl, 64, 256, 256, 1),
+    row(256 * KIB, Kernel::OneShotSentinel, 64, 256, 256, 1),
+    row(512 * KIB, Kernel::OneShotSentinel, 64, 512, 512, 1),
+    row(usize::MAX, Kernel::OneShotSentinel, 128, 512, 512, 1),
+];
 
 /// 3 and 4 ranks, float types: H200, search of 2026-11-21 with 4 ranks.
 const FLOAT_4: &[Row] = &[
@@ -75,14 +72,12 @@ const FLOAT_8: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotSentinel, 128, 512, 512, 1),
 ];
 
-/// 2 ranks, integers.
+/// 2 ranks, integers. One launch has room for LL packets of 960 KiB.
 const INTEGER_2: &[Row] = &[
-    row(1024, Kernel::OneShotLl, 2, 128, 64, 1),
-    row(4 * KIB, Kernel::OneShotLl, 4, 256, 128, 1),
-    row(16 * KIB, Kernel::OneShotLl, 32, 256, 64, 1),
-    row(32 * KIB, Kernel::OneShotLl, 32, 256, 128, 1),
-    row(128 * KIB, Kernel::OneShotLl, 64, 256, 128, 1),
-    row(512 * KIB, Kernel::TwoShotLl, 128, 256, 256, 1),
+    row(64 * KIB, Kernel::OneShotLl, 64, 128, 128, 1),
+    row(128 * KIB, Kernel::OneShotLl, 64, 256, 256, 1),
+    row(256 * KIB, Kernel::OneShotLl, 64, 512, 512, 1),
+    row(896 * KIB, Kernel::OneShotLl, 128, 512, 512, 1),
     row(usize::MAX, Kernel::TwoShotBulk, 128, 256, 1, 1),
 ];
 
@@ -106,15 +101,14 @@ pub(super) const fn threshold_bytes(float: bool, ranks: usize) -> usize {
     }
 }
 
-/// For small messages, and for those that are larger, up to any size.
-const fn tables(float: bool, specialised: bool, ranks: usize) -> [&'static [Row]; 2] {
+const fn table(float: bool, specialised: bool, ranks: usize) -> &'static [Row] {
     match (float, ranks) {
-        (true, 2) if specialised => [FLOAT_2, LARGE_SUM_2],
-        (true, 2) => [FLOAT_2, LARGE_ANY_2],
-        (true, 3 | 4) => [&[], FLOAT_4],
-        (true, _) => [&[], FLOAT_8],
-        (false, 2) => [&[], INTEGER_2],
-        (false, _) => [&[], INTEGER_N],
+        (true, 2) if specialised => SUM_2,
+        (true, 2) => FLOAT_2,
+        (true, 3 | 4) => FLOAT_4,
+        (true, _) => FLOAT_8,
+        (false, 2) => INTEGER_2,
+        (false, _) => INTEGER_N,
     }
 }
 
@@ -140,6 +134,6 @@ pub(super) fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
 
 /// How a message of this many bytes is served, by a kernel that is compiled for its type and operation or by one that decides at run time.
 pub(super) fn row_for(float: bool, specialised: bool, ranks: usize, bytes: usize) -> &'static Row {
-    let [small, large] = tables(float, specialised, ranks);
-    small.iter().chain(large).find(|row| bytes <= row.up_to_bytes).unwrap_or(&large[large.len() - 1])
+    let rows = table(float, specialised, ranks);
+    rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
 }
