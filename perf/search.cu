@@ -94,9 +94,12 @@ void list(size_t bytes, int kernel) {
           for (int stages : {1, 2, 4}) configurations.push_back({bytes, kernel, most_blocks, threads, 0, stages, 0, 0});
         continue;
       }
+      // One-shots of two ranks give each thread a packet of its own.
+      const bool is_pair = ranks == 2 && !is_two_shot(kernel);
       for (int tile_log2 = 4; tile_log2 <= 10 && 1 << tile_log2 <= 4 * threads; ++tile_log2) {
+        if (is_pair && 1 << tile_log2 != threads) continue;
         size_t tiles = (chunk_packets(kernel, bytes) + (1u << tile_log2) - 1) >> tile_log2;
-        if (tiles > size_t(most_blocks) * 16) continue;
+        if (tiles > size_t(most_blocks) * 16 && !is_pair) continue;
         Configuration one = {bytes, kernel, int(std::min<size_t>(tiles, most_blocks)), threads, tile_log2, 1, 0, 0};
         bool known = std::any_of(configurations.begin(), configurations.end(), [&](const Configuration &other) {
           return other.bytes == bytes && other.kernel == kernel && other.blocks == one.blocks &&

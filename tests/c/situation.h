@@ -254,6 +254,9 @@ struct situation {
     int uncounted;
     /* The NCCL that has what it needs, as ncclGetVersion tells it. */
     int since;
+    /* Ranks must not share GPUs: as threads they would share a context, and with it the default stream, the one thread that calls their
+     * host functions, and all that waits for a whole context. NCCL alone does not come to an end then either. */
+    int own_gpus;
     /* The ranks that are killed, as a mask; of processes only. */
     int killed;
     /* What is in the environment, as for putenv. */
@@ -333,7 +336,7 @@ static inline void must_end_well(pid_t child, const char *what, const char *file
 
 static inline void count_devices(int needed) {
     const int gpus = gpus_here();
-    if (are_enough_for(needed, gpus)) return;
+    if (current && current->own_gpus ? gpus >= needed : are_enough_for(needed, gpus)) return;
     printf("skipped=%d GPUs are needed, and there are %d\n", needed, gpus);
     fflush(stdout);
     _exit(NOT_ENOUGH_GPUS);

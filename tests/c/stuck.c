@@ -243,6 +243,13 @@ static int thread_named(const char *name) {
     return found;
 }
 
+/* As above, for up to 5 s: a thread gives itself its name when it begins to run. */
+static int await_thread_named(const char *name) {
+    int found = 0;
+    for (int waited_ms = 0; !(found = thread_named(name)) && waited_ms < 5000; waited_ms++) usleep(1000);
+    return found;
+}
+
 static unsigned long long blocked_signals(int thread) {
     char path[64], line[128];
     unsigned long long blocked = 0;
@@ -271,7 +278,7 @@ static void watchdog_thread(struct rank *me) {
     MUST(!thread_named("dime-watchdog"));
     meet();
     sum(me, first, everybody(me), 0, SMALL);
-    const int thread = thread_named("dime-watchdog");
+    const int thread = await_thread_named("dime-watchdog");
     MUST(thread != 0);
     const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD, SIGPROF, SIGIO};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) MUST(blocked_signals(thread) >> (signals[i] - 1) & 1);
@@ -326,7 +333,7 @@ static void forks(struct rank *me) {
     }
     meet();
     sum(me, comm, everybody(me), 1, SMALL);
-    MUST(thread_named("dime-watchdog"));
+    MUST(await_thread_named("dime-watchdog"));
     NCCL(ncclCommDestroy(comm));
 }
 
