@@ -99,7 +99,7 @@ variables! {
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
     /// Most thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
     "DIME_BLOCKS" => blocks: u32 = 0, "0";
-    /// Threads of a block, 512 at most, 256 where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
+    /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0";
     /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";

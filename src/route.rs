@@ -379,18 +379,21 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
     };
     let threads = threads.min(most_threads);
     let most_blocks = most_blocks(plan.multiprocessors);
-    let blocks = blocks.min(most_blocks);
-    Ok(Choice {
+    let mut choice = Choice {
         kernel: row.kernel,
-        blocks,
+        blocks: blocks.min(most_blocks),
         threads,
         // Of a pair, each thread takes one packet.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
         stages: row.stages.clamp(1, MAX_STAGES as u8),
         dependent: plan.arch >= 90,
-        hand_over: blocks * 2 <= most_blocks,
+        hand_over: false,
         piece_bytes: capacity_bytes(row.kernel, plan.ranks),
-    })
+    };
+    let (_, chunk_packets) = packets(choice.kernel, plan.ranks, bytes.min(choice.piece_bytes));
+    choice.blocks = self::blocks(&choice, chunk_packets);
+    choice.hand_over = choice.blocks * 2 <= most_blocks;
+    Ok(choice)
 }
 
 /// Most blocks that the launches of one lane have on a GPU at a time: one launch, or two small ones of which the second came
@@ -545,6 +548,17 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_launch_has_the_blocks_that_its_packets_need_and_lets_the_next_in_accordingly() {
+        for (multiprocessors, kib, blocks, hand_over) in
+            [(132, 4, 2, true), (132, 128, 64, true), (132, 1024, 128, false), (26, 4, 2, true), (26, 64, 25, false)]
+        {
+            let plan = Plan { multiprocessors, ..plan(2) };
+            let choice = choose(&plan, kib << 9, DataType::Bfloat16 as i32, 0).expect("a sum of bf16");
+            assert_eq!((choice.blocks, choice.hand_over), (blocks, hand_over), "{multiprocessors} and {kib} KiB");
         }
     }
 
