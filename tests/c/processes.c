@@ -348,7 +348,7 @@ static const struct situation situations[] = {
     {.name = "alone", .run = alone, .way = THREADS, .ranks = 2},
     {.name = "children-use-their-parents", .run = children_use_their_parents, .way = PROCESSES, .ranks = 2},
     {.name = "children-become-programs", .run = children_become_programs, .way = PROCESSES, .ranks = 2},
-    {.name = "forks-beside", .run = forks_beside, .way = THREADS, .ranks = 3},
+    {.name = "forks-beside", .run = forks_beside, .way = THREADS, .ranks = 2},
     {.name = "fork-beside-a-blocked-log", .run = fork_beside_a_blocked_log, .way = PROCESSES, .ranks = 2,
      .environment = {"DIME_TIMEOUT_S=1"}},
     {.name = "fork-beside-an-opening-driver", .run = fork_beside_an_opening_driver, .way = THREADS, .ranks = 2},

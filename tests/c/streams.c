@@ -290,7 +290,7 @@ int main(int argc, char **argv) {
         {.name = "come-and-go", .run = streams_come_and_go, .way = PROCESSES, .ranks = 3},
         {.name = "come-and-go-of-threads", .run = streams_come_and_go, .way = THREADS, .ranks = 3, .own_gpus = 1},
         {.name = "default-streams", .run = default_streams, .way = PROCESSES, .ranks = 2},
-        {.name = "default-streams-of-threads", .run = default_streams, .way = THREADS, .ranks = 3, .own_gpus = 1},
+        {.name = "default-streams-of-threads", .run = default_streams, .way = THREADS, .ranks = 2, .own_gpus = 1},
         {.name = "other-order-on-each-rank", .run = other_order_on_each_rank, .way = PROCESSES, .ranks = 3},
         {.name = "behind-other-work", .run = behind_other_work, .way = PROCESSES, .ranks = 3},
         {.name = "with-forwarded", .run = with_forwarded, .way = PROCESSES, .ranks = 2},
