@@ -15,7 +15,7 @@
 
 // No block takes more than half an SM, whatever kernel it is of: that is what src/route.rs counts on when it says how many blocks
 // launches may have. So a thread of a block of 512 has at most 64 registers. The reduction that is decided at run time would spill at
-// that: its blocks have at most 256 threads, of at most 128 registers.
+// that, but in the one-shots of two ranks: its other blocks have at most 256 threads, of at most 128 registers.
 #define DIME_KERNEL(name, threads, call)                                                                      \
   extern "C" __global__ void __launch_bounds__(threads, 2) name(const __grid_constant__ dime_args args) {     \
     call(args);                                                                                               \

@@ -89,7 +89,7 @@ struct dime_args {
   uint8_t ranks;
   uint8_t type;       // enum dime_type
   uint8_t op;         // enum dime_op
-  uint8_t tile_log2;  // a block takes tiles of 1 << tile_log2 packets (of every chunk)
+  uint8_t tile_log2;  // a block takes tiles of 1 << tile_log2 packets (of every chunk); one-shots of two ranks do not look at it
   uint8_t stages;     // bulk: flags a block raises one after the other, 1..DIME_MAX_STAGES
   uint8_t hand_over;  // 1: the next launch may take its place while this one runs
   uint8_t kernel;     // the host's number of it, for reports

@@ -383,7 +383,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
         kernel: row.kernel,
         blocks: blocks.min(most_blocks),
         threads,
-        // Of a pair, each thread takes one packet.
+        // Of a pair, each thread takes a packet: this says how many blocks are busy, whatever the row has.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
         stages: row.stages.clamp(1, MAX_STAGES as u8),
         dependent: plan.arch >= 90,

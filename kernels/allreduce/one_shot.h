@@ -2,7 +2,8 @@
 // of them itself.
 //
 //   1. For every packet of the block's tiles and every peer: load the packet, send it to the peer.
-//   2. Block barrier: all of the block's input is read, so output may be written (in place).
+//   2. Block barrier: all that others of the block send of a packet is read, so its output may be written (in place); and all have
+//      read the epoch word, so it may be advanced.
 //   3. For every packet of the block's tiles: wait for it from all peers, reduce in rank order with
 //      our own, write the output.
 //

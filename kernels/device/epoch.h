@@ -8,7 +8,7 @@
 //
 // A graph is replayed with the arguments it was captured with, so its launches count on the device. Who writes, who reads: the threads of
 // block b read word b at its start; after a block barrier behind that it writes the next epoch to the words b, b + grid, b + 2 grid, ...
-// so that all DIME_MAX_BLOCKS words advance in every launch whatever its grid. Word b is thus written by one block only, and read by one
+// so that all DIME_MAX_BLOCKS words advance in every captured launch whatever its grid. Word b is thus written by one block only, and read by one
 // block of the next launch; the end of a launch orders the two.
 //
 // Order: blocks release with their add what they did, and a launch acquires the count before it does anything: so it sees all that the

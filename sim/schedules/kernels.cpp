@@ -1,4 +1,4 @@
-// The kernels that random schedules run: the reductions of one compiled type for 2 ranks and for any number, and the one that
+// The kernels that random schedules run: the reductions of one compiled type for 2, 4 and any number of ranks, and the one that
 // decides at run time. (libcuda.so.1 has all of kernels/instances.cu.)
 #include <kernels/allreduce/one_shot.h>
 #include <kernels/allreduce/one_shot_pair.h>
@@ -27,5 +27,6 @@
 ONE_SHOTS_OF_PAIR(sum_f32_2, dime::SumOf<dime::Float32>)
 ONE_SHOTS_OF_PAIR(any_2, dime::AnyReduction)
 TWO_SHOTS_FOR(sum_f32_2, dime::SumOf<dime::Float32>, 2)
+KERNELS_FOR(sum_f32_4, dime::SumOf<dime::Float32>, 4)
 KERNELS_FOR(sum_f32_n, dime::SumOf<dime::Float32>, 0)
 KERNELS_FOR(any_n, dime::AnyReduction, 0)

@@ -176,11 +176,11 @@ Operation random_operation(Random &random, uint32_t ranks) {
   operation.stages = uint8_t(1 + random.below(2));
   operation.hand_over = random.once_in(2);
   std::string name = ALGORITHMS[operation.algorithm];
-  const bool is_for_two = ranks == 2 && random.once_in(2);
+  const char *for_ranks = ranks % 2 == 0 && random.once_in(2) ? (ranks == 2 ? "2" : "4") : "n";
   if (operation.type == DIME_FLOAT32)
-    name += is_for_two ? "_sum_f32_2" : "_sum_f32_n";
+    name += std::string("_sum_f32_") + for_ranks;
   else
-    name += is_for_two && operation.algorithm < FIRST_TWO_SHOT ? "_any_2" : "_any_n";
+    name += operation.algorithm < FIRST_TWO_SHOT && *for_ranks == '2' ? "_any_2" : "_any_n";
   operation.kernel = sim::find_kernel(name.c_str());
   return operation;
 }
