@@ -12,7 +12,7 @@
 #
 # DEVICES may name a GPU several times, which gives each of them so many ranks: DEVICES=0,1,0,1,0,1,0,1 is eight ranks on two GPUs.
 # It must name all GPUs then. That needs NCCL 2.30, and MPS (nvidia-cuda-mps-control), which is started for the stages that have a
-# process for each rank; of the situations only those run in which ranks are processes that end by themselves.
+# process for each rank; of the situations those run that come to their end there.
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 results=${1:-$root/perf/results/gpu-test}
@@ -46,8 +46,10 @@ if [ "$is_shared" = 1 ]; then
     grep -aqs NCCL_MULTI_RANK_GPU_ENABLE "$nccl" || { echo "ranks can share GPUs with NCCL 2.30 only, not with ${nccl:-none}"; exit 2; }
     command -v nvidia-cuda-mps-control >/dev/null || { echo "nvidia-cuda-mps-control is needed where ranks share GPUs"; exit 2; }
     export NCCL_MULTI_RANK_GPU_ENABLE=1 DIME_ALLOW_SHARED_GPU=1
-    situations=(mixed "lifecycle splits" "lifecycle grows" "lifecycle non-blocking" "lifecycle handles-come-again"
-        "lifecycle overlapping-subsets" "groups first-uses-*" "graphs any-order" "stuck in-a-graph")
+    # Without those that kill ranks, which may end the MPS server, and two that stop for want of connections (docs/gpu-tests.md).
+    situations=(mixed "groups *" "streams *" "lifecycle begins-and-ends" "lifecycle splits*" "lifecycle shrinks" "lifecycle revokes*"
+        "lifecycle grows" "lifecycle suspends" "lifecycle non-blocking*" "lifecycle handles-come-again" "lifecycle overlapping-subsets"
+        "lifecycle destroyed-in-flight" "graphs modes" "graphs any-order" "graphs many-captures-at-once" "stuck in-a-graph")
 fi
 # together: for a command whose ranks are one process. Where streams of several ranks are on one GPU each needs a connection of its own,
 # or a kernel that waits for another rank's stands before it. apart: for one whose ranks are processes.
