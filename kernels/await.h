@@ -20,7 +20,7 @@ extern "C" __global__ void dime_await_blocks(uint64_t inbox, uint32_t blocks_bef
   using namespace dime;
   Patience patience(watch);
   do {
-    while (!is_count_at(load_acquire_gpu_u32(inbox + DIME_COUNT_OFFSET), blocks_before) && patience.again()) {
+    while (!is_count_at(count_of(load_acquire_gpu_u64(inbox + DIME_COUNT_OFFSET)), blocks_before) && patience.again()) {
     }
   } while (patience.is_asked());
 }

@@ -36,7 +36,7 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
   const Turn turn(args, own_inbox);
-  if (!turn.await(patience)) return;
+  const uint32_t stopped = turn.await(patience);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
@@ -45,19 +45,21 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t step = grid_blocks() << args.tile_log2;
 
   // The first packet of this thread, to send or of its own, comes with the epoch.
-  const uint32_t word = turn.word();
+  const uint64_t word = turn.word();
   const uint32_t first_packet = first + (thread_index() & (tile - 1u));
   Data first_data = {};
   if (first_packet < args.packets) first_data = input.load(first_packet);
-  const uint32_t epoch = turn.epoch(word);
+  const Start start = turn.start(stopped, word);
+  const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, epoch);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
+  const uint32_t packets = start.is_stopped ? 0u : args.packets;
 
-  for (uint32_t base = first; base < args.packets; base += step) {
+  for (uint32_t base = first; base < packets; base += step) {
     for (uint32_t lane = thread_index(); lane < tile * ranks; lane += block_threads()) {
       const uint32_t packet = base + (lane & (tile - 1u));
       const uint32_t distance = lane >> args.tile_log2;
-      if (packet >= args.packets || distance == 0) continue;
+      if (packet >= packets || distance == 0) continue;
       const uint32_t peer = peer_at(rank, distance, ranks);
       const Data data = packet == first_packet ? first_data : input.load(packet);
       Packet::send(slots.at(args.inbox[peer], peer, rank, packet), data, epoch);
@@ -67,17 +69,18 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   turn.advance(epoch);
 
   Data own = first_data;
-  for (uint32_t base = first; base < args.packets; base += step) {
+  for (uint32_t base = first; base < packets; base += step) {
     for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
       const uint32_t packet = base + lane;
-      if (packet >= args.packets) continue;
+      if (packet >= packets) continue;
       if (packet != first_packet) own = input.load(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
-      gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
-      output.store(packet, reduce<Reduction>(contribution, ranks, args.type, args.op));
+      const bool is_whole = gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
+      const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
+      if (is_whole) output.store(packet, result);
     }
   }
-  turn.end();
+  turn.end(patience);
 }
 
 }  // namespace dime

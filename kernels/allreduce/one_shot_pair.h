@@ -31,7 +31,7 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   const uint64_t own_inbox = args.inbox[rank], peer_inbox = args.inbox[peer];
   Patience patience(args.watch);
   const Turn turn(args, own_inbox);
-  if (!turn.await(patience)) return;
+  const uint32_t stopped = turn.await(patience);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
@@ -39,29 +39,33 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   uint32_t packet = block_index() * block_threads() + thread_index();
 
   // The first packet comes with the epoch.
-  const uint32_t word = turn.word();
+  const uint64_t word = turn.word();
   Data own = {};
   if (packet < args.packets) own = input.load(packet);
-  const uint32_t epoch = turn.epoch(word);
+  const Start start = turn.start(stopped, word);
+  const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, epoch);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
-  if (packet < args.packets) Packet::send(slots.at_place(peer_inbox, 0, packet), own, epoch);
+  const uint32_t packets = start.is_stopped ? 0u : args.packets;
+  if (packet < packets) Packet::send(slots.at_place(peer_inbox, 0, packet), own, epoch);
   block_barrier();
   turn.advance(epoch);
 
-  for (; packet < args.packets; packet += step) {
+  for (; packet < packets; packet += step) {
     const uint32_t next = packet + step;
     Data next_own = {};
-    if (next < args.packets) {
+    if (next < packets) {
       next_own = input.load(next);
       Packet::send(slots.at_place(peer_inbox, 0, next), next_own, epoch);
     }
-    const Data other = receive<Packet>(args, slots.at_place(own_inbox, 0, packet), peer, epoch, patience);
+    Data other;
+    const bool is_whole = receive<Packet>(args, slots.at_place(own_inbox, 0, packet), peer, epoch, patience, other);
     const Data contribution[2] = {rank == 0 ? own : other, rank == 0 ? other : own};
-    output.store(packet, reduce<Reduction>(contribution, 2u, args.type, args.op));
+    const Data result = reduce<Reduction>(contribution, 2u, args.type, args.op);
+    if (is_whole) output.store(packet, result);
     own = next_own;
   }
-  turn.end();
+  turn.end(patience);
 }
 
 }  // namespace dime

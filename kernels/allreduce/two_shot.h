@@ -37,36 +37,37 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint64_t own_inbox = args.inbox[rank];
   Patience patience(args.watch);
   const Turn turn(args, own_inbox);
-  if (!turn.await(patience)) return;
-  const uint32_t epoch = turn.epoch();
+  const Start start = turn.start(turn.await(patience));
+  const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, epoch);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
   const uint32_t chunk = args.chunk_packets;
+  const uint32_t slots = start.is_stopped ? 0u : chunk;  // of the chunk that this launch serves
   const Slots<Packet> contributions(args, epoch, 0, chunk), results(args, epoch, (ranks - 1u) * chunk, chunk);
   const uint32_t tile = 1u << args.tile_log2;
   const uint32_t first = block_index() << args.tile_log2;
   const uint32_t step = grid_blocks() << args.tile_log2;
 
-  for (uint32_t base = first; base < chunk; base += step) {
+  for (uint32_t base = first; base < slots; base += step) {
     for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
       const uint32_t slot = base + (lane & (tile - 1u));
       const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
       const uint32_t packet = owner * chunk + slot;
-      if (slot >= chunk || packet >= args.packets) continue;
+      if (slot >= slots || packet >= args.packets) continue;
       Packet::send(contributions.at(args.inbox[owner], owner, rank, slot), input.load(packet), epoch);
     }
   }
 
-  for (uint32_t base = first; base < chunk; base += step) {
+  for (uint32_t base = first; base < slots; base += step) {
     for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
       const uint32_t slot = base + lane;
       const uint32_t packet = rank * chunk + slot;
-      if (slot >= chunk || packet >= args.packets) continue;
+      if (slot >= slots || packet >= args.packets) continue;
       const Data own = input.load(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
-      gather<Packet, RANKS>(args, contributions, slot, epoch, patience, own, contribution);
+      if (!gather<Packet, RANKS>(args, contributions, slot, epoch, patience, own, contribution)) continue;
       const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
 #pragma unroll
       for (int distance = 1; distance < RankCount<RANKS>::ARRAY; ++distance)
@@ -78,16 +79,18 @@ DIME_DEVICE void two_shot(const dime_args &args) {
     }
   }
 
-  for (uint32_t base = first; base < chunk; base += step) {
+  for (uint32_t base = first; base < slots; base += step) {
     for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
       const uint32_t slot = base + (lane & (tile - 1u));
       const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
       const uint32_t packet = owner * chunk + slot;
-      if (slot >= chunk || packet >= args.packets) continue;
-      output.store(packet, receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience));
+      if (slot >= slots || packet >= args.packets) continue;
+      Data result;
+      if (receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience, result))
+        output.store(packet, result);
     }
   }
-  turn.end_and_advance(epoch);
+  turn.end_and_advance(epoch, patience);
 }
 
 }  // namespace dime

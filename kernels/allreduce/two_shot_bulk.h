@@ -15,6 +15,9 @@
 // for the sentinel kernels to find; flag [exchange][stage][block][sender] is written by block `block` of
 // the sender, once an epoch, and polled by block `block` of the inbox's owner.
 //
+// A wait that is given up in one thread is given up by the whole block: all of its threads leave the kernel together, and no further flag
+// is raised.
+//
 // Order: the stores of a block happen before its barrier, the barrier before the release by a thread of
 // the block; the acquire by a thread of the receiving block before its barrier, and that before the
 // block's loads. Flags hold the epoch and are never reset, so none can be overtaken; the parity keeps
@@ -33,16 +36,18 @@ DIME_DEVICE uint64_t bulk_flag(uint64_t inbox, uint32_t epoch, uint32_t exchange
   return inbox + parity_offset(epoch) + DIME_FLAG_OFFSET + 4u * index;
 }
 
-// Raises this block's flag of (exchange, stage) at every peer, after all the block has stored.
-DIME_DEVICE void raise_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
-                             uint32_t stage) {
-  block_barrier();
+// Raises this block's flag of (exchange, stage) at every peer, after all the block has stored. False: a thread of the block sends nothing
+// (`is_stopped`), and no flag is raised.
+DIME_DEVICE bool raise_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange, uint32_t stage,
+                             bool is_stopped) {
+  if (block_barrier_any(is_stopped)) return false;
   if (thread_index() < ranks && thread_index() != args.rank)
     store_release_sys_u32(bulk_flag(args.inbox[thread_index()], epoch, exchange, stage, args.rank), epoch);
+  return true;
 }
 
-// Waits for this block's flag of (exchange, stage) from every peer.
-DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
+// Waits for this block's flag of (exchange, stage) from every peer. False: a thread of the block gave up.
+DIME_DEVICE bool await_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
                              uint32_t stage, Patience &patience) {
   if (thread_index() < ranks && thread_index() != args.rank) {
     const uint64_t flag = bulk_flag(args.inbox[args.rank], epoch, exchange, stage, thread_index());
@@ -53,21 +58,16 @@ DIME_DEVICE void await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
       report_wait(args, epoch, thread_index());
     }
   }
-  block_barrier();
+  return !block_barrier_any(patience.gave_up());
 }
 
+// What a launch does in its turn. It returns early when this block gives up a wait.
 template <class Reduction, int RANKS>
-DIME_DEVICE void two_shot_bulk(const dime_args &args) {
-  await_stream();
+DIME_DEVICE void exchange_by_flags(const dime_args &args, Start start, Patience &patience) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
-  Patience patience(args.watch);
-  const Turn turn(args, own_inbox);
-  if (!turn.await(patience)) return;
-  const uint32_t epoch = turn.epoch();
-  clear_stale_slice(own_inbox, epoch);
-
+  const uint32_t epoch = start.epoch;
   typedef SentinelPacket Packet;  // for its size, its region and how its slots are cleaned
   typedef Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
@@ -76,6 +76,7 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   const uint32_t stages = args.stages;
   const uint32_t tiles = stages * grid_blocks();
   const uint32_t tile = (chunk + tiles - 1u) / tiles;
+  const uint32_t to_send = start.is_stopped ? 0u : chunk;
 
   for (uint32_t stage = 0; stage < stages; ++stage) {
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
@@ -84,18 +85,18 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
       for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
         const uint32_t slot = base + lane;
         const uint32_t packet = owner * chunk + slot;
-        if (slot >= chunk || packet >= args.packets) continue;
+        if (slot >= to_send || packet >= args.packets) continue;
         const Data data = input.load(packet);
         const Pair pair = {data.word[0], data.word[1]};
         store_plain_pair(contributions.at(args.inbox[owner], owner, rank, slot), pair);
       }
     }
-    raise_flags(args, ranks, epoch, 0, stage);
+    if (!raise_flags(args, ranks, epoch, 0, stage, start.is_stopped)) return;
   }
 
   for (uint32_t stage = 0; stage < stages; ++stage) {
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
-    await_flags(args, ranks, epoch, 0, stage, patience);
+    if (!await_flags(args, ranks, epoch, 0, stage, patience)) return;
     for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
       const uint32_t slot = base + lane;
       const uint32_t packet = rank * chunk + slot;
@@ -122,12 +123,12 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
         }
       output.store(packet, result);
     }
-    raise_flags(args, ranks, epoch, 1, stage);
+    if (!raise_flags(args, ranks, epoch, 1, stage, false)) return;
   }
 
   for (uint32_t stage = 0; stage < stages; ++stage) {
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
-    await_flags(args, ranks, epoch, 1, stage, patience);
+    if (!await_flags(args, ranks, epoch, 1, stage, patience)) return;
     for (uint32_t distance = 1; distance < ranks; ++distance) {
       const uint32_t owner = peer_at(rank, distance, ranks);
       for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
@@ -142,7 +143,18 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
       }
     }
   }
-  turn.end_and_advance(epoch);
+}
+
+template <class Reduction, int RANKS>
+DIME_DEVICE void two_shot_bulk(const dime_args &args) {
+  await_stream();
+  const uint64_t own_inbox = args.inbox[args.rank];
+  Patience patience(args.watch);
+  const Turn turn(args, own_inbox);
+  const Start start = turn.start(turn.await(patience));
+  clear_stale_slice(own_inbox, start.epoch);
+  exchange_by_flags<Reduction, RANKS>(args, start, patience);
+  turn.end_and_advance(start.epoch, patience);
 }
 
 }  // namespace dime

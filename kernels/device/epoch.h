@@ -1,4 +1,5 @@
-// The epoch: which launch of a lane this is; and the launch's turn, which is when the one before it is over.
+// The epoch: which launch of a lane this is; the launch's turn, which is when the one before it is over; and the stop mark, behind which
+// nothing is sent.
 //
 // Eager launches are counted by the host. It passes the epoch, and how many blocks were launched in the lane before this launch.
 // Every block ends by adding one to a count of the lane that only its owner's launches touch; a launch has its turn when the
@@ -8,11 +9,23 @@
 //
 // A graph is replayed with the arguments it was captured with, so its launches count on the device. Who writes, who reads: the threads of
 // block b read word b at its start; after a block barrier behind that it writes the next epoch to the words b, b + grid, b + 2 grid, ...
-// so that all DIME_MAX_BLOCKS words advance in every captured launch whatever its grid. Word b is thus written by one block only, and read by one
-// block of the next launch; the end of a launch orders the two.
+// so that all DIME_MAX_BLOCKS words advance in every captured launch whatever its grid. The epoch of word b is thus written by one block
+// only, and read by one block of the next launch; the end of a launch orders the two.
 //
 // Order: blocks release with their add what they did, and a launch acquires the count before it does anything: so it sees all that the
 // launch before it did, its result included, whatever streams the two are in.
+//
+// The stop mark. When the communicator is aborted or revoked, the host tells the spinning kernels to stop, and they give up what they wait
+// for. From then on this rank's buffers may hold anything: what a launch did not finish is the input of the next. So a thread that gave up a
+// wait sends nothing that depends on it, and marks both lanes of its own inbox before its block is counted. A launch that finds the mark
+// sends nothing, waits for nobody and writes no output. Peers wait for what is not sent until they are aborted themselves; what they have
+// received was sent before the first wait was given up, from whole input. The mark lies in the word that a launch must read anyway, the
+// count word of the eager lane and the epoch words of the captured one, so it costs no access. It is never taken back.
+//
+// Who writes, who reads: any thread that gave up a wait writes both marks; every launch reads the one of its lane. Order: the mark of
+// the eager lane precedes the add of the marking block, in the same word; the marks of the captured lane precede the end of the marking launch. A launch
+// of the captured lane that runs beside the marking one may or may not see them: its input is not that launch's output. The mark of the eager lane is
+// written last, with release, so that a thread that acquires it knows that the others are written.
 //
 // An ll word is current when its epoch equals the launch's. Epochs count 1, 2, ..., 2^32 - 1 and go
 // on with 2: 0 is what cleared memory holds, and from an odd epoch the next must be even, for the
@@ -38,52 +51,85 @@ DIME_DEVICE uint64_t parity_offset(uint32_t epoch) { return uint64_t(epoch & 1u)
 
 DIME_DEVICE bool is_count_at(uint32_t count, uint32_t expected) { return int32_t(count - expected) >= 0; }
 
+DIME_DEVICE uint32_t count_of(uint64_t count_word) { return uint32_t(count_word >> DIME_COUNT_SHIFT); }
+
+// What a launch knows when its turn has come.
+struct Start {
+  uint32_t epoch;
+  bool is_stopped;  // this thread sends nothing; threads of a block may differ
+};
+
 class Turn {
  public:
   DIME_DEVICE Turn(const dime_args &args, uint64_t own_inbox) : args_(args), own_inbox_(own_inbox) {}
 
   // Waits for it, and then lets the next launch of the stream in, when the host wants that: so of those behind a launch that has to
-  // wait, none waits inside. False: the communicator was aborted before, and this thread must end.
-  DIME_DEVICE bool await(Patience &patience) const {
-    if (is_eager())
-      while (!is_count_at(load_acquire_gpu_u32(own_inbox_ + DIME_COUNT_OFFSET), args_.blocks_before))
-        if (!patience.again() && !patience.is_asked()) return false;
+  // wait, none waits inside. Returns what is known of a stop without the epoch word: not 0 where this thread gave up, or found the
+  // mark of the eager lane.
+  DIME_DEVICE uint32_t await(Patience &patience) const {
+    uint32_t stopped = 0;
+    if (is_eager()) {
+      uint64_t count_word;
+      do {
+        count_word = load_acquire_gpu_u64(own_inbox_ + DIME_COUNT_OFFSET);
+      } while (!is_count_at(count_of(count_word), args_.blocks_before) && (patience.again() || patience.is_asked()));
+      stopped = uint32_t(count_word) | uint32_t(patience.gave_up());
+    }
     if (args_.hand_over) let_next_in();
-    return true;
+    return stopped;
   }
 
-  // The epoch, in two steps once the launch has its turn: the word of the block, and what it means. What is loaded between the two
-  // is under way at the same time.
-  DIME_DEVICE uint32_t word() const {
-    return load_plain<uint32_t>(own_inbox_ + DIME_EPOCH_OFFSET + 4u * block_index());
+  // The epoch word of this block once the launch has its turn, and what it means. What is loaded between the two is under way at the
+  // same time.
+  DIME_DEVICE uint64_t word() const {
+    return load_plain<uint64_t>(own_inbox_ + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * block_index());
   }
-  DIME_DEVICE uint32_t epoch(uint32_t word) const { return is_eager() ? args_.epoch : word; }
-  DIME_DEVICE uint32_t epoch() const { return is_eager() ? args_.epoch : word(); }
+  DIME_DEVICE Start start(uint32_t stopped, uint64_t word) const {
+    return {is_eager() ? args_.epoch : uint32_t(word), (is_eager() ? stopped : uint32_t(word >> 32)) != 0};
+  }
+  // Where nothing is loaded between the two.
+  DIME_DEVICE Start start(uint32_t stopped) const { return start(stopped, is_eager() ? 0 : word()); }
 
   // Counts the launch, in a graph, behind a block barrier.
   DIME_DEVICE void advance(uint32_t epoch) const {
     if (is_eager()) return;
     const uint32_t step = block_threads() * grid_blocks();
     for (uint32_t word = block_index() + thread_index() * grid_blocks(); word < DIME_MAX_BLOCKS; word += step)
-      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + 4u * word, epoch_after(epoch));
+      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * word, epoch_after(epoch));
   }
 
   // The last thing a block does. One barrier serves both.
-  DIME_DEVICE void end_and_advance(uint32_t epoch) const {
+  DIME_DEVICE void end_and_advance(uint32_t epoch, const Patience &patience) const {
+    if (patience.gave_up()) mark_stop();
     block_barrier();
     advance(epoch);
-    if (is_eager() && thread_index() == 0) add_release_u32(own_inbox_ + DIME_COUNT_OFFSET, 1u);
+    if (is_eager() && thread_index() == 0) count_block();
   }
 
   // The last thing a block does that has called advance(). Its barrier is for the count; in a graph, where advance() comes earlier, there is none.
-  DIME_DEVICE void end() const {
+  DIME_DEVICE void end(const Patience &patience) const {
+    if (patience.gave_up()) mark_stop();
     if (!is_eager()) return;
     block_barrier();
-    if (thread_index() == 0) add_release_u32(own_inbox_ + DIME_COUNT_OFFSET, 1u);
+    if (thread_index() == 0) count_block();
   }
 
  private:
   DIME_DEVICE bool is_eager() const { return args_.epoch != 0; }
+
+  DIME_DEVICE void count_block() const {
+    add_release_gpu_u64(own_inbox_ + DIME_COUNT_OFFSET, uint64_t(1) << DIME_COUNT_SHIFT);
+  }
+
+  // No launch behind this one sends anything, in whichever lane. The eager lane comes first in scratch.
+  DIME_DEVICE void mark_stop() const {
+    const uint64_t eager = is_eager() ? own_inbox_ : own_inbox_ - DIME_LANE_BYTES, captured = eager + DIME_LANE_BYTES;
+    if (uint32_t(load_acquire_gpu_u64(eager + DIME_COUNT_OFFSET)) != 0) return;
+#pragma unroll 1
+    for (uint32_t word = 0; word < DIME_MAX_BLOCKS; ++word)
+      store_plain(captured + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * word + DIME_EPOCH_STOP_OFFSET, DIME_STOPPED);
+    or_release_gpu_u64(eager + DIME_COUNT_OFFSET, DIME_STOPPED);
+  }
 
   const dime_args &args_;
   uint64_t own_inbox_;

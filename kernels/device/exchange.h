@@ -49,12 +49,12 @@ class Slots {
 };
 
 // Waits for `packet` of every peer and puts the payloads in rank order around our own; cleans the
-// slots. All loads are in flight together.
+// slots. All loads are in flight together. False: this thread gave up a wait, now or before, and what it has is worthless.
 //
 // Where the number of ranks is compiled in, the loops go over places: the peers in rank order, without this rank. Loops over ranks would
 // have every load under a condition. Where it is not, they are under one anyway, and to move what came to its rank's place costs more.
 template <class Packet, int RANKS>
-DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
+DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
                         Patience &patience, typename Packet::Data own,
                         typename Packet::Data (&contribution)[RankCount<RANKS>::ARRAY]) {
   typedef typename Packet::Data Data;
@@ -98,12 +98,13 @@ DIME_DEVICE void gather(const dime_args &args, const Slots<Packet> &slots, uint3
       contribution[peer] = own;
     }
   }
+  return !patience.gave_up();
 }
 
-// Waits for one packet of one sender, and cleans its slot.
+// Waits for one packet of one sender, and cleans its slot. False: as above.
 template <class Packet>
-DIME_DEVICE typename Packet::Data receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch,
-                                          Patience &patience) {
+DIME_DEVICE bool receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch, Patience &patience,
+                         typename Packet::Data &data) {
   Pair pair;
   for (;;) {
     do {
@@ -113,7 +114,8 @@ DIME_DEVICE typename Packet::Data receive(const dime_args &args, uint64_t slot, 
     report_wait(args, epoch, sender);
   }
   Packet::clean(slot);
-  return Packet::data(pair);
+  data = Packet::data(pair);
+  return !patience.gave_up();
 }
 
 }  // namespace dime

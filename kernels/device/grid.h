@@ -16,6 +16,8 @@ DIME_DEVICE uint32_t block_index() { return blockIdx.x; }
 DIME_DEVICE uint32_t block_threads() { return blockDim.x; }
 DIME_DEVICE uint32_t grid_blocks() { return gridDim.x; }
 DIME_DEVICE void block_barrier() { __syncthreads(); }
+// A block barrier, behind which all threads know whether the condition held for any of them.
+DIME_DEVICE bool block_barrier_any(bool condition) { return __syncthreads_or(condition) != 0; }
 
 // Called in every round of a spin loop. The hardware needs nothing; in the simulator other threads run.
 DIME_DEVICE void give_way() {}

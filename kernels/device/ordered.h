@@ -67,9 +67,9 @@ DIME_DEVICE uint32_t load_acquire_sys_u32(uint64_t address) {
 }
 
 // As above, within this GPU.
-DIME_DEVICE uint32_t load_acquire_gpu_u32(uint64_t address) {
-  uint32_t value;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+DIME_DEVICE uint64_t load_acquire_gpu_u64(uint64_t address) {
+  uint64_t value;
+  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
   return value;
 }
 
@@ -96,10 +96,13 @@ DIME_DEVICE void store_plain(uint64_t address, T value) {
   *reinterpret_cast<T *>(address) = value;
 }
 
-// Adds to a counter that only its own GPU touches. Release, within this GPU: what this thread did or saw before is visible to
-// whoever acquires the sum.
-DIME_DEVICE void add_release_u32(uint64_t address, uint32_t value) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+// Changes a word that only its own GPU touches. Release, within this GPU: what this thread did or saw before is visible to whoever
+// acquires the result, also when others have added to it since.
+DIME_DEVICE void add_release_gpu_u64(uint64_t address, uint64_t value) {
+  asm volatile("red.release.gpu.global.add.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+}
+DIME_DEVICE void or_release_gpu_u64(uint64_t address, uint64_t value) {
+  asm volatile("red.release.gpu.global.or.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
 }
 
 // Adds to a counter that only its own GPU touches. Relaxed.

@@ -28,6 +28,7 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
   id = its_id;
   live_threads = launch->threads();
   at_barrier_ = 0;
+  condition_at_barrier = false;
   lets_dependents_start_ = false;
   while (threads_.size() < live_threads) threads_.push_back(std::make_unique<Thread>());
   for (uint32_t i = 0; i < live_threads; ++i) {
@@ -69,6 +70,8 @@ bool Block::run(uint32_t index_of_thread) {
 void Block::pass_barrier() {
   fault::pass("barrier");
   at_barrier_ = 0;
+  condition_behind_barrier = condition_at_barrier;
+  condition_at_barrier = false;
   uint64_t seen = 0;
   for (uint32_t i = 0; i < launch->threads(); ++i) seen = std::max(seen, threads_[i]->sight.seen);
   for (uint32_t i = 0; i < launch->threads(); ++i) {

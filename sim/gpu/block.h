@@ -48,6 +48,8 @@ struct Block {
   uint32_t sm = 0;
   uint32_t registers = 0;  // that it takes of its SM
   uint32_t live_threads = 0;
+  bool condition_at_barrier = false;      // of the threads that are at the present barrier: whether it held for one
+  bool condition_behind_barrier = false;  // the same of the last barrier, until all have come to the next
 
   void start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32_t its_id, Weakness *its_weakness);
   bool may_run(uint32_t thread) const;

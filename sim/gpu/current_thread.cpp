@@ -38,6 +38,17 @@ void perhaps_give_way(Thread &self) {
   self.fiber.give_way();
 }
 
+void change(uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change) {
+  Thread &self = Thread::current();
+  self.moved = true;
+  if (self.block->weakness) {
+    perhaps_give_way(self);
+    self.block->weakness->memory.change(self.index, self.block->id, address, bytes, value, release, change);
+  } else {
+    change_now(address, bytes, value, change);
+  }
+}
+
 }  // namespace
 
 uint32_t thread_index() { return Thread::current().index; }
@@ -45,7 +56,14 @@ uint32_t block_index() { return Thread::current().block->index; }
 uint32_t block_threads() { return Thread::current().block->launch->threads(); }
 uint32_t grid_blocks() { return Thread::current().block->launch->blocks(); }
 
-void block_barrier() { leave(Thread::State::AtBarrier); }
+void block_barrier() { block_barrier_any(false); }
+
+bool block_barrier_any(bool condition) {
+  Thread &self = Thread::current();
+  self.block->condition_at_barrier |= condition;
+  leave(Thread::State::AtBarrier);
+  return self.block->condition_behind_barrier;
+}
 
 void give_way() {
   fault::pass("spin");
@@ -90,16 +108,8 @@ void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool r
   }
 }
 
-void add(uint64_t address, uint32_t value, bool release) {
-  Thread &self = Thread::current();
-  self.moved = true;
-  if (self.block->weakness) {
-    perhaps_give_way(self);
-    self.block->weakness->memory.add(self.index, self.block->id, address, value, release);
-  } else {
-    __atomic_fetch_add(reinterpret_cast<uint32_t *>(address), value, release ? __ATOMIC_RELEASE : __ATOMIC_RELAXED);
-  }
-}
+void add(uint64_t address, uint32_t bytes, uint64_t value, bool release) { change(address, bytes, value, release, Change::Add); }
+void bit_or(uint64_t address, uint32_t bytes, uint64_t value, bool release) { change(address, bytes, value, release, Change::Or); }
 
 void fence_system() {
   Thread &self = Thread::current();

@@ -14,6 +14,7 @@ uint32_t block_threads();
 uint32_t grid_blocks();
 
 void block_barrier();
+bool block_barrier_any(bool condition);
 // One round of a spin loop is over.
 void give_way();
 // griddepcontrol.wait, and griddepcontrol.launch_dependents.
@@ -22,7 +23,9 @@ void let_dependents_start();
 
 uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire);
 void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release);
-void add(uint64_t address, uint32_t value, bool release);
+// Of 4 or 8 bytes, in one step.
+void add(uint64_t address, uint32_t bytes, uint64_t value, bool release);
+void bit_or(uint64_t address, uint32_t bytes, uint64_t value, bool release);
 void fence_system();
 
 }  // namespace sim::current_thread

@@ -36,7 +36,20 @@ void write_bytes(uint64_t address, uint32_t bytes, uint64_t value) {
   }
 }
 
+template <class T>
+void change_of(uint64_t address, uint64_t value, Change change) {
+  T *word = reinterpret_cast<T *>(address);
+  if (change == Change::Add)
+    __atomic_fetch_add(word, T(value), __ATOMIC_SEQ_CST);
+  else
+    __atomic_fetch_or(word, T(value), __ATOMIC_SEQ_CST);
+}
+
 }  // namespace
+
+void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change) {
+  bytes == 8 ? change_of<uint64_t>(address, value, change) : change_of<uint32_t>(address, value, change);
+}
 
 History &History::instance() {
   static History *history = new History;  // engine threads may outlive static destruction
@@ -162,7 +175,8 @@ void WeakMemory::store(uint32_t thread, uint32_t block, Sight &sight, uint64_t a
     push(address + 4 * half, 4, half == 0 ? value & 0xffffffffu : value >> 32, release && half != first);
 }
 
-void WeakMemory::add(uint32_t thread, uint32_t block, uint64_t address, uint32_t value, bool release) {
+void WeakMemory::change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release,
+                        Change change) {
   if (release) drain([&](const Store &store) { return is_visible(store, thread, block); });
   History &history = History::instance();
   std::lock_guard lock(history.mutex);
@@ -172,10 +186,10 @@ void WeakMemory::add(uint32_t thread, uint32_t block, uint64_t address, uint32_t
   word.device = this;
   word.block = block;
   word.release_time_before = word.release_time;
-  // Adds to a released word pass the release on.
+  // Changes of a released word pass the release on.
   if (release) word.release_time = history.now;
   word.device_scope = true;
-  __atomic_fetch_add(reinterpret_cast<uint32_t *>(address), value, __ATOMIC_SEQ_CST);
+  change_now(address, bytes, value, change);
 }
 
 void WeakMemory::fence_system(uint32_t thread, uint32_t block, Sight &sight) {

@@ -38,6 +38,12 @@ namespace sim {
 
 enum class Scope : uint8_t { Weak, Device, System };
 
+// What an atomic operation makes of a word and a value.
+enum class Change : uint8_t { Add, Or };
+
+// Changes a word of 4 or 8 bytes in one step.
+void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change);
+
 // What a thread must see, and what it read that a fence would make it see. Part of each simulated thread.
 struct Sight {
   uint64_t seen = 0;
@@ -77,8 +83,8 @@ class WeakMemory {
                 bool acquire);
   void store(uint32_t thread, uint32_t block, Sight &sight, uint64_t address, uint32_t bytes, uint64_t value,
              Scope scope, bool release);
-  // Adds to a 32-bit word of which nothing waits here. A release is one for everybody, which is more than the device was promised.
-  void add(uint32_t thread, uint32_t block, uint64_t address, uint32_t value, bool release);
+  // Changes a word of 4 or 8 bytes of which nothing waits here. A release is one for everybody, which is more than the device was promised.
+  void change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change);
   void fence_system(uint32_t thread, uint32_t block, Sight &sight);
   // All threads of the block have met: they see each other's stores from now on.
   void barrier(uint32_t block);

@@ -1,7 +1,8 @@
-// Runs random schedules of the kernels: schedules FIRST_SEED COUNT [--until-failure]
+// Runs random schedules of the kernels: schedules FIRST_SEED COUNT [--until-failure] [--aborts]
 //
 // Prints how many ran and what failed, with the seed that repeats it exactly (a count of 1). Exit status 1 when something failed.
-// With --until-failure it stops at the first, and that is what broken kernels are expected to reach.
+// With --until-failure it stops at the first, and that is what broken kernels are expected to reach. With --aborts a rank is aborted in
+// every schedule.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,15 +10,23 @@
 #include "schedule.h"
 
 int main(int argc, char **argv) {
-  if (argc < 3 || (argc == 4 && strcmp(argv[3], "--until-failure") != 0) || argc > 4) {
-    fprintf(stderr, "usage: %s FIRST_SEED COUNT [--until-failure]\n", argv[0]);
+  bool until_failure = false, aborts = false, is_understood = argc >= 3;
+  for (int i = 3; i < argc; ++i) {
+    if (strcmp(argv[i], "--until-failure") == 0)
+      until_failure = true;
+    else if (strcmp(argv[i], "--aborts") == 0)
+      aborts = true;
+    else
+      is_understood = false;
+  }
+  if (!is_understood) {
+    fprintf(stderr, "usage: %s FIRST_SEED COUNT [--until-failure] [--aborts]\n", argv[0]);
     return 2;
   }
   const uint64_t first = strtoull(argv[1], nullptr, 10), count = strtoull(argv[2], nullptr, 10);
-  const bool until_failure = argc == 4;
   uint64_t failures = 0, launches = 0, ran = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
-    const schedules::Outcome outcome = schedules::run_schedule(seed);
+    const schedules::Outcome outcome = schedules::run_schedule(seed, aborts);
     launches += outcome.launches;
     ++ran;
     if (outcome.failed_check.empty()) continue;

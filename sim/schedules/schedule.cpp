@@ -29,6 +29,8 @@ constexpr uint32_t BUFFER_BYTES = GUARD_BYTES + 16 + MOST_BYTES + GUARD_BYTES;
 constexpr uint32_t FIRST_COUNT = 0xfffffffcu;
 // Steps without an end in sight: a schedule takes some thousand.
 constexpr uint64_t MOST_STEPS = 400000;
+// Steps that the other ranks have, each, after an aborted one has come to its end: enough to finish what they can.
+constexpr uint64_t STEPS_AFTER_ABORT = 300;
 constexpr const char *ALGORITHMS[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
 constexpr uint32_t FIRST_TWO_SHOT = 2;
 constexpr uint32_t PACKET_BYTES[] = {8, 16, 8, 16, 16};
@@ -41,7 +43,8 @@ struct Operation {
   uint32_t blocks, threads;
   uint8_t tile_log2, stages;
   bool hand_over;
-  bool is_chained;  // its input is the output of the one before
+  bool is_chained;   // its input is the output of the one before
+  bool is_captured;  // in a graph, which does not know its epochs and stays in one stream
   const sim::Kernel *kernel;
 };
 
@@ -63,10 +66,16 @@ struct Rank {
   // It comes to another stream than the launch before, and nothing but its turn orders the two.
   std::vector<bool> is_elsewhere;
   size_t started = 0;
+  // Between its host and its launches. An aborted rank's launches are told to stop.
+  dime_watch watch{};
+  // Launches that were over before the rank was told to stop: their results are right.
+  size_t finished = 0;
 };
 
+bool is_stopped(const Rank &rank) { return rank.watch.order == DIME_STOP; }
+
 uint64_t map_scratch() {
-  void *memory = mmap(nullptr, DIME_LANE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *memory = mmap(nullptr, DIME_SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     perror("no memory for scratch");
     exit(2);
@@ -85,26 +94,30 @@ uint64_t scratch_of(uint32_t rank) {
 
 void *at(uint64_t address) { return reinterpret_cast<void *>(address); }
 
-// As the library leaves it after setup.
-void clear_scratch(uint64_t scratch, uint32_t first_epoch) {
+uint64_t lane_of(uint64_t scratch, bool is_captured) { return scratch + (is_captured ? DIME_LANE_BYTES : 0u); }
+
+// As the library leaves a lane after setup.
+void clear_lane(uint64_t scratch, uint32_t first_epoch) {
   for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
     const uint64_t base = scratch + parity * DIME_PARITY_BYTES;
     memset(at(base), 0xff, USED_BYTES);
     memset(at(base + DIME_LL_OFFSET), 0, USED_BYTES);
     memset(at(base + DIME_CONTROL_OFFSET), 0, DIME_FLAG_BYTES);
   }
+  const uint64_t epoch_word = first_epoch, count_word = uint64_t(FIRST_COUNT) << DIME_COUNT_SHIFT;
   for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
-    memcpy(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &first_epoch, 4);
-  memcpy(at(scratch + DIME_COUNT_OFFSET), &FIRST_COUNT, 4);
+    memcpy(at(scratch + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * block), &epoch_word, 8);
+  memcpy(at(scratch + DIME_COUNT_OFFSET), &count_word, 8);
 }
 
 uint32_t epoch_after(uint32_t epoch) { return epoch == 0xffffffffu ? 2 : epoch + 1; }
 
-// Every data slot is free again, all epoch words are at `epoch`, and so many blocks were counted.
+// Every data slot of a lane is free again, all epoch words are at `epoch`, so many blocks were counted, and there is no stop mark.
 bool is_clean(uint64_t scratch, uint32_t epoch, uint32_t blocks) {
-  if (memcmp(at(scratch + DIME_COUNT_OFFSET), &blocks, 4) != 0) return false;
+  const uint64_t epoch_word = epoch, count_word = uint64_t(blocks) << DIME_COUNT_SHIFT;
+  if (memcmp(at(scratch + DIME_COUNT_OFFSET), &count_word, 8) != 0) return false;
   for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
-    if (memcmp(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &epoch, 4) != 0) return false;
+    if (memcmp(at(scratch + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * block), &epoch_word, 8) != 0) return false;
   for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
     const auto *word = static_cast<const uint64_t *>(at(scratch + parity * DIME_PARITY_BYTES));
     for (uint32_t i = 0; i < USED_BYTES / 8; ++i)
@@ -218,13 +231,13 @@ std::vector<Buffers> make_buffers(Random &random, const Operation &operation, ui
   return all;
 }
 
-dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, dime_watch *watch) {
+dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, const dime_watch &watch) {
   dime_args args{};
   args.input = buffers.input;
   args.output = buffers.output;
   args.bytes = operation.bytes;
-  for (uint32_t peer = 0; peer < ranks; ++peer) args.inbox[peer] = scratch_of(peer);
-  args.watch = reinterpret_cast<uint64_t>(watch);
+  for (uint32_t peer = 0; peer < ranks; ++peer) args.inbox[peer] = lane_of(scratch_of(peer), operation.is_captured);
+  args.watch = reinterpret_cast<uint64_t>(&watch);
   const uint32_t packet_bytes = PACKET_BYTES[operation.algorithm];
   args.packets = (operation.bytes + packet_bytes - 1) / packet_bytes;
   args.chunk_packets = operation.algorithm < FIRST_TWO_SHOT ? args.packets : (args.packets + ranks - 1) / ranks;
@@ -238,8 +251,9 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   return args;
 }
 
-// Whether an operation changed nothing but its result: not the bytes around the buffers, nor the input out of place.
-bool guards_are_whole(const Operation &operation, const Buffers &buffers) {
+// Whether an operation changed nothing but its result: not the bytes around the buffers, nor the input out of place, unless that is the
+// output of an operation that did not finish.
+bool guards_are_whole(const Operation &operation, const Buffers &buffers, bool is_finished) {
   const auto whole = [&](const std::vector<uint64_t> &memory, uint64_t payload, unsigned char filler) {
     const auto *bytes = reinterpret_cast<const unsigned char *>(memory.data());
     const auto *from = static_cast<const unsigned char *>(at(payload));
@@ -249,20 +263,22 @@ bool guards_are_whole(const Operation &operation, const Buffers &buffers) {
   };
   if (!operation.is_chained && !whole(buffers.input_memory, buffers.input, 0xab)) return false;
   if (buffers.output == buffers.input) return true;
-  return whole(buffers.output_memory, buffers.output, 0xcd) &&
-         memcmp(at(buffers.input), buffers.contribution.data(), operation.bytes) == 0;
+  if (!whole(buffers.output_memory, buffers.output, 0xcd)) return false;
+  const bool is_input_known = is_finished || !operation.is_chained;
+  return !is_input_known || memcmp(at(buffers.input), buffers.contribution.data(), operation.bytes) == 0;
 }
 
 std::string describe(const Operation &operation, uint32_t ranks) {
   char text[200];
-  snprintf(text, sizeof text, "%s, %u ranks, type %u, %u bytes, %u blocks, tile %u, %u stages", operation.kernel->name, ranks,
-           operation.type, operation.bytes, operation.blocks, 1u << operation.tile_log2, operation.stages);
+  snprintf(text, sizeof text, "%s, %u ranks, type %u, %u bytes, %u blocks, tile %u, %u stages, %s", operation.kernel->name, ranks,
+           operation.type, operation.bytes, operation.blocks, 1u << operation.tile_log2, operation.stages,
+           operation.is_captured ? "captured" : "eager");
   return text;
 }
 
 }  // namespace
 
-Outcome run_schedule(uint64_t seed) {
+Outcome run_schedule(uint64_t seed, bool must_abort) {
   Random random(seed);
   Outcome outcome;
   const uint32_t ranks = random.once_in(2) ? 2 : 2 + random.below(MOST_RANKS - 1);
@@ -270,11 +286,13 @@ Outcome run_schedule(uint64_t seed) {
   static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
   const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
   sim::History::instance().words.clear();
-  dime_watch watch{};
-  // Whether this is a graph, which does not know its epochs and stays in one stream.
-  const bool captured = random.once_in(2);
+  // Eager launches, a graph, or both in turn.
+  const uint32_t eager_once_in = random.below(3);
   // Somebody asks now and then what the ranks wait for; the answer must not disturb.
   const bool watched = random.once_in(2);
+  // Some ranks are aborted, all but one at most, in the midst of what they do.
+  const bool aborts = random.once_in(4) || must_abort;
+  const uint64_t abort_step = random.below(16u << random.below(9));
 
   std::vector<Operation> operations;
   for (uint32_t i = 0; i < operation_count; ++i) {
@@ -282,6 +300,7 @@ Outcome run_schedule(uint64_t seed) {
     const bool repeats = i != 0 && random.once_in(2);
     operations.push_back(repeats ? operations.back() : random_operation(random, ranks));
     operations.back().is_chained = repeats && random.once_in(2);
+    operations.back().is_captured = eager_once_in == 0 || !random.once_in(eager_once_in);
   }
   std::vector<Rank> all(ranks);
   for (uint32_t rank = 0; rank < ranks; ++rank) {
@@ -290,7 +309,7 @@ Outcome run_schedule(uint64_t seed) {
     all[rank].processor = std::make_unique<sim::Processor>(shape, random.next() | 1);
     all[rank].scratch = scratch_of(rank);
     all[rank].speed = random.once_in(2) ? 1 : 1 + random.below(20);
-    clear_scratch(all[rank].scratch, first_epoch);
+    for (const bool is_captured : {false, true}) clear_lane(lane_of(all[rank].scratch, is_captured), first_epoch);
   }
   for (uint32_t i = 0; i < operation_count; ++i) {
     std::vector<const Buffers *> before;
@@ -306,20 +325,22 @@ Outcome run_schedule(uint64_t seed) {
   for (Rank &rank : all) {
     // The count is about to wrap around.
     uint32_t host_count = 0, epoch = first_epoch, blocks_before = FIRST_COUNT;
-    for (uint32_t i = 0; i < operation_count; ++i, epoch = epoch_after(epoch)) {
+    for (uint32_t i = 0; i < operation_count; ++i) {
       const Operation &operation = operations[i];
       const bool is_replay = i != 0 && operation.kernel == operations[i - 1].kernel && operation.bytes == operations[i - 1].bytes;
       if (!is_replay) ++host_count;
-      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, &watch);
-      if (!captured) {
+      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, rank.watch);
+      if (!operation.is_captured) {
         args.epoch = epoch;
+        epoch = epoch_after(epoch);
         args.blocks_before = blocks_before;
         blocks_before += operation.blocks;
       } else {
         // What a host that counts launches would pass; only a kernel that is broken on purpose looks at it.
         args.blocks_before = host_count;
       }
-      rank.is_elsewhere.push_back(i != 0 && !captured && random.once_in(3));
+      const bool is_behind_eager = i != 0 && !operations[i - 1].is_captured;
+      rank.is_elsewhere.push_back(is_behind_eager && !operation.is_captured && random.once_in(3));
       void *parameters[] = {&args};
       rank.launches.push_back(
           std::make_shared<sim::Launch>(*operation.kernel, operation.blocks, operation.threads, parameters));
@@ -340,46 +361,70 @@ Outcome run_schedule(uint64_t seed) {
       rank.processor->start(rank.launches[rank.started++], false);
   };
   const auto is_over = [](const Rank &rank) { return rank.launches.back()->is_done(); };
+  const auto note_finished = [](Rank &rank) {
+    if (is_stopped(rank)) return;
+    while (rank.finished < rank.started && rank.launches[rank.finished]->is_done()) ++rank.finished;
+  };
+  const auto stop = [](Rank &rank) { rank.watch.order = DIME_STOP; };
 
+  uint64_t steps_left = STEPS_AFTER_ABORT * ranks;
   for (uint64_t step = 0;; ++step) {
-    bool over = true;
-    for (const Rank &rank : all) over = over && is_over(rank);
+    bool over = true, stopped_are_over = true;
+    for (const Rank &rank : all) {
+      over = over && is_over(rank);
+      stopped_are_over = stopped_are_over && (!is_stopped(rank) || is_over(rank));
+    }
     if (over) break;
-    if (watched && watch.order != DIME_STOP) watch.order = random.once_in(8) ? DIME_REPORT : DIME_GO_ON;
-    if (step == MOST_STEPS && watch.order != DIME_STOP) {
+    for (Rank &rank : all)
+      if (watched && !is_stopped(rank)) rank.watch.order = random.once_in(8) ? DIME_REPORT : DIME_GO_ON;
+    if (aborts && step == abort_step) {
+      const uint32_t first = random.below(ranks);
+      stop(all[first]);
+      if (ranks > 2 && random.once_in(3)) stop(all[(first + 1) % ranks]);
+    }
+    // Who waits for an aborted rank waits until it is aborted itself. It is not slow any more, to have come as far as it can by then.
+    if (aborts && step > abort_step && stopped_are_over && steps_left-- == 0)
+      for (Rank &rank : all) stop(rank);
+    if (step == MOST_STEPS) {
       outcome.failed_check = "hang";
       outcome.details = "no end after " + std::to_string(step) + " steps; first " + describe(operations[0], ranks);
-      watch.order = DIME_STOP;  // lets the kernels end, so that their fibers can be used again
+      for (Rank &rank : all) stop(rank);  // lets the kernels end, so that their fibers can be used again
     }
     Rank &rank = all[random.below(ranks)];
-    if (is_over(rank) || (rank.speed > 1 && !random.once_in(rank.speed))) continue;
+    const bool is_slow = rank.speed > 1 && !(aborts && step > abort_step && stopped_are_over);
+    if (is_over(rank) || (is_slow && !random.once_in(rank.speed))) continue;
     feed(rank);
     rank.processor->step();
+    note_finished(rank);
   }
   if (!outcome.failed_check.empty()) return outcome;
 
   for (uint32_t i = 0; i < operation_count; ++i)
     for (uint32_t rank = 0; rank < ranks; ++rank) {
       const Buffers &buffers = all[rank].buffers[i];
-      const char *failed = memcmp(at(buffers.output), buffers.expected.data(), operations[i].bytes) != 0 ? "result"
-                           : !guards_are_whole(operations[i], buffers)                                 ? "guard"
-                                                                                                       : nullptr;
+      const bool is_finished = i < all[rank].finished;
+      const bool is_right = memcmp(at(buffers.output), buffers.expected.data(), operations[i].bytes) == 0;
+      const char *failed = is_finished && !is_right                                   ? "result"
+                           : !guards_are_whole(operations[i], buffers, is_finished) ? "guard"
+                                                                                      : nullptr;
       if (!failed) continue;
       outcome.failed_check = failed;
       outcome.details = "rank " + std::to_string(rank) + ", operation " + std::to_string(i) + " of " +
                         std::to_string(operation_count) + ": " + describe(operations[i], ranks);
       return outcome;
     }
+  for (const Rank &rank : all)
+    if (is_stopped(rank)) return outcome;
   // The device counts epochs in graphs, and blocks elsewhere.
   uint32_t epoch = first_epoch, blocks = FIRST_COUNT;
   for (const Operation &operation : operations) {
-    if (captured)
+    if (operation.is_captured)
       epoch = epoch_after(epoch);
     else
       blocks += operation.blocks;
   }
   for (const Rank &rank : all)
-    if (!is_clean(rank.scratch, epoch, blocks)) {
+    if (!is_clean(lane_of(rank.scratch, false), first_epoch, blocks) || !is_clean(lane_of(rank.scratch, true), epoch, FIRST_COUNT)) {
       outcome.failed_check = "scratch";
       outcome.details = "a slot was not left free, or an epoch or a count is wrong; last " + describe(operations.back(), ranks);
       return outcome;

@@ -15,7 +15,8 @@ struct Outcome {
   uint64_t launches = 0;
 };
 
-Outcome run_schedule(uint64_t seed);
+// `must_abort`: a rank is aborted in it, as in one of four otherwise.
+Outcome run_schedule(uint64_t seed, bool must_abort);
 
 }  // namespace schedules
 

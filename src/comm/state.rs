@@ -17,7 +17,7 @@ use crate::gpu::memory::{PeerScratch, Scratch, Sharing};
 use crate::gpu::watch::WatchWords;
 use crate::gpu::{CUcontext, CUdevice, CUdeviceptr, CUstream};
 use crate::launch::{self, Enqueued, Target};
-use crate::layout::{COUNT_OFFSET, EAGER_LANE, LANE_BYTES};
+use crate::layout::{COUNT_OFFSET, COUNT_SHIFT, EAGER_LANE, LANE_BYTES};
 use crate::route::Plan;
 
 /// A communicator: a slot of the side table.
@@ -142,17 +142,17 @@ impl Fast {
     }
 
     fn read_count(&self, stream: &OwnStream) -> DriverResult<u32> {
-        let mut count = 0_u32;
+        let mut count_word = 0_u64;
         let word = self.scratch.address + (EAGER_LANE * LANE_BYTES + COUNT_OFFSET) as CUdeviceptr;
         // SAFETY: within our scratch; the variable lives until the stream is synchronised.
         unsafe {
             self.driver.check(
                 "cuMemcpyDtoHAsync",
-                (self.driver.memcpy_dtoh_async)((&raw mut count).cast(), word, size_of_val(&count), stream.0),
+                (self.driver.memcpy_dtoh_async)((&raw mut count_word).cast(), word, size_of_val(&count_word), stream.0),
             )?;
             self.driver.check("cuStreamSynchronize", (self.driver.stream_synchronize)(stream.0))?;
         }
-        Ok(count)
+        Ok((count_word >> COUNT_SHIFT) as u32)
     }
 
     /// Waits for the work of this communicator, at most `limit`, and gives everything back. What a captured graph may still use is

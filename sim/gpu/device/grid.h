@@ -7,6 +7,7 @@
 namespace dime {
 
 using sim::current_thread::block_barrier;
+using sim::current_thread::block_barrier_any;
 using sim::current_thread::block_index;
 using sim::current_thread::block_threads;
 using sim::current_thread::give_way;

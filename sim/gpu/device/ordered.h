@@ -32,8 +32,8 @@ inline void store_release_sys_u32(uint64_t address, uint32_t value) {
 inline uint32_t load_acquire_sys_u32(uint64_t address) {
   return uint32_t(sim::current_thread::load(address, 4, Scope::System, true));
 }
-inline uint32_t load_acquire_gpu_u32(uint64_t address) {
-  return uint32_t(sim::current_thread::load(address, 4, Scope::Device, true));
+inline uint64_t load_acquire_gpu_u64(uint64_t address) {
+  return sim::current_thread::load(address, 8, Scope::Device, true);
 }
 inline void fence_acq_rel_sys() { sim::current_thread::fence_system(); }
 
@@ -49,10 +49,13 @@ void store_plain(uint64_t address, T value) {
   sim::current_thread::store(address, sizeof(T), uint64_t(value), Scope::Weak, false);
 }
 
-inline void add_release_u32(uint64_t address, uint32_t value) {
-  sim::current_thread::add(address, value, true);
+inline void add_release_gpu_u64(uint64_t address, uint64_t value) {
+  sim::current_thread::add(address, 8, value, true);
 }
-inline void add_relaxed_u32(uint64_t address, uint32_t value) { sim::current_thread::add(address, value, false); }
+inline void or_release_gpu_u64(uint64_t address, uint64_t value) {
+  sim::current_thread::bit_or(address, 8, value, true);
+}
+inline void add_relaxed_u32(uint64_t address, uint32_t value) { sim::current_thread::add(address, 4, value, false); }
 
 }  // namespace dime
 
