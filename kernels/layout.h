@@ -8,8 +8,8 @@
 //
 //   data     slots without flags: sentinel packets and bulk chunks; all ones when free
 //   ll       slots of {data32, epoch32} words; a word is free when its epoch is not the current one
-//   control  bulk flags; in parity 0 also the epoch words and the count of blocks of the lane's owner, each with a mark that stops
-//            every later launch
+//   control  bulk flags; in parity 0 also the epoch words and the count of blocks of the lane's owner, and marks that stop every
+//            later launch
 //
 // Within data and ll a kernel packs its slots without gaps: [exchange][sender][packet], where the
 // sender's place leaves out the receiver itself: sender s at receiver r is place s - (s > r).
@@ -31,18 +31,16 @@
 #define DIME_LANE_BYTES (DIME_PARITIES * DIME_PARITY_BYTES)
 #define DIME_SCRATCH_BYTES (DIME_LANES * DIME_LANE_BYTES)
 
-// Control: flags[exchange 2][stage][block][sender place 8], 32 bits each, then the epoch words, then the count word.
-//
-// An epoch word (64 bits, one for each block) is the epoch in its lower half and the stop mark in its upper one. The count word (64 bits) is
-// the stop mark in its lower half and the count of blocks in its upper one, which may wrap around. A stop mark is 0 or DIME_STOPPED.
+// Control: flags[exchange 2][stage][block][sender place 8], then the epoch of each block, then a stop mark for each block, 32 bits each, then the count
+// word of 64 bits: a stop mark in its lower half, and the count of blocks in its upper one, which may wrap around. A stop mark is 0 or
+// DIME_STOPPED.
 #define DIME_MAX_BLOCKS 256u
 #define DIME_MAX_STAGES 4u
 #define DIME_FLAG_OFFSET DIME_CONTROL_OFFSET
 #define DIME_FLAG_BYTES (2u * DIME_MAX_STAGES * DIME_MAX_BLOCKS * DIME_MAX_RANKS * 4u)
 #define DIME_EPOCH_OFFSET (DIME_CONTROL_OFFSET + DIME_FLAG_BYTES)
-#define DIME_EPOCH_WORD_BYTES 8u
-#define DIME_EPOCH_STOP_OFFSET 4u  // within an epoch word
-#define DIME_COUNT_OFFSET (DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * DIME_MAX_BLOCKS)
+#define DIME_STOP_OFFSET (DIME_EPOCH_OFFSET + 4u * DIME_MAX_BLOCKS)
+#define DIME_COUNT_OFFSET (DIME_STOP_OFFSET + 4u * DIME_MAX_BLOCKS)
 #define DIME_COUNT_SHIFT 32u  // within the count word
 #define DIME_STOPPED 1u
 

@@ -214,8 +214,8 @@ void prepare(int rank) {
   CHECK(cudaMemset(gpu.scratch, 0xff, DIME_LANE_BYTES));
   for (int parity = 0; parity < DIME_PARITIES; ++parity)
     CHECK(cudaMemset(gpu.scratch + size_t(parity) * DIME_PARITY_BYTES + DIME_LL_OFFSET, 0, DIME_PARITY_BYTES - DIME_LL_OFFSET));
-  const std::vector<uint64_t> epoch_words(DIME_MAX_BLOCKS, 1);
-  CHECK(cudaMemcpy(gpu.scratch + DIME_EPOCH_OFFSET, epoch_words.data(), DIME_EPOCH_WORD_BYTES * epoch_words.size(), cudaMemcpyHostToDevice));
+  const std::vector<uint32_t> epochs(DIME_MAX_BLOCKS, 1);
+  CHECK(cudaMemcpy(gpu.scratch + DIME_EPOCH_OFFSET, epochs.data(), 4 * epochs.size(), cudaMemcpyHostToDevice));
   CHECK(cudaMalloc(&gpu.input, LARGEST_BYTES));
   CHECK(cudaMalloc(&gpu.output, LARGEST_BYTES));
   uint32_t seed = 12345u + 77777u * uint32_t(rank);

@@ -32,12 +32,10 @@ pub const MAX_BLOCKS: u32 = 256;
 pub const MAX_STAGES: u32 = 4;
 /// Where a lane's epoch words begin.
 pub const EPOCH_OFFSET: usize = CONTROL_OFFSET + 2 * (MAX_STAGES * MAX_BLOCKS) as usize * MAX_RANKS * 4;
-/// Bytes of an epoch word: the epoch, and behind it the stop mark.
-pub const EPOCH_WORD_BYTES: usize = 8;
-/// Where the stop mark lies in an epoch word.
-pub const EPOCH_STOP_OFFSET: usize = 4;
-/// Where a lane's count word lies: the stop mark, and behind it the count of blocks.
-pub const COUNT_OFFSET: usize = EPOCH_OFFSET + EPOCH_WORD_BYTES * MAX_BLOCKS as usize;
+/// Where a lane's stop marks begin.
+pub const STOP_OFFSET: usize = EPOCH_OFFSET + 4 * MAX_BLOCKS as usize;
+/// Where a lane's count word lies: a stop mark, and behind it the count of blocks.
+pub const COUNT_OFFSET: usize = STOP_OFFSET + 4 * MAX_BLOCKS as usize;
 /// By how many bits the count is shifted within the count word.
 pub const COUNT_SHIFT: u32 = 32;
 /// The stop mark: no launch sends anything any more.
@@ -133,7 +131,7 @@ mod tests {
           CONSTANT(DIME_MAX_RANKS); CONSTANT(DIME_LANES); CONSTANT(DIME_PARITY_BYTES); CONSTANT(DIME_DATA_BYTES);
           CONSTANT(DIME_CONTROL_BYTES); CONSTANT(DIME_LL_OFFSET); CONSTANT(DIME_LL_BYTES); CONSTANT(DIME_CONTROL_OFFSET);
           CONSTANT(DIME_LANE_BYTES); CONSTANT(DIME_SCRATCH_BYTES); CONSTANT(DIME_MAX_BLOCKS); CONSTANT(DIME_MAX_STAGES);
-          CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_EPOCH_WORD_BYTES); CONSTANT(DIME_EPOCH_STOP_OFFSET);
+          CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_STOP_OFFSET);
           CONSTANT(DIME_COUNT_OFFSET); CONSTANT(DIME_COUNT_SHIFT); CONSTANT(DIME_STOPPED); CONSTANT(DIME_PROBE_STRIDE);
           FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(watch); FIELD(packets); FIELD(chunk_packets);
           FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(hand_over); FIELD(kernel);
@@ -170,8 +168,7 @@ mod tests {
             ("DIME_MAX_BLOCKS", MAX_BLOCKS as usize),
             ("DIME_MAX_STAGES", MAX_STAGES as usize),
             ("DIME_EPOCH_OFFSET", EPOCH_OFFSET),
-            ("DIME_EPOCH_WORD_BYTES", EPOCH_WORD_BYTES),
-            ("DIME_EPOCH_STOP_OFFSET", EPOCH_STOP_OFFSET),
+            ("DIME_STOP_OFFSET", STOP_OFFSET),
             ("DIME_COUNT_OFFSET", COUNT_OFFSET),
             ("DIME_COUNT_SHIFT", COUNT_SHIFT as usize),
             ("DIME_STOPPED", STOPPED as usize),

@@ -45,11 +45,11 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t step = grid_blocks() << args.tile_log2;
 
   // The first packet of this thread, to send or of its own, comes with the epoch.
-  const uint64_t word = turn.word();
+  const Turn::Words words = turn.words();
   const uint32_t first_packet = first + (thread_index() & (tile - 1u));
   Data first_data = {};
   if (first_packet < args.packets) first_data = input.load(first_packet);
-  const Start start = turn.start(stopped, word);
+  const Start start = turn.start(stopped, words);
   const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, epoch);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
@@ -75,9 +75,10 @@ DIME_DEVICE void one_shot(const dime_args &args) {
       if (packet >= packets) continue;
       if (packet != first_packet) own = input.load(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
-      const bool is_whole = gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
+      const auto place = output.find(packet);
+      const bool is_there = gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
       const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
-      if (is_whole) output.store(packet, result);
+      output.store_if(is_there, place, result);
     }
   }
   turn.end(patience);

@@ -39,10 +39,10 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   uint32_t packet = block_index() * block_threads() + thread_index();
 
   // The first packet comes with the epoch.
-  const uint64_t word = turn.word();
+  const Turn::Words words = turn.words();
   Data own = {};
   if (packet < args.packets) own = input.load(packet);
-  const Start start = turn.start(stopped, word);
+  const Start start = turn.start(stopped, words);
   const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, epoch);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
@@ -58,11 +58,12 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
       next_own = input.load(next);
       Packet::send(slots.at_place(peer_inbox, 0, next), next_own, epoch);
     }
+    const auto place = output.find(packet);
     Data other;
-    const bool is_whole = receive<Packet>(args, slots.at_place(own_inbox, 0, packet), peer, epoch, patience, other);
+    const bool is_there = receive<Packet>(args, slots.at_place(own_inbox, 0, packet), peer, epoch, patience, other);
     const Data contribution[2] = {rank == 0 ? own : other, rank == 0 ? other : own};
     const Data result = reduce<Reduction>(contribution, 2u, args.type, args.op);
-    if (is_whole) output.store(packet, result);
+    output.store_if(is_there, place, result);
     own = next_own;
   }
   turn.end(patience);

@@ -66,6 +66,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       const uint32_t packet = rank * chunk + slot;
       if (slot >= slots || packet >= args.packets) continue;
       const Data own = input.load(packet);
+      const auto place = output.find(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
       if (!gather<Packet, RANKS>(args, contributions, slot, epoch, patience, own, contribution)) continue;
       const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
@@ -75,7 +76,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
           const uint32_t peer = peer_at(rank, distance, ranks);
           Packet::send(results.at(args.inbox[peer], peer, rank, slot), result, epoch);
         }
-      output.store(packet, result);
+      output.store_if(true, place, result);
     }
   }
 
@@ -85,9 +86,10 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
       const uint32_t packet = owner * chunk + slot;
       if (slot >= slots || packet >= args.packets) continue;
+      const auto place = output.find(packet);
       Data result;
-      if (receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience, result))
-        output.store(packet, result);
+      const bool is_there = receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience, result);
+      output.store_if(is_there, place, result);
     }
   }
   turn.end_and_advance(epoch, patience);

@@ -19,8 +19,8 @@
 // for. From then on this rank's buffers may hold anything: what a launch did not finish is the input of the next. So a thread that gave up a
 // wait sends nothing that depends on it, and marks both lanes of its own inbox before its block is counted. A launch that finds the mark
 // sends nothing, waits for nobody and writes no output. Peers wait for what is not sent until they are aborted themselves; what they have
-// received was sent before the first wait was given up, from whole input. The mark lies in the word that a launch must read anyway, the
-// count word of the eager lane and the epoch words of the captured one, so it costs no access. It is never taken back.
+// received was sent before the first wait was given up, from whole input. The mark of the eager lane lies in the count word, which a launch
+// must read anyway; those of the captured lane lie beside the epochs, one for each block, and are loaded with them. A mark is never taken back.
 //
 // Who writes, who reads: any thread that gave up a wait writes both marks; every launch reads the one of its lane. Order: the mark of
 // the eager lane precedes the add of the marking block, in the same word; the marks of the captured lane precede the end of the marking launch. A launch
@@ -59,8 +59,22 @@ struct Start {
   bool is_stopped;  // this thread sends nothing; threads of a block may differ
 };
 
+// No launch behind this one sends anything, in whichever lane. The eager lane comes first in scratch.
+static DIME_DEVICE_COLD void mark_stop(uint64_t eager_lane) {
+  if (uint32_t(load_acquire_gpu_u64(eager_lane + DIME_COUNT_OFFSET)) != 0) return;
+  const uint64_t marks = eager_lane + DIME_LANE_BYTES + DIME_STOP_OFFSET;
+#pragma unroll 1
+  for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block) store_plain(marks + 4u * block, DIME_STOPPED);
+  or_release_gpu_u64(eager_lane + DIME_COUNT_OFFSET, DIME_STOPPED);
+}
+
 class Turn {
  public:
+  // Of this block, in a graph.
+  struct Words {
+    uint32_t epoch, stopped;
+  };
+
   DIME_DEVICE Turn(const dime_args &args, uint64_t own_inbox) : args_(args), own_inbox_(own_inbox) {}
 
   // Waits for it, and then lets the next launch of the stream in, when the host wants that: so of those behind a launch that has to
@@ -79,28 +93,29 @@ class Turn {
     return stopped;
   }
 
-  // The epoch word of this block once the launch has its turn, and what it means. What is loaded between the two is under way at the
-  // same time.
-  DIME_DEVICE uint64_t word() const {
-    return load_plain<uint64_t>(own_inbox_ + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * block_index());
+  // The words of this block once the launch has its turn, and what they mean. What is loaded between the two is under way at the same
+  // time.
+  DIME_DEVICE Words words() const {
+    const uint64_t epoch = own_inbox_ + DIME_EPOCH_OFFSET + 4u * block_index();
+    return {load_plain<uint32_t>(epoch), load_plain<uint32_t>(epoch + (DIME_STOP_OFFSET - DIME_EPOCH_OFFSET))};
   }
-  DIME_DEVICE Start start(uint32_t stopped, uint64_t word) const {
-    return {is_eager() ? args_.epoch : uint32_t(word), (is_eager() ? stopped : uint32_t(word >> 32)) != 0};
+  DIME_DEVICE Start start(uint32_t stopped, Words words) const {
+    return {is_eager() ? args_.epoch : words.epoch, (is_eager() ? stopped : words.stopped) != 0};
   }
   // Where nothing is loaded between the two.
-  DIME_DEVICE Start start(uint32_t stopped) const { return start(stopped, is_eager() ? 0 : word()); }
+  DIME_DEVICE Start start(uint32_t stopped) const { return start(stopped, is_eager() ? Words{} : words()); }
 
   // Counts the launch, in a graph, behind a block barrier.
   DIME_DEVICE void advance(uint32_t epoch) const {
     if (is_eager()) return;
     const uint32_t step = block_threads() * grid_blocks();
     for (uint32_t word = block_index() + thread_index() * grid_blocks(); word < DIME_MAX_BLOCKS; word += step)
-      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * word, epoch_after(epoch));
+      store_plain(own_inbox_ + DIME_EPOCH_OFFSET + 4u * word, epoch_after(epoch));
   }
 
   // The last thing a block does. One barrier serves both.
   DIME_DEVICE void end_and_advance(uint32_t epoch, const Patience &patience) const {
-    if (patience.gave_up()) mark_stop();
+    if (patience.gave_up()) stop_lanes();
     block_barrier();
     advance(epoch);
     if (is_eager() && thread_index() == 0) count_block();
@@ -108,7 +123,7 @@ class Turn {
 
   // The last thing a block does that has called advance(). Its barrier is for the count; in a graph, where advance() comes earlier, there is none.
   DIME_DEVICE void end(const Patience &patience) const {
-    if (patience.gave_up()) mark_stop();
+    if (patience.gave_up()) stop_lanes();
     if (!is_eager()) return;
     block_barrier();
     if (thread_index() == 0) count_block();
@@ -121,15 +136,7 @@ class Turn {
     add_release_gpu_u64(own_inbox_ + DIME_COUNT_OFFSET, uint64_t(1) << DIME_COUNT_SHIFT);
   }
 
-  // No launch behind this one sends anything, in whichever lane. The eager lane comes first in scratch.
-  DIME_DEVICE void mark_stop() const {
-    const uint64_t eager = is_eager() ? own_inbox_ : own_inbox_ - DIME_LANE_BYTES, captured = eager + DIME_LANE_BYTES;
-    if (uint32_t(load_acquire_gpu_u64(eager + DIME_COUNT_OFFSET)) != 0) return;
-#pragma unroll 1
-    for (uint32_t word = 0; word < DIME_MAX_BLOCKS; ++word)
-      store_plain(captured + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * word + DIME_EPOCH_STOP_OFFSET, DIME_STOPPED);
-    or_release_gpu_u64(eager + DIME_COUNT_OFFSET, DIME_STOPPED);
-  }
+  DIME_DEVICE void stop_lanes() const { mark_stop(is_eager() ? own_inbox_ : own_inbox_ - DIME_LANE_BYTES); }
 
   const dime_args &args_;
   uint64_t own_inbox_;

@@ -22,6 +22,10 @@ DIME_DEVICE bool block_barrier_any(bool condition) { return __syncthreads_or(con
 // Called in every round of a spin loop. The hardware needs nothing; in the simulator other threads run.
 DIME_DEVICE void give_way() {}
 
+// The value is computed before whatever accesses memory of other GPUs behind this. It costs nothing but the register.
+DIME_DEVICE void compute_now(uint64_t &value) { asm volatile("" : "+l"(value)); }
+DIME_DEVICE void compute_now(uint32_t &value) { asm volatile("" : "+r"(value)); }
+
 // How many rounds of a spin loop pass between two looks at the abort word, a power of two. It lies in host memory and costs about
 // a microsecond to read.
 const uint32_t ROUNDS_PER_LOOK = 1024;

@@ -4,6 +4,7 @@
 #ifndef DIME_KERNELS_DEVICE_MESSAGE_H
 #define DIME_KERNELS_DEVICE_MESSAGE_H
 
+#include "grid.h"
 #include "ordered.h"
 #include "packet.h"
 
@@ -40,6 +41,13 @@ class Message {
  public:
   static const uint32_t PACKET = 8u * W;
 
+  // Where a packet lies. Found before a kernel waits for what goes there: then a store behind the wait needs no arguments of the launch, whose
+  // load would come on top of the latency of the last arrival.
+  struct Place {
+    uint64_t address;
+    uint32_t is_whole;  // it can be moved in one access
+  };
+
   DIME_DEVICE Message(uint64_t address, uint64_t bytes)
       : address_(address), bytes_(bytes), access_(access_bytes(address, PACKET)) {}
 
@@ -47,6 +55,22 @@ class Message {
     uint64_t at = uint64_t(packet) * PACKET;
     if (access_ == PACKET && at + PACKET <= bytes_) return load_whole(address_ + at);
     return load_pieces(at);
+  }
+
+  DIME_DEVICE Place find(uint32_t packet) const {
+    uint64_t at = uint64_t(packet) * PACKET;
+    Place place = {address_ + at, uint32_t(access_ == PACKET && at + PACKET <= bytes_)};
+    compute_now(place.address);
+    compute_now(place.is_whole);
+    return place;
+  }
+
+  // Stores there, if `condition` holds.
+  DIME_DEVICE void store_if(bool condition, Place place, Words<W> words) const {
+    if (condition && place.is_whole)
+      store_whole(place.address, words);
+    else if (condition)
+      store_pieces(place.address - address_, words);
   }
 
   DIME_DEVICE void store(uint32_t packet, Words<W> words) const {

@@ -13,8 +13,10 @@
 
 #ifdef __CUDACC__
 #define DIME_DEVICE __device__ __forceinline__
+#define DIME_DEVICE_COLD __device__ __noinline__  // kept out of the way of what runs in every launch
 #else
 #define DIME_DEVICE inline
+#define DIME_DEVICE_COLD inline
 #endif
 
 namespace dime {

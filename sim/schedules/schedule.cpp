@@ -104,9 +104,10 @@ void clear_lane(uint64_t scratch, uint32_t first_epoch) {
     memset(at(base + DIME_LL_OFFSET), 0, USED_BYTES);
     memset(at(base + DIME_CONTROL_OFFSET), 0, DIME_FLAG_BYTES);
   }
-  const uint64_t epoch_word = first_epoch, count_word = uint64_t(FIRST_COUNT) << DIME_COUNT_SHIFT;
+  const uint64_t count_word = uint64_t(FIRST_COUNT) << DIME_COUNT_SHIFT;
   for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
-    memcpy(at(scratch + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * block), &epoch_word, 8);
+    memcpy(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &first_epoch, 4);
+  memset(at(scratch + DIME_STOP_OFFSET), 0, 4 * DIME_MAX_BLOCKS);
   memcpy(at(scratch + DIME_COUNT_OFFSET), &count_word, 8);
 }
 
@@ -114,10 +115,13 @@ uint32_t epoch_after(uint32_t epoch) { return epoch == 0xffffffffu ? 2 : epoch +
 
 // Every data slot of a lane is free again, all epoch words are at `epoch`, so many blocks were counted, and there is no stop mark.
 bool is_clean(uint64_t scratch, uint32_t epoch, uint32_t blocks) {
-  const uint64_t epoch_word = epoch, count_word = uint64_t(blocks) << DIME_COUNT_SHIFT;
+  const uint64_t count_word = uint64_t(blocks) << DIME_COUNT_SHIFT;
+  const uint32_t no_mark = 0;
   if (memcmp(at(scratch + DIME_COUNT_OFFSET), &count_word, 8) != 0) return false;
   for (uint32_t block = 0; block < DIME_MAX_BLOCKS; ++block)
-    if (memcmp(at(scratch + DIME_EPOCH_OFFSET + DIME_EPOCH_WORD_BYTES * block), &epoch_word, 8) != 0) return false;
+    if (memcmp(at(scratch + DIME_EPOCH_OFFSET + 4 * block), &epoch, 4) != 0 ||
+        memcmp(at(scratch + DIME_STOP_OFFSET + 4 * block), &no_mark, 4) != 0)
+      return false;
   for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
     const auto *word = static_cast<const uint64_t *>(at(scratch + parity * DIME_PARITY_BYTES));
     for (uint32_t i = 0; i < USED_BYTES / 8; ++i)

@@ -7,9 +7,7 @@ use super::{Candidate, Objection, memory};
 use crate::config::Config;
 use crate::gpu::CUdeviceptr;
 use crate::gpu::driver::DriverResult;
-use crate::layout::{
-    DATA_BYTES, EPOCH_OFFSET, EPOCH_WORD_BYTES, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES,
-};
+use crate::layout::{DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES};
 use crate::route::Reason;
 
 impl Candidate {
@@ -91,12 +89,10 @@ impl Candidate {
     /// Free slots everywhere, no stop mark, and the first epoch in every epoch word.
     fn clear(&self, scratch: CUdeviceptr, first_epoch: u32) -> DriverResult<()> {
         let driver = self.driver;
-        let epoch_words = [u64::from(first_epoch); MAX_BLOCKS as usize];
-        const { assert!(size_of::<u64>() == EPOCH_WORD_BYTES) };
         for lane in 0..LANES {
             for parity in 0..LANE_BYTES / PARITY_BYTES {
                 let at = scratch + (lane * LANE_BYTES + parity * PARITY_BYTES) as CUdeviceptr;
-                // SAFETY: within our scratch; the driver has read pageable memory when the copy returns.
+                // SAFETY: within our scratch.
                 unsafe {
                     driver.check("cuMemsetD8Async", (driver.memset_d8_async)(at, 0xff, DATA_BYTES, self.stream()))?;
                     driver.check(
@@ -111,13 +107,8 @@ impl Candidate {
                     if parity == 0 {
                         let words = at + EPOCH_OFFSET as CUdeviceptr;
                         driver.check(
-                            "cuMemcpyHtoDAsync",
-                            (driver.memcpy_htod_async)(
-                                words,
-                                epoch_words.as_ptr().cast(),
-                                size_of_val(&epoch_words),
-                                self.stream(),
-                            ),
+                            "cuMemsetD32Async",
+                            (driver.memset_d32_async)(words, first_epoch, MAX_BLOCKS as usize, self.stream()),
                         )?;
                     }
                 }
