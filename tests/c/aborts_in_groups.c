@@ -15,8 +15,9 @@
 
 #include "situation.h"
 
-/* An abort takes milliseconds. Who hangs is ended well before the limit of a test. */
-enum { ENDING_LIMIT_MS = 5000, HANG_LIMIT_S = 40, MOST = 8 };
+/* An abort takes milliseconds, and more on simulated GPUs that share few processors with other programs. Who hangs is ended well before the
+ * limit of a test. */
+enum { ENDING_LIMIT_MS = 15000, HANG_LIMIT_S = 40, MOST = 8 };
 
 static double now_ms(void) {
     struct timespec now;
@@ -64,7 +65,9 @@ static void let_spin(struct in_use *all) {
 }
 
 static void must_be_free(const struct in_use *all, double begin) {
-    MUST(now_ms() - begin < ENDING_LIMIT_MS);
+    const double took = now_ms() - begin;
+    printf("took-ms=%.0f\n", took);
+    MUST(took < ENDING_LIMIT_MS);
     for (int i = 0; i < all->count; i++) MUST(!cuda.wait_stream(all->lanes[i].stream));
     MUST(now_ms() - begin < ENDING_LIMIT_MS);
 }
