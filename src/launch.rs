@@ -6,6 +6,8 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::mem;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::kernels::{Functions, Reduction};
@@ -37,8 +39,8 @@ pub struct Target {
 pub struct Enqueued {
     /// Launches.
     pub launches: Cell<u64>,
-    /// Their blocks, as the device counts them: modulo 2^32.
-    pub blocks: Cell<u32>,
+    /// Their blocks, as the device counts them: modulo 2^32. Other threads may ask, too.
+    pub blocks: AtomicU32,
     /// The stream of the last one, if that was a large one.
     large_on: Cell<Option<CUstream>>,
 }
@@ -115,7 +117,7 @@ pub fn launch(
             stages: choice.stages,
             hand_over: u8::from(choice.hand_over),
             kernel: choice.kernel as u8,
-            blocks_before: if is_eager { enqueued.blocks.get() } else { 0 },
+            blocks_before: if is_eager { enqueued.blocks.load(Relaxed) } else { 0 },
         };
         let blocks = route::blocks(choice, chunk_packets);
         let config = crate::gpu::LaunchConfig {
@@ -137,7 +139,8 @@ pub fn launch(
         driver.check("cuLaunchKernelEx", code)?;
         done += bytes;
         enqueued.launches.set(enqueued.launches.get() + 1);
-        enqueued.blocks.set(enqueued.blocks.get().wrapping_add(blocks));
+        // Not a step that no other could come between: only the one thread that calls on the communicator changes it.
+        enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(blocks), Relaxed);
         enqueued.large_on.set((!choice.hand_over).then_some(stream));
     }
     Ok(())

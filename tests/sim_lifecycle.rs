@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use support::sim::{Leftovers, build_with_dime, simulated};
-use support::work_dir;
+use support::{Outcome, work_dir};
 
 fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -13,14 +13,22 @@ fn program() -> PathBuf {
 }
 
 /// One at a time: they look for what processes leave behind, and need the processors.
-fn situation(name: &str) {
+fn situation(name: &str) -> Outcome {
+    situation_with(name, &[])
+}
+
+fn situation_with(name: &str, variables: &[(&str, &str)]) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = Leftovers::now();
-    let outcome =
-        simulated(program()).arg(name).env("DIME_SIM_DEVICES", "4").env("DIME_SIM_SMS", "16").limit_s(180).succeeds();
+    let mut program = simulated(program()).arg(name).env("DIME_SIM_DEVICES", "4").env("DIME_SIM_SMS", "16");
+    for (variable, value) in variables {
+        program = program.env(variable, value);
+    }
+    let outcome = program.limit_s(180).succeeds();
     assert_eq!(outcome.value("right"), "1");
     before.assert_nothing_new();
+    outcome
 }
 
 #[test]
@@ -83,6 +91,11 @@ fn communicators_made_again_and_again_leave_nothing_behind() {
 }
 
 #[test]
+fn a_context_that_comes_again_is_another_context() {
+    assert_eq!(situation("contexts-come-again").value("contexts-ended"), "3");
+}
+
+#[test]
 fn communicators_of_overlapping_gpus_are_used_at_once() {
     situation("overlapping-subsets");
 }
@@ -100,4 +113,22 @@ fn a_communicator_is_destroyed_while_another_spins() {
 #[test]
 fn threads_make_and_end_communicators_at_once() {
     situation("teams-at-once");
+}
+
+/// The simulated driver ends a process that frees what another one has open.
+#[test]
+fn memory_shared_by_legacy_ipc_is_freed_when_no_peer_has_it_open() {
+    let legacy = [("DIME_LEGACY_IPC", "1")];
+    for name in [
+        "begins-and-ends",
+        "splits",
+        "shrinks",
+        "destroyed-in-flight",
+        "again-and-again",
+        "init-all",
+        "splits-of-threads",
+        "teams-at-once",
+    ] {
+        situation_with(name, &legacy);
+    }
 }

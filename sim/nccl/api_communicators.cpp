@@ -193,9 +193,7 @@ EXPORTED ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     const ncclResult_t state = state_of(comm);
     if (state == ncclInProgress && !comm->is_finalized)
       fail(ncclInvalidArgument, "the communicator is still at work: wait for it, or abort it");
-    if (comm->communicator) comm->communicator->endpoint().wait_until_idle();
-    delete comm;
-    return ncclSuccess;
+    return group::add_ending(comm);
   });
 }
 
@@ -204,8 +202,7 @@ EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (!comm) return ncclSuccess;
     if (comm->mark != ncclComm::MARK) fail(ncclInvalidArgument, "the communicator has been destroyed, or is none");
     if (comm->communicator) comm->communicator->endpoint().stop();
-    delete comm;
-    return ncclSuccess;
+    return group::add_ending(comm);
   });
 }
 

@@ -194,9 +194,11 @@ pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, de
 pub unsafe extern "C" fn ncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::finalize(comm);
+        let ending = crate::comm::finalize(comm);
         // SAFETY: as above.
-        unsafe { real::ncclCommFinalize(comm) }
+        let result = unsafe { real::ncclCommFinalize(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -205,9 +207,11 @@ pub unsafe extern "C" fn ncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::finalize(comm);
+        let ending = crate::comm::finalize(comm);
         // SAFETY: as above.
-        unsafe { real::ncclCommFinalize(comm) }
+        let result = unsafe { real::ncclCommFinalize(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -216,11 +220,11 @@ pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
+        let ending = crate::comm::destroy(comm);
         // SAFETY: as above.
-        unsafe {
-            crate::comm::destroy(comm);
-            real::ncclCommDestroy(comm)
-        }
+        let result = unsafe { real::ncclCommDestroy(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -229,11 +233,11 @@ pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
+        let ending = crate::comm::destroy(comm);
         // SAFETY: as above.
-        unsafe {
-            crate::comm::destroy(comm);
-            real::ncclCommDestroy(comm)
-        }
+        let result = unsafe { real::ncclCommDestroy(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -242,10 +246,10 @@ pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn ncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        let aborted = crate::comm::abort(comm);
+        let ending = crate::comm::abort(comm);
         // SAFETY: as above.
         let result = unsafe { real::ncclCommAbort(comm) };
-        aborted.close();
+        ending.close();
         result
     })
 }
@@ -255,10 +259,10 @@ pub unsafe extern "C" fn ncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        let aborted = crate::comm::abort(comm);
+        let ending = crate::comm::abort(comm);
         // SAFETY: as above.
         let result = unsafe { real::ncclCommAbort(comm) };
-        aborted.close();
+        ending.close();
         result
     })
 }

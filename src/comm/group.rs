@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 
 use super::AllReduce;
+use super::ending::Ending;
 use super::presence::Pending;
 use crate::api::abi::{ncclResult_t, ncclSuccess};
 use crate::real::thread;
@@ -16,12 +17,14 @@ pub struct Kept {
     pub calls: Vec<AllReduce>,
     /// Communicators whose handles NCCL writes at the end.
     pub pending: Vec<Pending>,
+    /// Communicators that NCCL ends at the end.
+    pub endings: Vec<Ending>,
     /// The first failure of ours in it.
     pub failure: ncclResult_t,
 }
 
 impl Kept {
-    const NOTHING: Self = Self { calls: Vec::new(), pending: Vec::new(), failure: ncclSuccess };
+    const NOTHING: Self = Self { calls: Vec::new(), pending: Vec::new(), endings: Vec::new(), failure: ncclSuccess };
 }
 
 thread_local! {
@@ -56,6 +59,11 @@ pub fn keep_pending(pending: Pending) {
     KEPT.with_borrow_mut(|kept| kept.pending.push(pending));
 }
 
+/// Keeps what is left to do for a communicator that ends until the outermost end.
+pub fn keep_ending(ending: Ending) {
+    KEPT.with_borrow_mut(|kept| kept.endings.push(ending));
+}
+
 /// A call of ours failed. If that was in a group, its end will say so too, as NCCL's does.
 pub fn note(failure: ncclResult_t) -> ncclResult_t {
     if is_open() {
@@ -72,7 +80,10 @@ pub fn note(failure: ncclResult_t) -> ncclResult_t {
 #[inline]
 pub fn take() -> Option<Kept> {
     KEPT.with_borrow_mut(|kept| {
-        let any = !kept.calls.is_empty() || !kept.pending.is_empty() || kept.failure != ncclSuccess;
+        let any = !kept.calls.is_empty()
+            || !kept.pending.is_empty()
+            || !kept.endings.is_empty()
+            || kept.failure != ncclSuccess;
         any.then(|| std::mem::replace(kept, Kept::NOTHING))
     })
 }

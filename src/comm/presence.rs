@@ -175,6 +175,11 @@ pub fn forget(handle: ncclComm_t) {
     KNOWN.hold().retain(|known| known.handle != handle as usize);
 }
 
+/// Whether anything is known of a communicator beside this one.
+pub fn knows_others(than: usize) -> bool {
+    KNOWN.hold().iter().any(|known| known.handle != than)
+}
+
 /// Gives a sign. None: it cannot be given, and all ranks will see that it is not there.
 fn sign(line: &Line, number: usize) -> Option<UnixDatagram> {
     let can_look = looking().is_ok();

@@ -25,7 +25,7 @@ use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::graph_order::GraphOrder;
 use super::hello::{self, Hello};
-use super::leftovers;
+use super::leftovers::{self, Leftovers, Moment};
 use super::order::Order;
 use super::presence;
 use super::report;
@@ -97,7 +97,7 @@ pub fn is_captured(call: &AllReduce) -> bool {
 /// Scratch of the ranks of this process, by token, while they are set up.
 static OF_THIS_PROCESS: Lock<Vec<([u8; 16], SameProcess)>> = Lock::new(Vec::new());
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct SameProcess {
     key: SameProcessKey,
     context: usize,
@@ -194,7 +194,7 @@ struct Candidate {
     watch: Option<WatchWords>,
     order: Option<Order>,
     graph_order: Option<GraphOrder>,
-    /// Our scratch as a descriptor, and those of the peers in other processes.
+    /// What every peer in another process gets, and what came from those: scratch as a descriptor, or the lease to it.
     exported: Option<OwnedFd>,
     received: Vec<(u32, OwnedFd)>,
     peers: Vec<(usize, PeerScratch)>,
@@ -394,25 +394,29 @@ impl Candidate {
         // Here and not when it is passed: what fails before round 2 is said in it, and nobody waits.
         self.export_scratch()?;
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
-        self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
+        self.watch = Some(self.in_context(|| WatchWords::allocate(driver, self.context)).map_err(memory)?);
         self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
         self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, mixes_graphs())).map_err(memory)?);
         Ok(())
     }
 
-    /// Our scratch as a descriptor, where it goes to other processes.
+    /// Our scratch as a descriptor, or the lease to it, where it goes to other processes.
     fn export_scratch(&mut self) -> Result<(), Objection> {
-        if self.agreement.sharing() == Sharing::Descriptor
-            && self.agreement.remote_peers().next().is_some()
-            && let Some(scratch) = &self.scratch
+        let (sharing, driver, context) = (self.agreement.sharing(), self.driver, self.context);
+        if self.agreement.remote_peers().next().is_some()
+            && let Some(scratch) = &mut self.scratch
         {
-            let exported = self.in_context(|| scratch.export_descriptor(self.driver));
-            self.exported = Some(exported.map_err(memory)?);
+            self.exported = Some(match sharing {
+                Sharing::Descriptor => with_context(driver, context, || scratch.export_descriptor(driver))
+                    .and_then(|inner| inner)
+                    .map_err(memory)?,
+                Sharing::LegacyIpc => scratch.lease().map_err(|error| (Reason::Memory, error.to_string()))?,
+            });
         }
         Ok(())
     }
 
-    /// Our scratch to the other processes, and theirs to us.
+    /// Our scratch, or the lease to it, to the other processes, and theirs to us.
     fn pass_scratch(&mut self, config: &Config) -> Result<(), Objection> {
         let Some(party) = self.party() else { return Ok(()) };
         let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
@@ -446,21 +450,23 @@ impl Candidate {
         for peer in (0..self.agreement.ranks()).filter(|peer| *peer != rank) {
             let hello = &self.agreement.hellos()[peer];
             let mapped = if hello.process == here {
-                let known = of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| *known);
+                let known =
+                    of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| known.clone());
                 let known = known.ok_or((Reason::Memory, format!("rank {peer} of this process has no scratch")))?;
                 let (context, theirs) = (self.context, known.context as CUcontext);
                 self.in_context(|| PeerScratch::same_process(driver, device, context, known.key, theirs))
-            } else if self.agreement.sharing() == Sharing::Descriptor {
-                let descriptor = self.received.iter().find(|(rank, _)| *rank as usize == peer);
-                let (_, descriptor) = descriptor.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
-                self.in_context(|| PeerScratch::import_descriptor(driver, device, descriptor, SCRATCH_BYTES))
             } else {
-                self.in_context(|| PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES))
+                let place = self.received.iter().position(|(rank, _)| *rank as usize == peer);
+                let place = place.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
+                let (_, descriptor) = self.received.swap_remove(place);
+                self.in_context(|| match self.agreement.sharing() {
+                    Sharing::Descriptor => PeerScratch::import_descriptor(driver, device, &descriptor, SCRATCH_BYTES),
+                    Sharing::LegacyIpc => PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES, descriptor),
+                })
             };
             self.peers.push((peer, mapped.map_err(memory)?));
         }
-        // They are mapped: the descriptors have served.
-        self.received.clear();
+        // They are mapped: what was passed has served.
         self.exported = None;
         self.in_context(|| {
             for (peer, scratch) in &self.peers {
@@ -523,9 +529,7 @@ impl Candidate {
             rank: self.agreement.rank() as u8,
             ranks: self.agreement.ranks() as u8,
         };
-        // Its buffer cannot be given back now: that waits for the device, where another communicator may be waiting for what its
-        // peer does next.
-        leftovers::keep_channel(self.channel, self.driver, self.device.ordinal);
+        leftovers::keep_channel(self.channel, self.driver, self.context, self.device.ordinal);
         let words = watch.view();
         self.comm.set_fast(Fast {
             driver: self.driver,
@@ -539,7 +543,6 @@ impl Candidate {
             eager: Enqueued::default(),
             captured: Enqueued::default(),
             graphs: Graphs::default(),
-            sharing: self.agreement.sharing(),
             scratch,
             peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
         });
@@ -557,36 +560,18 @@ impl Candidate {
         );
     }
 
-    /// Undoes what was done, as far as it can be.
-    fn give_back(mut self) {
-        let driver = self.driver;
-        let mut scratch = self.scratch.take();
-        // The last reference to a VMM allocation frees it, so peers in other processes keep what they were sent. Others do not.
-        let is_shared_by_address = self.agreement.sharing() == Sharing::LegacyIpc
-            || self.agreement.remote_peers().count() + 1 < self.agreement.ranks();
-        if self.agreement.peers_may_go_on() && is_shared_by_address && scratch.take().is_some() {
-            log::warn!("other ranks may still use scratch memory of a setup that failed here: it stays allocated");
-        }
-        let mut first_error = None;
-        let mut note = |step: DriverResult<()>| {
-            if let Err(error) = step {
-                first_error.get_or_insert(error);
-            }
-        };
-        let in_context = with_context(driver, self.context, || {
-            self.peers.drain(..).for_each(|(_, mapped)| note(mapped.close(driver)));
-            scratch.into_iter().for_each(|scratch| note(scratch.free(driver)));
-            self.watch.take().into_iter().for_each(|watch| note(watch.free(driver)));
-            self.order.take().into_iter().for_each(|order| note(order.free(driver)));
-            self.graph_order.take().into_iter().for_each(|order| note(order.free(driver)));
+    /// Leaves what was made to be given back: kernels of a step that failed half-way may still run, and peers may go on.
+    fn give_back(self) {
+        let nothing = Leftovers::nothing(self.driver, self.context, self.device.ordinal);
+        leftovers::keep(Leftovers {
+            channel: Some(self.channel),
+            scratch: self.scratch,
+            peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
+            watch: self.watch,
+            order: self.order,
+            graph_order: self.graph_order,
+            ..nothing
         });
-        note(in_context);
-        leftovers::keep_channel(self.channel, driver, self.device.ordinal);
-        // SAFETY: retained in `open`.
-        let released = unsafe { (driver.primary_ctx_release)(self.device.ordinal) };
-        note(driver.check("cuDevicePrimaryCtxRelease", released));
-        if let Some(error) = first_error {
-            log::warn!("not everything could be given back: {error}");
-        }
+        leftovers::sweep(Moment::Setup(self.comm));
     }
 }

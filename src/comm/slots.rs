@@ -42,10 +42,14 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
         Some(free)
     }
 
-    /// Forgets a handle, but not yet its slot.
-    pub fn hide(&'static self, slot: &'static Slot<T>) {
+    /// Forgets a handle, but not yet its slot. False: the slot is not this handle's any more.
+    pub fn hide(&'static self, slot: &'static Slot<T>, handle: usize) -> bool {
         let _change = self.change.hold();
-        slot.hide();
+        let is_its = slot.handle() == handle;
+        if is_its {
+            slot.hide();
+        }
+        is_its
     }
 
     /// Forgets a handle. The slot is used again.

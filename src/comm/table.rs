@@ -73,9 +73,14 @@ extern "C" fn leave_all_to_parent() {
     stats::leave_all_to_parent();
 }
 
-/// Forgets a handle, but not yet its slot.
-pub fn hide(comm: &'static Comm) {
-    TABLE.hide(comm);
+/// Every communicator that is known, those that are ending included.
+pub fn all() -> impl Iterator<Item = &'static Comm> {
+    TABLE.all().iter().filter(|comm| comm.handle() != 0)
+}
+
+/// Forgets a handle, but not yet its slot. False: the slot is not this handle's any more.
+pub fn hide(comm: &'static Comm, handle: usize) -> bool {
+    TABLE.hide(comm, handle)
 }
 
 /// Forgets a handle. The slot is used again.

@@ -77,9 +77,8 @@ driver_functions! {
     ctx_enable_peer_access = "cuCtxEnablePeerAccess" (CUcontext, c_uint);
     mem_alloc = "cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     mem_free = "cuMemFree_v2" (CUdeviceptr);
-    mem_host_alloc = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
+    mem_host_register = "cuMemHostRegister_v2" (*mut c_void, usize, c_uint);
     mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2" (*mut CUdeviceptr, *mut c_void, c_uint);
-    mem_free_host = "cuMemFreeHost" (*mut c_void);
     memset_d8_async = "cuMemsetD8Async" (CUdeviceptr, u8, usize, CUstream);
     memset_d32_async = "cuMemsetD32Async" (CUdeviceptr, c_uint, usize, CUstream);
     memcpy_htod_async = "cuMemcpyHtoDAsync_v2" (CUdeviceptr, *const c_void, usize, CUstream);
@@ -117,6 +116,7 @@ driver_functions! {
     event_create = "cuEventCreate" (*mut CUevent, c_uint);
     event_destroy = "cuEventDestroy_v2" (CUevent);
     event_record = "cuEventRecord" (CUevent, CUstream);
+    event_query = "cuEventQuery" (CUevent);
     module_load_data = "cuModuleLoadData" (*mut CUmodule, *const c_void);
     module_get_function = "cuModuleGetFunction" (*mut CUfunction, CUmodule, *const c_char);
     func_get_attribute = "cuFuncGetAttribute" (*mut c_int, c_int, CUfunction);

@@ -454,6 +454,24 @@ static struct holdings holdings(void) {
     return now;
 }
 
+/* The context that a communicator was in ends with it, where nobody else keeps it. The next one is another context of the same handle. */
+static void contexts_come_again(struct rank *me) {
+    struct rank now = *me;
+    int ended = 0;
+    for (int round = 0; round < 3; round++) {
+        if (round) now = open_rank(me->number, me->ranks);
+        ncclComm_t comm = communicator_of_all(&now);
+        for (int step = 0; step < 2; step++) sum(&now, comm, everybody(me), round + step, SMALL);
+        must_be("fast: ", comm, SMALL);
+        NCCL(ncclCommDestroy(comm));
+        meet();
+        MUST(!more_cuda.release_context(gpu_of(me->number)));
+        /* CUDA's runtime, which NCCL uses on GPUs, keeps it. */
+        ended += more_cuda.query_stream(now.stream) != 0;
+    }
+    printf("contexts-ended=%d\n", ended);
+}
+
 /* Communicators are made, used and destroyed as often as fits; a process holds no more at the end than at the beginning. */
 static void again_and_again(struct rank *me) {
     enum { WARM_UP = 16, FEWEST = 48, MOST = 5000, LIMIT_S = 12, SETTLE_MS = 5000 };
@@ -654,6 +672,7 @@ static const struct situation situations[] = {
     {.name = "handles-come-again-to-threads", .run = handles_come_again, .way = THREADS, .ranks = 3},
     {.name = "many-at-once", .run = many_at_once, .way = PROCESSES, .ranks = 2},
     {.name = "again-and-again", .run = again_and_again, .way = PROCESSES, .ranks = 2},
+    {.name = "contexts-come-again", .run = contexts_come_again, .way = PROCESSES, .ranks = 2},
     {.name = "overlapping-subsets", .run = overlapping_subsets, .way = PROCESSES, .ranks = 3},
     {.name = "destroyed-in-flight", .run = destroyed_in_flight, .way = PROCESSES, .ranks = 3},
     {.name = "destroyed-beside-one-that-spins", .run = destroyed_beside_one_that_spins, .way = PROCESSES, .ranks = 2},

@@ -66,6 +66,7 @@ static struct {
     int (*destroy_executable)(void *executable);
     int (*free)(device_address address);
     int (*free_memory)(size_t *free_bytes, size_t *total_bytes);
+    int (*release_context)(int device);
 } more_cuda;
 
 /* What all ranks share, also those in other processes. */
@@ -295,6 +296,7 @@ static inline void find_driver(void) {
         {"cuGraphExecDestroy", &more_cuda.destroy_executable},
         {"cuMemFree_v2", &more_cuda.free},
         {"cuMemGetInfo_v2", &more_cuda.free_memory},
+        {"cuDevicePrimaryCtxRelease_v2", &more_cuda.release_context},
     };
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *address = dlsym(driver, functions[i].name);

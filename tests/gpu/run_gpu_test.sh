@@ -5,7 +5,7 @@
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
 #   devices forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
-#   situations torch abort torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
+#   situations torch abort lost-rank torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
 # COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin, target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
@@ -150,6 +150,7 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
     stage torch 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
         "$here/torch_allreduce.py" --ranks "$gpus"
     stage abort 60 "$python" "$here/abort.py" "$library"
+    stage lost-rank 120 "$python" "$here/lost_rank.py" --dime "$library"
     stage torch-own-gpu 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
         "$here/torch_allreduce.py" --ranks "$gpus" --own-gpu
     stage ddp-2 200 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/ddp-2" --limit 90 -- \
@@ -159,7 +160,7 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
     [ $power -gt 2 ] && stage "ddp-$power" 200 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" \
         --out "$results/ddp-$power" --limit 90 -- "$here/torch_ddp.py" --ranks $power
 else
-    for name in torch abort torch-own-gpu ddp-2; do
+    for name in torch abort lost-rank torch-own-gpu ddp-2; do
         missing $name "$python has no torch that sees a GPU"
     done
 fi
