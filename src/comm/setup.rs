@@ -69,6 +69,12 @@ pub fn set_up(comm: &'static Comm) {
     candidate.finish(&config, began);
 }
 
+/// Whether every rank of a communicator will answer in its setup, or why all forward. A rank that could not look waits to be told.
+pub fn await_all(comm: &'static Comm, handle: ncclComm_t) -> Result<(), Reason> {
+    let limit = || Duration::from_secs(Config::from_env().0.setup_timeout_s.0.into());
+    presence::verdict(handle, comm.ranks(), limit, || comm.is_aborted())
+}
+
 /// The handle of a communicator that we are busy with. None: it was aborted meanwhile, and NCCL may have freed it.
 fn handle_of(comm: &Comm) -> Option<ncclComm_t> {
     // In this order: an abort marks the communicator before it takes the handle away.
