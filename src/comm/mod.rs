@@ -1,7 +1,7 @@
 //! A communicator's life with us: seen, set up, used, destroyed.
 //!
 //! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`slot`], [`state`]). The first
-//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`]). From
+//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`], [`switches`]). From
 //! then on [`crate::route`] decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`]
 //! keeps them until the end of a group, and [`crate::launch`] enqueues them. Before all that [`presence`] sees whether every rank could answer;
 //! [`watchdog`] looks after what runs, and [`ending`] ends it.
@@ -31,6 +31,7 @@ pub mod slot;
 pub mod slots;
 pub mod sockets;
 pub mod state;
+pub mod switches;
 pub mod sync;
 pub mod table;
 pub mod watchdog;

@@ -110,7 +110,7 @@ struct Known {
 struct Late {
     parent: usize,
     place: *const ncclComm_t,
-    arrived: Arrived,
+    arrived: Box<Arrived>,
 }
 
 // SAFETY: the place is the application's, which gave it to NCCL to be written by another thread.
@@ -137,7 +137,7 @@ fn with_state<R>(change: impl FnOnce(&mut State) -> R) -> R {
 
 /// A rank that is about to have NCCL make a communicator.
 #[must_use]
-pub struct Arrival(Option<Arrived>);
+pub struct Arrival(Option<Box<Arrived>>);
 
 /// What is made in a group that is still open.
 pub enum Pending {
@@ -151,6 +151,14 @@ struct Arrived {
     known: Known,
     /// The communicator that it is a part of, for which NCCL writes the handle at the end; else 0.
     parent: usize,
+}
+
+impl Arrival {
+    const OF_NOBODY: Self = Self(None);
+
+    fn of(known: Known) -> Self {
+        Self(Some(Box::new(Arrived { known, parent: 0 })))
+    }
 }
 
 fn key_of(parts: &[&[u8]]) -> Key {
@@ -171,23 +179,28 @@ fn own_hindrance() -> Option<Reason> {
 }
 
 impl Known {
-    /// Of a rank with this number, that gives a sign if it can.
-    fn arriving(state: &State, key: Key, number: usize, numbers: usize, view: View) -> Self {
-        let mut known = Self {
+    /// Of a rank with this number, which gives no sign.
+    fn without_sign(key: Key, number: usize, numbers: usize, outcome: Result<(), Reason>) -> Self {
+        Self {
             handle: 0,
             key: Some(key),
             number,
             numbers,
             children: 0,
             growing: None,
-            view,
+            view: View::Known,
             sign: Sign::None,
             sign_key: key,
             more_signs: Vec::new(),
             place: None,
-            outcome: None,
-        };
-        if let Some(reason) = own_hindrance() {
+            outcome: Some(outcome),
+        }
+    }
+
+    /// Of a rank that gives its sign if nothing hinders it.
+    fn arriving(state: &State, hindrance: Option<Reason>, key: Key, number: usize, numbers: usize, view: View) -> Self {
+        let mut known = Self { view, outcome: None, ..Self::without_sign(key, number, numbers, Ok(())) };
+        if let Some(reason) = hindrance {
             known.outcome = Some(Err(reason));
             return known;
         }
@@ -320,22 +333,34 @@ impl State {
         }
     }
 
-    /// Takes over what NCCL has written since: the parts of `parent`, which is ready, and the communicator `handle`, wherever it lies.
-    fn adopt(&mut self, handle: ncclComm_t) -> Vec<ncclComm_t> {
-        let mut adopted = Vec::new();
-        let is_unknown = self.find(handle).is_none();
-        for late in std::mem::take(&mut self.late) {
-            // SAFETY: NCCL writes there from a thread of its own until the application knows that it has, which it learns from a call of ours.
-            let written = || unsafe { read(late.place) };
-            if late.parent == handle as usize || is_unknown && written() == handle {
-                let made = written();
-                self.add(late.arrived.known, made);
-                adopted.push(made);
-            } else {
-                self.late.push(late);
-            }
+    /// Takes over the parts of `parent`, which NCCL has written since: it says that the parent is ready.
+    fn adopt_parts(&mut self, parent: ncclComm_t) -> Vec<ncclComm_t> {
+        let (ready, late) = std::mem::take(&mut self.late).into_iter().partition(|late| late.parent == parent as usize);
+        self.late = late;
+        ready.into_iter().map(|late| self.adopt(late)).collect()
+    }
+
+    /// Takes over what was found at its place before its parent was asked.
+    fn adopt_by_handle(&mut self, handle: ncclComm_t) {
+        if self.find(handle).is_none()
+            && let Some(place) = self.late.iter().position(|late| late.written() == handle)
+        {
+            let late = self.late.remove(place);
+            self.adopt(late);
         }
-        adopted
+    }
+
+    fn adopt(&mut self, late: Late) -> ncclComm_t {
+        let made = late.written();
+        self.add(late.arrived.known, made);
+        made
+    }
+}
+
+impl Late {
+    fn written(&self) -> ncclComm_t {
+        // SAFETY: NCCL writes there from a thread of its own until the application knows that it has, which it learns from a call of ours.
+        unsafe { read(self.place) }
     }
 }
 
@@ -369,37 +394,39 @@ fn look_now(handles: &[ncclComm_t]) {
 
 /// Before NCCL makes a communicator of so many ranks that know these ids.
 pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
-    let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival(None) };
+    let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::OF_NOBODY };
     if thread::is_inside_nccl() || ids.is_empty() || numbers < 2 || number >= numbers {
-        return Arrival(None);
+        return Arrival::OF_NOBODY;
     }
     let key = key_of(&[ids, &ranks.to_le_bytes()]);
+    let hindrance = own_hindrance();
     let known = if numbers <= MAX_RANKS {
         let view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        with_state(|state| Known::arriving(state, key, number, numbers, view))
+        with_state(|state| Known::arriving(state, hindrance, key, number, numbers, view))
     } else {
         // It is never fast; what is made of it may be.
         Known::without_sign(key, number, numbers, Err(Reason::ManyRanks))
     };
-    Arrival(Some(Arrived { known, parent: 0 }))
+    Arrival::of(known)
 }
 
 /// Before NCCL makes a communicator of some ranks of another one. All who will be in it pass the same `what`; None: this rank will be
 /// in none.
 pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
     if thread::is_inside_nccl() {
-        return Arrival(None);
+        return Arrival::OF_NOBODY;
     }
     await_key(parent);
+    let hindrance = own_hindrance();
     let known = with_state(|state| {
         let of = state.find(parent)?;
         of.children += 1;
         let key = key_of(&[of.key.as_ref()?, &of.children.to_le_bytes(), what?]);
         let (number, numbers) = (of.number, of.numbers);
         let view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        Some(Known::arriving(state, key, number, numbers, view))
+        Some(Known::arriving(state, hindrance, key, number, numbers, view))
     });
-    Arrival(known.map(|known| Arrived { known, parent: parent as usize }))
+    Arrival(known.map(|known| Box::new(Arrived { known, parent: parent as usize })))
 }
 
 /// NCCL has made an id for ranks that this communicator takes in next: this rank is the coordinator.
@@ -410,49 +437,54 @@ pub fn grows_by(parent: ncclComm_t, id: &[u8]) {
 }
 
 /// Before NCCL makes a communicator of so many ranks: those of another one, of which this is one, and new ones.
-pub fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
+///
+/// # Safety
+/// The parent is a communicator.
+pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
     if thread::is_inside_nccl() || with_state(|state| state.find(parent).is_none()) {
-        return Arrival(None);
+        return Arrival::OF_NOBODY;
     }
     await_key(parent);
+    let hindrance = own_hindrance();
     let mut number = 0;
-    // SAFETY: the handle is the application's; the out pointer is ours.
+    // SAFETY: the caller's contract; the out pointer is ours.
     let asked = unsafe { real::ncclCommUserRank(parent, &mut number) };
     // It keeps its number.
     let number = usize::try_from(number).ok().filter(|_| asked == ncclSuccess);
     let (Some(number), Some(old_ranks), Ok(numbers)) = (number, ranks_of(parent), usize::try_from(ranks)) else {
-        return Arrival(None);
+        return Arrival::OF_NOBODY;
     };
     let known = with_state(|state| {
         let of = state.find(parent)?;
         of.children += 1;
         let old = key_of(&[of.key.as_ref()?, &of.children.to_le_bytes(), b"grown"]);
         let Some(id) = of.growing.take() else {
-            let mut known = Known::arriving(state, old, number, numbers, View::Told(old));
+            let mut known = Known::arriving(state, hindrance, old, number, numbers, View::Told(old));
             known.key = None;
             return Some(known);
         };
         let new = key_of_new(&id, ranks);
         let parts = [(old, 0, old_ranks), (new, old_ranks, numbers)];
         let view = View::Signs(parts.map(|(key, from, to)| Members { key, from, to }).into());
-        let mut known = Known::arriving(state, old, number, numbers, view);
+        let mut known = Known::arriving(state, hindrance, old, number, numbers, view);
         known.coordinate([&old, &new]);
         known.key = Some(key_of(&[&new, b"grown"]));
         Some(known)
     });
-    Arrival(known.map(|known| Arrived { known, parent: 0 }))
+    known.map_or(Arrival::OF_NOBODY, Arrival::of)
 }
 
 /// Before NCCL makes a communicator of so many ranks, into which this one comes as a new one.
 pub fn arrive_in_growing(id: &[u8], ranks: i32, rank: i32) -> Arrival {
-    let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival(None) };
+    let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::OF_NOBODY };
     if thread::is_inside_nccl() || id.is_empty() || number >= numbers {
-        return Arrival(None);
+        return Arrival::OF_NOBODY;
     }
     let key = key_of_new(id, ranks);
-    let mut known = with_state(|state| Known::arriving(state, key, number, numbers, View::Told(key)));
+    let hindrance = own_hindrance();
+    let mut known = with_state(|state| Known::arriving(state, hindrance, key, number, numbers, View::Told(key)));
     known.key = None;
-    Arrival(Some(Arrived { known, parent: 0 }))
+    Arrival::of(known)
 }
 
 fn key_of_new(id: &[u8], ranks: i32) -> Key {
@@ -468,21 +500,18 @@ pub fn all_made(handles: &[ncclComm_t]) {
     let made = MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes();
     let random = sockets::random().unwrap_or_default();
     let key = key_of(&[b"one process", &std::process::id().to_le_bytes(), &made, &random]);
-    let outcome = if Config::from_env().0.disable { Err(Reason::Disabled) } else { Ok(()) };
+    let is_disabled = Config::from_env().0.disable;
+    let places: Vec<_> = handles.iter().map(|_| if is_disabled { None } else { Reservation::make() }).collect();
+    // One conclusion for all of them.
+    let outcome = match &places {
+        _ if is_disabled => Err(Reason::Disabled),
+        places if places.iter().any(Option::is_none) => Err(Reason::TableFull),
+        _ => Ok(()),
+    };
     with_state(|state| {
-        for (number, handle) in handles.iter().enumerate() {
-            let mut known = Known::without_sign(key, number, handles.len(), outcome);
-            if outcome.is_ok() {
-                known.place = Reservation::make();
-            }
-            state.add(known, *handle);
-        }
-        // One conclusion for all of them.
-        let is_in_them = |known: &&mut Known| handles.contains(&(known.handle as ncclComm_t));
-        let lacks_a_place = |known: &Known| known.outcome == Some(Ok(())) && known.place.is_none();
-        if state.known.iter_mut().filter(is_in_them).any(|known| lacks_a_place(known)) {
-            let of_these = state.known.iter_mut().filter(is_in_them);
-            of_these.for_each(|known| known.outcome = Some(Err(Reason::TableFull)));
+        for (number, (handle, place)) in handles.iter().zip(places).enumerate() {
+            let known = Known::without_sign(key, number, handles.len(), outcome);
+            state.add(Known { place, ..known }, *handle);
         }
     });
 }
@@ -501,25 +530,6 @@ fn await_key(parent: ncclComm_t) {
             return;
         }
         std::thread::sleep(INTERVAL);
-    }
-}
-
-impl Known {
-    fn without_sign(key: Key, number: usize, numbers: usize, outcome: Result<(), Reason>) -> Self {
-        Self {
-            handle: 0,
-            key: Some(key),
-            number,
-            numbers,
-            children: 0,
-            growing: None,
-            view: View::Known,
-            sign: Sign::None,
-            sign_key: key,
-            more_signs: Vec::new(),
-            place: None,
-            outcome: Some(outcome),
-        }
     }
 }
 
@@ -590,20 +600,21 @@ pub fn ready(handle: ncclComm_t) {
     if !AWAITS_READINESS.load(Ordering::Relaxed) || thread::is_inside_nccl() {
         return;
     }
-    let mut ready = with_state(|state| state.adopt(handle));
+    let mut ready = with_state(|state| {
+        state.adopt_by_handle(handle);
+        state.adopt_parts(handle)
+    });
     ready.push(handle);
     look_now(&ready);
 }
 
 /// The reason to forward, as far as this rank has concluded that already.
 pub fn forwards(handle: ncclComm_t) -> Option<Reason> {
-    with_state(|state| {
-        state.adopt(handle);
-        match state.find(handle) {
-            Some(known) => known.outcome.and_then(Result::err),
-            None => Some(own_hindrance().unwrap_or(Reason::Untraced)),
-        }
-    })
+    let known = with_state(|state| {
+        state.adopt_by_handle(handle);
+        state.find(handle).map(|known| known.outcome.and_then(Result::err))
+    });
+    known.unwrap_or_else(|| Some(own_hindrance().unwrap_or(Reason::Untraced)))
 }
 
 /// Whether all `ranks` ranks of a communicator will answer in a setup, or why all forward. At its first all-reduce, where a rank that was

@@ -155,7 +155,7 @@ fn all_ranks_conclude_the_same_in_every_world_in_which_each_can_look_or_hear() {
 fn a_rank_that_can_neither_look_nor_hear_goes_wrong_only_beside_one_that_gave_no_sign() {
     // Nor does it go wrong where no rank that gave a sign can look: then those that wait for a word time out.
     let is_without_hope = |kinds: &[Kind]| {
-        let blind = kinds.iter().any(|kind| *kind == Kind::Blind);
+        let blind = kinds.contains(&Kind::Blind);
         kinds.contains(&Kind::Deaf) && (blind || kinds.iter().any(|kind| !kind.gives_sign()))
     };
     for ranks in 2..=4 {

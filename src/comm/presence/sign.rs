@@ -212,7 +212,7 @@ mod tests {
     /// A key that no other run has.
     fn key(test: u8) -> Key {
         let mut key = [test; 32];
-        let random = super::super::super::sockets::random().expect("random bytes");
+        let random = crate::comm::sockets::random().expect("random bytes");
         key[..16].copy_from_slice(&random);
         key
     }
