@@ -249,7 +249,7 @@ reasons! {
     /// More communicators than the table holds.
     TableFull = "table_full", "there are too many communicators";
     /// A rank would not answer in the setup.
-    Absent = "absent", "not every rank is on this host with this library in front of NCCL";
+    Absent = "absent", "not every rank is on this host with this library in front of NCCL and without DIME_DISABLE";
     /// NCCL refuses it.
     Revoked = "revoked", "the communicator was revoked, or shrunk with NCCL_SHRINK_ABORT";
     /// In a child of fork.

@@ -13,7 +13,8 @@
 //!    signs are there, and it forwards; or all are, and it comes to the setup. A rank without a sign of its own forwards without looking.
 //! 3. *Word.* A rank that has concluded tells all whose signs it saw, by a datagram to the sign.
 //! 4. *Wait.* A rank that cannot tell because it was kept from looking meanwhile waits in its first all-reduce for a word, which is there
-//!    already unless the others are in the same position. Without one until DIME_SETUP_TIMEOUT_S it takes its sign away and forwards.
+//!    already unless the others are in the same position. Without one until DIME_SETUP_TIMEOUT_S it takes its sign away and forwards; a word
+//!    that comes too late then finds no sign, and its sender forwards as well.
 //!
 //! Why all conclude the same: which signs there are does not change between NCCL's return and the end of the setup. Whoever looks sees
 //! exactly them. Whoever can not, hears from one who looked; and where nobody could look, or nobody else has this library, nobody hears
@@ -283,17 +284,22 @@ impl Known {
                 break;
             }
         }
-        let finding = finding::look(self.sign.is_seen(), seen, ranks);
-        if finding != Finding::Unclear {
-            let is_coordinator = parts.len() > 1;
-            let key = self.key.filter(|_| is_coordinator).unwrap_or_default();
-            let word = Word { all_here: finding == Finding::All, key };
-            for (key, number) in here {
-                if (key, number) != (&self.sign_key, self.number) {
-                    sign::tell(key, Who::Member(number), &word);
-                }
+        let is_coordinator = parts.len() > 1;
+        let key_of_grown = self.key.filter(|_| is_coordinator).unwrap_or_default();
+        here.retain(|(key, number)| (*key, *number) != (&self.sign_key, self.number));
+        // False: a rank has taken its sign away meanwhile.
+        let tell = |all_here: bool| {
+            let word = Word { all_here, key: key_of_grown };
+            here.iter().fold(true, |told, (key, number)| sign::tell(key, Who::Member(*number), &word) && told)
+        };
+        let finding = match finding::look(self.sign.is_seen(), seen, ranks) {
+            Finding::All if tell(true) => Finding::All,
+            Finding::Unclear => Finding::Unclear,
+            Finding::All | Finding::NotAll => {
+                tell(false);
+                Finding::NotAll
             }
-        }
+        };
         self.settle(finding);
     }
 
@@ -713,6 +719,34 @@ mod tests {
         add(without, 0x111);
         assert_eq!([0x110, 0x111].map(|handle| of(handle, 2)), [Err(Reason::Absent); 2]);
         [0x110, 0x111].iter().for_each(|handle| forget(*handle as ncclComm_t));
+    }
+
+    #[test]
+    fn a_rank_that_waited_in_vain_and_one_that_looks_afterwards_both_forward() {
+        let ids = ids("too late");
+        let waiting = arrived(&ids, 2, 1);
+        let heard = waiting.sign.await_word(&waiting.sign_key, Instant::now(), || false).0;
+        assert_eq!(finding::hear(heard), Finding::NotAll);
+        // Its sign is still there for a moment, but takes no word.
+        add(arrived(&ids, 2, 0), 0x120);
+        assert_eq!(of(0x120, 2), Err(Reason::Absent));
+        forget(0x120 as ncclComm_t);
+    }
+
+    #[test]
+    fn communicators_with_one_id_share_a_sign() {
+        // As NCCL_COMM_ID makes them.
+        let key = key_of(&[&ids("again")]);
+        let view = || View::Signs(vec![Members { key, from: 0, to: 2 }]);
+        for handle in [0x130, 0x131] {
+            let known = with_state(|state| Known::arriving(state, None, key, 0, 2, view()));
+            assert!(matches!(known.sign, Sign::Given(_)));
+            add(known, handle);
+        }
+        forget(0x130 as ncclComm_t);
+        assert_eq!(sign::look(&key, Who::Member(0)), Sight::Here);
+        forget(0x131 as ncclComm_t);
+        assert_eq!(sign::look(&key, Who::Member(0)), Sight::Gone);
     }
 
     #[test]

@@ -179,11 +179,12 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// Sends a word to a sign. Nothing comes of it where the sign is gone, and only a rank that could not look needs it.
-pub fn tell(key: &Key, who: Who, word: &Word) {
-    if let Some((name, looker)) = name(key, who).zip(looker().ok()) {
-        let _ = looker.send_to_addr(&word.encode(key), &name);
-    }
+/// Sends a word to a sign, which only a rank that could not look needs. False: the sign is gone, or takes no word any more. Any other failure
+/// says nothing of it.
+pub fn tell(key: &Key, who: Who, word: &Word) -> bool {
+    let Some((name, looker)) = name(key, who).zip(looker().ok()) else { return true };
+    let sent = looker.send_to_addr(&word.encode(key), &name);
+    !sent.is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe))
 }
 
 /// The socket that looks for signs.
@@ -243,8 +244,7 @@ mod tests {
         // The name alone, which everybody can see, is not enough.
         of_another[..16].copy_from_slice(&key[..16]);
         of_another[16] ^= 1;
-        tell(&of_another, Who::Member(0), &word);
-        tell(&key, Who::Member(0), &word);
+        assert!(tell(&of_another, Who::Member(0), &word) && tell(&key, Who::Member(0), &word));
         assert_eq!(sign.hear(&key), Some(word));
         assert_eq!(sign.hear(&key), None);
         assert_eq!(Word::decode(&word.encode(&key)[..WORD_BYTES - 1], &key), None);
@@ -254,10 +254,12 @@ mod tests {
     fn waiting_for_a_word_ends_at_the_deadline_and_takes_what_came_before() {
         let key = key(3);
         let (sign, word) = (given(&key, 0), Word { all_here: false, key: [0; 32] });
-        tell(&key, Who::Member(0), &word);
+        assert!(tell(&key, Who::Member(0), &word));
         let past = Instant::now();
         assert_eq!(sign.await_word(&key, past, || false), (Heard::NotAll, Some(word)));
         assert_eq!(sign.await_word(&key, past, || false), (Heard::Nothing, None));
+        // Who comes later with a word is told that it came too late.
+        assert!(!tell(&key, Who::Member(0), &word) && !tell(&key, Who::Member(9), &word));
         let late = Instant::now() + Duration::from_secs(60);
         assert_eq!(given(&key, 1).await_word(&key, late, || true), (Heard::Nothing, None), "an abort ends it");
         assert_eq!(Sign::Taken.await_word(&key, late, || false).0, Heard::Deaf);
