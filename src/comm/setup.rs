@@ -14,6 +14,7 @@
 
 mod probe;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -116,12 +117,12 @@ fn of_this_process() -> Held<'static, Vec<([u8; 16], SameProcess)>> {
     OF_THIS_PROCESS.hold()
 }
 
-/// A number that no other process has, a child of fork neither. None: there are no random bytes for it.
-fn process_id() -> Option<[u8; 16]> {
+/// A number that no other process has, a child of fork neither.
+fn process_id() -> io::Result<[u8; 16]> {
     static RANDOM: OnceBox<[u8; 16]> = OnceBox::new();
-    let mut id = *RANDOM.get_or_try_init(|| sockets::random().map(Box::new)).ok()?;
+    let mut id = *RANDOM.get_or_try_init(|| sockets::random().map(Box::new))?;
     id[..4].copy_from_slice(&std::process::id().to_le_bytes());
-    Some(id)
+    Ok(id)
 }
 
 /// The host and its present boot.
@@ -242,7 +243,7 @@ impl Candidate {
         let driver = match Driver::get() {
             Ok(driver) => driver,
             Err(detail) => {
-                // NCCL needs it too, so no rank of this host has one.
+                // One that other processes count on has given its sign, and so has a driver.
                 comm.set_forward(Reason::NoDriver);
                 let why = format!("{}: {detail}", Reason::NoDriver.text());
                 report::decided(comm.handle() as ncclComm_t, &why);
@@ -292,14 +293,14 @@ impl Candidate {
             object(Reason::SelfUnknown, error.to_string());
             unknown_device(ordinal)
         });
-        let mut random = || {
-            sockets::random().unwrap_or_else(|error| {
+        let mut or_object = |bytes: io::Result<[u8; 16]>| {
+            bytes.unwrap_or_else(|error| {
                 object(Reason::SelfUnknown, format!("no random bytes: {error}"));
                 [0; 16]
             })
         };
-        let (socket, token) = (random(), random());
-        let process = process_id().unwrap_or_default();
+        let (socket, token) = (or_object(sockets::random()), or_object(sockets::random()));
+        let process = or_object(process_id());
         let boot_id = boot_id().unwrap_or_else(|error| {
             object(Reason::SelfUnknown, error);
             [0; 16]

@@ -50,7 +50,7 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
         if let Some(found) = self.search(handle) {
             return Some(found);
         }
-        if self.free_slots() <= reserved {
+        if reserved > 0 && self.free_slots() <= reserved {
             return None;
         }
         let free = self.places(handle).find(|slot| slot.handle() == 0)?;
