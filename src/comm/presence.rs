@@ -36,19 +36,21 @@
 //! A sign is taken away when the setup is over or the communicator ends. No other rank looks for it then.
 
 mod finding;
+mod known;
 #[cfg(test)]
 mod search;
 mod sign;
 
 use std::ffi::c_void;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use self::finding::{Finding, Seen};
-use self::sign::{Key, Sight, Sign, Who, Word};
+use self::known::{Known, Members, View};
+use self::sign::{Key, Sign};
 use super::table::Reservation;
 use super::{group, sockets};
 use crate::api::abi::{ncclComm_t, ncclInProgress, ncclResult_t, ncclSuccess};
@@ -57,55 +59,11 @@ use crate::gpu::driver::Driver;
 use crate::layout::MAX_RANKS;
 use crate::lock::Lock;
 use crate::real::{self, thread};
-use crate::route::{self, Reason};
+use crate::route::Reason;
 
 /// How long a call that makes a communicator of one that has grown waits for the coordinator's word, which is mostly there.
 const GROWN_LIMIT: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(1);
-
-/// Members of a line, by their numbers.
-#[derive(Clone, Debug)]
-struct Members {
-    key: Key,
-    from: usize,
-    to: usize,
-}
-
-/// Where a rank can see whether all are here.
-#[derive(Clone, Debug)]
-enum View {
-    /// At the signs of these. A coordinator has two parts.
-    Signs(Vec<Members>),
-    /// It must be told by the coordinator of a communicator that has grown, whose sign has this key.
-    Told(Key),
-    /// Nowhere: all is known.
-    Known,
-}
-
-/// A communicator of this process.
-struct Known {
-    handle: usize,
-    /// For what is made of it. None: the coordinator has not told it.
-    key: Option<Key>,
-    /// Our number among the members that there may be.
-    number: usize,
-    /// How many there may be.
-    numbers: usize,
-    /// Communicators made of it so far.
-    children: u64,
-    /// The id by which it grows next, where this rank made it.
-    growing: Option<Vec<u8>>,
-    view: View,
-    /// Our sign and its key, while another rank may look for it.
-    sign: Sign,
-    sign_key: Key,
-    /// A coordinator's further signs.
-    more_signs: Vec<Sign>,
-    /// A place in the table, until the communicator has it.
-    place: Option<Reservation>,
-    /// What this rank concluded: the ranks come to the setup, or forward.
-    outcome: Option<Result<(), Reason>>,
-}
 
 /// A communicator whose handle NCCL writes later.
 struct Late {
@@ -179,152 +137,17 @@ fn own_hindrance() -> Option<Reason> {
     }
 }
 
-impl Known {
-    /// Of a rank with this number, which gives no sign.
-    fn without_sign(key: Key, number: usize, numbers: usize, outcome: Result<(), Reason>) -> Self {
-        Self {
-            handle: 0,
-            key: Some(key),
-            number,
-            numbers,
-            children: 0,
-            growing: None,
-            view: View::Known,
-            sign: Sign::None,
-            sign_key: key,
-            more_signs: Vec::new(),
-            place: None,
-            outcome: Some(outcome),
-        }
-    }
-
-    /// Of a rank that gives its sign if nothing hinders it.
-    fn arriving(state: &State, hindrance: Option<Reason>, key: Key, number: usize, numbers: usize, view: View) -> Self {
-        let mut known = Self { view, outcome: None, ..Self::without_sign(key, number, numbers, Ok(())) };
-        if let Some(reason) = hindrance {
-            known.outcome = Some(Err(reason));
-            return known;
-        }
-        known.place = Reservation::make();
-        if known.place.is_none() {
-            known.outcome = Some(Err(Reason::TableFull));
-            return known;
-        }
-        known.sign = match Sign::give(&key, Who::Member(number)) {
-            // NCCL_COMM_ID makes the same id again and again: the sign of an earlier communicator says of this one what there is to say.
-            Sign::Taken => state.sign_of(&key, number).map_or(Sign::Taken, Sign::Given),
-            sign => sign,
-        };
-        if !known.sign.is_seen() {
-            known.outcome = Some(Err(Reason::NoSign));
-        }
-        known
-    }
-
-    /// Also gives the signs of a coordinator, without which nobody is told anything.
-    fn coordinate(&mut self, keys: [&Key; 2]) {
-        if self.outcome.is_some() {
-            return;
-        }
-        self.more_signs = keys.map(|key| Sign::give(key, Who::Coordinator)).into();
-        if !self.more_signs.iter().all(|sign| matches!(sign, Sign::Given(_))) {
-            self.conclude(Err(Reason::NoSign));
-        }
-    }
-
-    fn conclude(&mut self, outcome: Result<(), Reason>) {
-        self.outcome = Some(outcome);
-        if outcome.is_err() {
-            self.take_signs_away();
-        }
-    }
-
-    fn take_signs_away(&mut self) {
-        self.sign = Sign::None;
-        self.more_signs.clear();
-    }
-
-    /// Looks for the signs of `ranks` ranks, if that has not been done. Not before NCCL has made the communicator.
-    fn look(&mut self, ranks: usize) {
-        if self.outcome.is_some() {
-            return;
-        }
-        if let Some(reason) = route::never_fast(ranks) {
-            return self.conclude(Err(reason));
-        }
-        match self.view.clone() {
-            View::Signs(parts) => self.look_at(&parts, ranks),
-            View::Told(key) => {
-                // In this order: who tells that not all are here takes its sign away behind the word.
-                let is_gone = sign::look(&key, Who::Coordinator) == Sight::Gone;
-                if let Some(word) = self.sign.hear(&self.sign_key) {
-                    self.follow(word);
-                } else if is_gone {
-                    self.conclude(Err(Reason::Absent));
-                }
-            }
-            View::Known => {}
-        }
-    }
-
-    fn look_at(&mut self, parts: &[Members], ranks: usize) {
-        let mut seen = Seen::default();
-        let mut here = Vec::new();
-        let everyone = parts.iter().flat_map(|part| (part.from..part.to).map(|number| (&part.key, number)));
-        for (key, number) in everyone {
-            match sign::look(key, Who::Member(number)) {
-                Sight::Here => {
-                    seen.here += 1;
-                    here.push((key, number));
-                }
-                Sight::Hidden => seen.hidden += 1,
-                Sight::Gone => {}
-            }
-            if seen.here == ranks {
-                break;
-            }
-        }
-        let is_coordinator = parts.len() > 1;
-        let key_of_grown = self.key.filter(|_| is_coordinator).unwrap_or_default();
-        here.retain(|(key, number)| (*key, *number) != (&self.sign_key, self.number));
-        // False: a rank has taken its sign away meanwhile.
-        let tell = |all_here: bool| {
-            let word = Word { all_here, key: key_of_grown };
-            here.iter().fold(true, |told, (key, number)| sign::tell(key, Who::Member(*number), &word) && told)
-        };
-        let finding = match finding::look(self.sign.is_seen(), seen, ranks) {
-            Finding::All if tell(true) => Finding::All,
-            Finding::Unclear => Finding::Unclear,
-            Finding::All | Finding::NotAll => {
-                tell(false);
-                Finding::NotAll
-            }
-        };
-        self.settle(finding);
-    }
-
-    fn settle(&mut self, finding: Finding) {
-        match finding {
-            Finding::All => self.conclude(Ok(())),
-            Finding::NotAll => self.conclude(Err(Reason::Absent)),
-            Finding::Unclear => {}
-        }
-    }
-
-    fn follow(&mut self, word: Word) {
-        if matches!(self.view, View::Told(_)) {
-            self.key = Some(word.key);
-        }
-        self.settle(if word.all_here { Finding::All } else { Finding::NotAll });
-    }
-}
-
 impl State {
     fn find(&mut self, handle: ncclComm_t) -> Option<&mut Known> {
         self.known.iter_mut().find(|known| known.handle == handle as usize)
     }
 
-    fn sign_of(&self, key: &Key, number: usize) -> Option<Arc<std::os::unix::net::UnixDatagram>> {
+    /// A rank that arrives.
+    fn arriving(&self, hindrance: Option<Reason>, key: Key, number: usize, numbers: usize, view: View) -> Known {
+        Known::arriving(|| self.sign_of(&key, number), hindrance, key, number, numbers, view)
+    }
+
+    fn sign_of(&self, key: &Key, number: usize) -> Option<Arc<UnixDatagram>> {
         self.known.iter().find_map(|known| match &known.sign {
             Sign::Given(socket) if known.sign_key == *key && known.number == number => Some(socket.clone()),
             _ => None,
@@ -408,7 +231,7 @@ pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
     let hindrance = own_hindrance();
     let known = if numbers <= MAX_RANKS {
         let view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        with_state(|state| Known::arriving(state, hindrance, key, number, numbers, view))
+        with_state(|state| state.arriving(hindrance, key, number, numbers, view))
     } else {
         // It is never fast; what is made of it may be.
         Known::without_sign(key, number, numbers, Err(Reason::ManyRanks))
@@ -430,7 +253,7 @@ pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
         let key = key_of(&[of.key.as_ref()?, &of.children.to_le_bytes(), what?]);
         let (number, numbers) = (of.number, of.numbers);
         let view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        Some(Known::arriving(state, hindrance, key, number, numbers, view))
+        Some(state.arriving(hindrance, key, number, numbers, view))
     });
     Arrival(known.map(|known| Box::new(Arrived { known, parent: parent as usize })))
 }
@@ -465,14 +288,14 @@ pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
         of.children += 1;
         let old = key_of(&[of.key.as_ref()?, &of.children.to_le_bytes(), b"grown"]);
         let Some(id) = of.growing.take() else {
-            let mut known = Known::arriving(state, hindrance, old, number, numbers, View::Told(old));
+            let mut known = state.arriving(hindrance, old, number, numbers, View::Told(old));
             known.key = None;
             return Some(known);
         };
         let new = key_of_new(&id, ranks);
         let parts = [(old, 0, old_ranks), (new, old_ranks, numbers)];
         let view = View::Signs(parts.map(|(key, from, to)| Members { key, from, to }).into());
-        let mut known = Known::arriving(state, hindrance, old, number, numbers, view);
+        let mut known = state.arriving(hindrance, old, number, numbers, view);
         known.coordinate([&old, &new]);
         known.key = Some(key_of(&[&new, b"grown"]));
         Some(known)
@@ -488,7 +311,7 @@ pub fn arrive_in_growing(id: &[u8], ranks: i32, rank: i32) -> Arrival {
     }
     let key = key_of_new(id, ranks);
     let hindrance = own_hindrance();
-    let mut known = with_state(|state| Known::arriving(state, hindrance, key, number, numbers, View::Told(key)));
+    let mut known = with_state(|state| state.arriving(hindrance, key, number, numbers, View::Told(key)));
     known.key = None;
     Arrival::of(known)
 }
@@ -673,6 +496,8 @@ pub fn forget(handle: ncclComm_t) {
 
 #[cfg(test)]
 mod tests {
+    use super::finding::Finding;
+    use super::sign::{Sight, Who};
     use super::*;
 
     /// A communicator that NCCL makes: when the last rank has come it has made it, and all look.
@@ -739,7 +564,7 @@ mod tests {
         let key = key_of(&[&ids("again")]);
         let view = || View::Signs(vec![Members { key, from: 0, to: 2 }]);
         for handle in [0x130, 0x131] {
-            let known = with_state(|state| Known::arriving(state, None, key, 0, 2, view()));
+            let known = with_state(|state| state.arriving(None, key, 0, 2, view()));
             assert!(matches!(known.sign, Sign::Given(_)));
             add(known, handle);
         }
