@@ -83,7 +83,7 @@ variables! {
     "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "standard output";
     /// The file that the counters are written to, as text, when the process ends by `exit` or a return from `main` (not by `_exit` or a signal); `%h` and `%p` as in DIME_DEBUG_FILE.
     "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written";
-    /// Forward every call, as if this library were not there.
+    /// Forward every call, as if this library were not there. On some ranks only: all ranks of their communicators forward.
     "DIME_DISABLE" => disable: bool = false, "0";
     /// The one kernel to use for every all-reduce that it can do. For tests and measurements.
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice::Auto, "auto";
@@ -101,7 +101,7 @@ variables! {
     "DIME_BLOCKS" => blocks: u32 = 0, "0";
     /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0";
-    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all.
+    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all. A rank that was kept from looking for the others waits as long to be told of them.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
     /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names them and the communicator fails.
     "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0";

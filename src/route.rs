@@ -249,11 +249,19 @@ reasons! {
     /// More communicators than the table holds.
     TableFull = "table_full", "there are too many communicators";
     /// A rank would not answer in the setup.
-    Absent = "absent", "not every rank is on this host with this library in front of NCCL";
+    Absent = "absent", "not every rank is on this host with this library in front of NCCL and without DIME_DISABLE";
     /// NCCL refuses it.
     Revoked = "revoked", "the communicator was revoked, or shrunk with NCCL_SHRINK_ABORT";
     /// In a child of fork.
     Forked = "forked", "this is the child of a fork";
+    /// NCCL_P2P_DISABLE or NCCL_P2P_LEVEL on some rank.
+    P2pDisabled = "p2p_disabled", "NCCL_P2P_DISABLE or NCCL_P2P_LEVEL does not allow GPUs to reach each other's memory";
+    /// The other ranks cannot see that this one would answer.
+    NoSign = "no_sign", "this rank cannot make a socket by which the others see that it is here";
+    /// Its ranks cannot be looked for.
+    Untraced = "untraced", "the communicator was made in a way that leaves no trace of its ranks";
+    /// The driver or the kernel did not answer a rank's question about itself.
+    SelfUnknown = "self_unknown", "a rank could not find out about itself what the others must know";
 }
 
 /// What the ranks agreed on, as far as the decision needs it.

@@ -270,3 +270,29 @@ fn delays_change_nothing_but_time() {
         assert!(run.reports().iter().all(|line| line.contains(" fast: ")), "{run}");
     }
 }
+
+#[test]
+fn a_rank_without_room_for_its_message_still_tells_the_others() {
+    let _alone = alone();
+    // Its buffer in memory of the device, its stream: there are others. What the program itself allocates comes before.
+    for place in ["cuMemAlloc:3", "cuStreamCreate:2", "cuStreamGetCaptureInfo:1"] {
+        let run = run(&format!("fail@{place}"));
+        run.assert_ended("right", "right");
+        for line in run.reports() {
+            assert!(line.contains(" right ") && line.contains(" fast: "), "{run}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_whose_driver_does_not_answer_makes_all_ranks_forward() {
+    let _alone = alone();
+    // The program itself opens the driver first.
+    for place in ["cuInit:2", "cuDeviceGetName:1"] {
+        let run = run(&format!("fail@{place}"));
+        run.assert_ended("right", "right");
+        for line in run.reports() {
+            assert!(line.contains(" right ") && line.contains(" forward: "), "{run}");
+        }
+    }
+}

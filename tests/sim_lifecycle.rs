@@ -12,20 +12,17 @@ fn program() -> PathBuf {
     PROGRAM.get_or_init(|| build_with_dime(&work_dir("sim_lifecycle"), "c/lifecycle.c")).clone()
 }
 
-/// One at a time: they look for what processes leave behind, and need the processors.
 fn situation(name: &str) -> Outcome {
     situation_with(name, &[])
 }
 
+/// One at a time: they look for what processes leave behind, and need the processors.
 fn situation_with(name: &str, variables: &[(&str, &str)]) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = Leftovers::now();
-    let mut program = simulated(program()).arg(name).env("DIME_SIM_DEVICES", "4").env("DIME_SIM_SMS", "16");
-    for (variable, value) in variables {
-        program = program.env(variable, value);
-    }
-    let outcome = program.limit_s(180).succeeds();
+    let program = simulated(program()).arg(name).env("DIME_SIM_DEVICES", "4").env("DIME_SIM_SMS", "16").limit_s(180);
+    let outcome = variables.iter().fold(program, |program, (name, value)| program.env(name, value)).succeeds();
     assert_eq!(outcome.value("right"), "1");
     before.assert_nothing_new();
     outcome
@@ -71,6 +68,7 @@ fn communicators_are_suspended_and_resumed() {
 #[test]
 fn communicators_that_do_not_block_are_polled() {
     situation("non-blocking");
+    situation("non-blocking-parts");
     situation("non-blocking-threads");
 }
 
@@ -130,5 +128,22 @@ fn memory_shared_by_legacy_ipc_is_freed_when_no_peer_has_it_open() {
         "teams-at-once",
     ] {
         situation_with(name, &legacy);
+    }
+}
+
+#[test]
+fn every_way_to_make_a_communicator_is_nccls_when_all_ranks_are_disabled() {
+    for name in ["init-all", "splits", "grows", "non-blocking-parts"] {
+        situation_with(name, &[("DIME_DISABLE", "1")]);
+    }
+}
+
+#[test]
+fn one_disabled_rank_makes_all_forward_however_a_communicator_was_made() {
+    // Those that are there when it grows, its coordinator and who comes in; parts, also those whose handles NCCL writes later.
+    for (name, ranks) in [("grows", 0..4), ("splits", 0..2), ("non-blocking-parts", 0..3)] {
+        for rank in ranks {
+            situation_with(name, &[("DISABLED_RANK", &rank.to_string())]);
+        }
     }
 }

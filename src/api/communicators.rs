@@ -1,9 +1,8 @@
 //! The life of a communicator: how it is made, split, changed and ended.
 
 use std::ffi::c_int;
-use std::ptr;
 
-use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
+use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclSuccess, ncclUniqueId};
 use super::boundary::boundary;
 use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
 use crate::comm::presence;
@@ -23,25 +22,16 @@ unsafe fn bytes_of<'a>(ids: *const ncclUniqueId, count: c_int) -> &'a [u8] {
     }
 }
 
-/// Whether calls on a communicator with this configuration return when they are done. None: it does not say.
+/// The handles that NCCL has written.
 ///
 /// # Safety
-/// The configuration is NCCL's, or NULL.
-unsafe fn blocks(config: *const ncclConfig_t) -> Option<bool> {
-    const UNDEFINED: c_int = c_int::MIN;
-    // NCCL takes it for what the configuration leaves open.
-    let by_environment = std::env::var("NCCL_COMM_BLOCKING").ok().and_then(|text| text.trim().parse::<c_int>().ok());
-    if let Some(blocking) = by_environment {
-        return Some(blocking != 0);
+/// They are there, or `comm` is NULL.
+unsafe fn handles_of<'a>(comm: *const ncclComm_t, count: c_int) -> &'a [ncclComm_t] {
+    match usize::try_from(count) {
+        // SAFETY: the caller's contract.
+        Ok(count) if !comm.is_null() => unsafe { std::slice::from_raw_parts(comm, count) },
+        _ => &[],
     }
-    // SAFETY: the caller's contract: size, two numbers, and the flag, which every version has.
-    let said = unsafe {
-        match config.cast::<usize>().as_ref() {
-            Some(size) if *size >= 24 => *config.byte_add(16).cast::<c_int>(),
-            _ => UNDEFINED,
-        }
-    };
-    (said != UNDEFINED).then_some(said != 0)
 }
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
@@ -72,7 +62,7 @@ pub unsafe extern "C" fn ncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
         result
@@ -89,7 +79,7 @@ pub unsafe extern "C" fn pncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
         result
@@ -110,7 +100,7 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
         result
@@ -128,7 +118,7 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
         result
@@ -147,7 +137,7 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
         result
@@ -166,7 +156,7 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
         result
@@ -179,14 +169,26 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+    boundary(ncclInternalError, || unsafe {
+        let result = real::ncclCommInitAll(comm, ndev, devlist);
+        if result == ncclSuccess {
+            presence::all_made(handles_of(comm, ndev));
+        }
+        result
+    })
 }
 
 /// Same as ncclCommInitAll, for profilers that put their own ncclCommInitAll before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+    boundary(ncclInternalError, || unsafe {
+        let result = real::ncclCommInitAll(comm, ndev, devlist);
+        if result == ncclSuccess {
+            presence::all_made(handles_of(comm, ndev));
+        }
+        result
+    })
 }
 
 /// Completes all operations of a communicator, after which only ncclCommDestroy may follow. All ranks call it.
@@ -309,7 +311,7 @@ pub unsafe extern "C" fn ncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
         result
@@ -328,7 +330,7 @@ pub unsafe extern "C" fn pncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
         result
@@ -354,7 +356,7 @@ pub unsafe extern "C" fn ncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
-            let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
+            let arrival = presence::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
             result
@@ -379,7 +381,7 @@ pub unsafe extern "C" fn pncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
-            let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
+            let arrival = presence::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
             result
@@ -391,14 +393,26 @@ pub unsafe extern "C" fn pncclCommShrink(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGetUniqueId(comm, uniqueId) })
+    boundary(ncclInternalError, || unsafe {
+        let result = real::ncclCommGetUniqueId(comm, uniqueId);
+        if result == ncclSuccess {
+            presence::grows_by(comm, bytes_of(uniqueId, 1));
+        }
+        result
+    })
 }
 
 /// Same as ncclCommGetUniqueId, for profilers that put their own ncclCommGetUniqueId before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGetUniqueId(comm, uniqueId) })
+    boundary(ncclInternalError, || unsafe {
+        let result = real::ncclCommGetUniqueId(comm, uniqueId);
+        if result == ncclSuccess {
+            presence::grows_by(comm, bytes_of(uniqueId, 1));
+        }
+        result
+    })
 }
 
 /// Makes a communicator of `nRanks` ranks out of an existing one and new ranks.
@@ -414,7 +428,16 @@ pub unsafe extern "C" fn ncclCommGrow(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let arrival = if comm.is_null() {
+            presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
+        } else {
+            presence::arrive_growing(comm, nRanks)
+        };
+        let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
+        arrival.made(newcomm, result);
+        result
+    })
 }
 
 /// Same as ncclCommGrow, for profilers that put their own ncclCommGrow before this one.
@@ -428,7 +451,16 @@ pub unsafe extern "C" fn pncclCommGrow(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let arrival = if comm.is_null() {
+            presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
+        } else {
+            presence::arrive_growing(comm, nRanks)
+        };
+        let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
+        arrival.made(newcomm, result);
+        result
+    })
 }
 
 /// Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU. All ranks call it.

@@ -204,9 +204,18 @@ fn complain(outcome: DriverResult<()>) {
 
 /// Gives back what is not used any more, if this is a moment for it.
 pub fn sweep(moment: Moment) {
+    // Where nothing is kept the driver is not asked for anything.
+    if KEPT.hold().is_empty() {
+        return;
+    }
     let _relaxed = RelaxedCapture::enter();
     let deadline = Instant::now() + PEERS_LIMIT;
-    while free_unused(&may_free(moment)) {
+    let beside = if let Moment::Setup(comm) = moment { Some(comm) } else { None };
+    loop {
+        let has_others = has_others(beside);
+        if !free_unused(&may_free(moment, has_others), has_others) {
+            break;
+        }
         if Instant::now() > deadline {
             // Once is enough: one that is gone for good is not waited for again.
             KEPT.hold().iter_mut().for_each(|left| left.awaits_peers = false);
@@ -217,7 +226,7 @@ pub fn sweep(moment: Moment) {
 }
 
 /// The devices on which the driver has nothing to wait for, as far as one can know.
-fn may_free(moment: Moment) -> Vec<CUdevice> {
+fn may_free(moment: Moment, has_others: bool) -> Vec<CUdevice> {
     let mut devices: Vec<(CUdevice, usize)> = Vec::new();
     for left in KEPT.hold().iter() {
         let with_scratch = usize::from(left.scratch.is_some());
@@ -226,11 +235,6 @@ fn may_free(moment: Moment) -> Vec<CUdevice> {
             None => devices.push((left.device, with_scratch)),
         }
     }
-    if devices.is_empty() {
-        return Vec::new();
-    }
-    let beside = if let Moment::Setup(comm) = moment { Some(comm) } else { None };
-    let has_others = has_others(beside);
     let is_moment = |(device, count): &(CUdevice, usize)| match moment {
         _ if !has_others => true,
         Moment::Setup(_) => false,
@@ -261,8 +265,13 @@ fn is_anything_running(device: CUdevice) -> bool {
 }
 
 /// True: a peer in another process is about to close memory that it has open.
-fn free_unused(devices: &[CUdevice]) -> bool {
-    let of_devices: Vec<Leftovers> = KEPT.hold().extract_if(.., |left| devices.contains(&left.device)).collect();
+fn free_unused(devices: &[CUdevice], has_others: bool) -> bool {
+    let may_be_freed = |left: &Leftovers| {
+        // For memory of the host the driver waits for the other devices, too.
+        let waits_for_all = left.channel.as_ref().is_some_and(Channel::is_in_host_memory);
+        devices.contains(&left.device) && !(waits_for_all && has_others)
+    };
+    let of_devices: Vec<Leftovers> = KEPT.hold().extract_if(.., |left| may_be_freed(left)).collect();
     let (mut unused, mut running) = (Vec::new(), Vec::new());
     for left in of_devices {
         match left.user() {

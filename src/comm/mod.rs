@@ -1,7 +1,7 @@
 //! A communicator's life with us: seen, set up, used, destroyed.
 //!
 //! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`slot`], [`state`]). The first
-//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`]). From
+//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`], [`switches`]). From
 //! then on [`crate::route`] decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`]
 //! keeps them until the end of a group, and [`crate::launch`] enqueues them. Before all that [`presence`] sees whether every rank could answer;
 //! [`watchdog`] looks after what runs, [`ending`] ends it, and [`leftovers`] gives back what it owned ([`idle`] knows when nothing uses
@@ -34,6 +34,7 @@ pub mod slot;
 pub mod slots;
 pub mod sockets;
 pub mod state;
+pub mod switches;
 pub mod sync;
 pub mod table;
 pub mod watchdog;
@@ -158,11 +159,18 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
-            // Not earlier: only in a call that needs all ranks can none have ended the communicator already.
-            if presence::are_all_here(call.comm, comm.ranks()) == Some(false) {
-                comm.set_forward(Reason::Absent);
-                report::decided(call.comm, Reason::Absent.text());
-                report::forward(&call, Reason::Absent);
+            // SAFETY: the caller's contract.
+            let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, &call) } };
+            let all_here = setup::await_all(comm, call.comm);
+            drop(busy);
+            if comm.is_aborted() {
+                // SAFETY: the caller's contract.
+                return unsafe { refuse(comm, &call) };
+            }
+            if let Err(reason) = all_here {
+                comm.set_forward(reason);
+                report::decided(call.comm, reason.text());
+                report::forward(&call, reason);
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
@@ -196,7 +204,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     };
     let ranks = ranks.max(0) as usize;
     comm.set_ranks(ranks);
-    if let Some(reason) = route::never_fast(ranks) {
+    if let Some(reason) = route::never_fast(ranks).or_else(|| presence::forwards(call.comm)) {
         comm.set_forward(reason);
         report::decided(call.comm, reason.text());
     }
@@ -538,7 +546,10 @@ pub unsafe fn explain(
         Some((_, Status::Poisoned(_))) => failed(),
         Some((_, Status::Forward(reason))) => forward(reason),
         None | Some((_, Status::New)) => match route::may_need_setup(ranks, count, datatype, op) {
-            Ok(()) => "undecided: the first all-reduce sets the communicator up".to_owned(),
+            // A rank that is absent may have ended the communicator already.
+            Ok(()) => presence::forwards(handle)
+                .filter(|reason| *reason != Reason::Absent)
+                .map_or_else(|| "undecided: the first all-reduce sets the communicator up".to_owned(), forward),
             Err(reason) => forward(reason),
         },
     })

@@ -77,6 +77,8 @@ driver_functions! {
     ctx_enable_peer_access = "cuCtxEnablePeerAccess" (CUcontext, c_uint);
     mem_alloc = "cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     mem_free = "cuMemFree_v2" (CUdeviceptr);
+    mem_host_alloc = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
+    mem_free_host = "cuMemFreeHost" (*mut c_void);
     mem_host_register = "cuMemHostRegister_v2" (*mut c_void, usize, c_uint);
     mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2" (*mut CUdeviceptr, *mut c_void, c_uint);
     memset_d8_async = "cuMemsetD8Async" (CUdeviceptr, u8, usize, CUstream);

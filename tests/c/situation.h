@@ -5,7 +5,8 @@
  *
  * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
  * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i
- * (gpus.h), unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation. */
+ * (gpus.h), unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation; with
+ * DISABLED_RANK=N, what becomes of it when that holds for rank N only. */
 #ifndef SITUATION_H
 #define SITUATION_H
 
@@ -183,10 +184,16 @@ static inline void check_counters(void) {
     _exit(1);
 }
 
+/* The one rank that has DIME_DISABLE=1, of a situation in processes. -1: there is none. */
+static inline int disabled_rank(void) {
+    const char *rank = getenv("DISABLED_RANK");
+    return rank ? atoi(rank) : -1;
+}
+
 /* Whether NCCL is to do all, as if libdime.so were not there: then what NCCL itself does in a situation can be seen. */
 static inline int is_nccl_alone(void) {
     const char *disable = getenv("DIME_DISABLE");
-    return disable && strcmp(disable, "1") == 0;
+    return disabled_rank() >= 0 || (disable && strcmp(disable, "1") == 0);
 }
 
 /* What libdime.so says that an all-reduce of so many elements does begins like this. */
@@ -345,6 +352,7 @@ static inline void count_devices(int needed) {
 }
 
 static inline void run_here(int first) {
+    if (first == disabled_rank()) setenv("DIME_DISABLE", "1", 1);
     find_driver();
     if (current->way == THREADS) {
         run_threads(current->ranks);

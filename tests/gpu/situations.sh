@@ -118,6 +118,16 @@ compile mixed
 run "mixed with-dime" "whole=fast: ; part=fast: " "$work/mixed" "$library" "$library"
 run "mixed without-dime" "whole=forward: not every rank; part=fast: " "$work/mixed" "$library" "$nccl"
 
+# NCCL connects its own sockets before anything is denied.
+compile denied
+deny() {
+    run "denied $3-$4" "$1; right=1" env NCCL_RUNTIME_CONNECT=0 DIME_SETUP_TIMEOUT_S=2 "$work/denied" "$library" "$nccl" 2 "${@:2}"
+}
+deny "rank-0=forward: the ranks could not" 1 after connect 13
+deny "rank-0=forward: the ranks could not" 1 after scope
+deny "rank-0=forward: the ranks could not" 1 after socket 24
+deny "rank-0=forward: a rank could not find out" 1 after getrandom 38
+
 if [ $((passed + failed + left_out)) = 0 ]; then
     echo "FAIL: nothing is called ${wanted[*]}"
     exit 2

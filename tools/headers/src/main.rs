@@ -197,7 +197,8 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
         writeln!(text, "| `{}` | {} | {} | {} |", variable.name, variable.values, variable.default, variable.doc)?;
     }
     text.push_str(
-        "\nThe search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
+        "\n[nccl-variables.md](nccl-variables.md) says which of NCCL's own variables Dime follows.\n\
+         The search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
          This page is written by `make headers` from the table in src/config.rs.\n",
     );
     Ok(text)
