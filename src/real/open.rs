@@ -13,8 +13,9 @@ use super::mapped;
 
 /// A symbol that every build of this library has and no NCCL: it gives away a copy of ourselves.
 const OUR_MARKER: &CStr = c"dimeVersion";
-/// A symbol that every NCCL has.
-const NCCL_MARKER: &CStr = c"ncclGetVersion";
+/// Symbols that every NCCL has, and without which nothing can be done with one.
+const NCCL_MARKERS: [&CStr; 5] =
+    [c"ncclGetVersion", c"ncclGetUniqueId", c"ncclCommInitRank", c"ncclCommDestroy", c"ncclAllReduce"];
 
 /// A library that has been opened and is NCCL, as far as symbols can tell.
 pub(super) struct Opened {
@@ -31,11 +32,24 @@ pub(super) enum Refusal {
     Directory,
     NotAFile,
     NotALibrary,
-    OtherMachine { file: String, process: &'static str },
+    OtherMachine {
+        file: String,
+        process: &'static str,
+    },
     Ourselves,
     CopyOfOurselves,
+    /// The loader was asked for one file and opened this one, which is Dime.
+    Diverted(PathBuf),
     NotLoadable(String),
-    NotNccl,
+    /// It lacks this function.
+    NotNccl(&'static CStr),
+}
+
+impl Refusal {
+    /// Whether the file would be Dime again.
+    pub fn is_dime(&self) -> bool {
+        matches!(self, Self::Ourselves | Self::CopyOfOurselves | Self::Diverted(_))
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -52,8 +66,16 @@ impl fmt::Display for Refusal {
             Self::Ourselves => write!(f, "is Dime itself, not the NCCL behind it"),
             Self::CopyOfOurselves => write!(f, "is a copy of Dime, not the NCCL behind it"),
             Self::NotLoadable(reason) => write!(f, "cannot be loaded: {reason}"),
-            Self::NotNccl => {
-                write!(f, "is a library, but not NCCL: it has no {}", NCCL_MARKER.to_string_lossy())
+            Self::Diverted(to) => {
+                write!(
+                    f,
+                    "is not what the loader opens under this name: it opens Dime itself, {} (an auditor that LD_AUDIT names \
+                     can do that, or a library that replaces dlopen)",
+                    to.display()
+                )
+            }
+            Self::NotNccl(lacking) => {
+                write!(f, "is a library, but not NCCL: it has no {}", lacking.to_string_lossy())
             }
         }
     }
@@ -73,8 +95,10 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
     if !metadata.is_file() {
         return Err(Refusal::NotAFile);
     }
-    let own_file = mapped::ourselves().and_then(|(_, own)| fs::metadata(own).ok());
-    if own_file.is_some_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino())) {
+    let is_same = |other: &Path| {
+        fs::metadata(other).is_ok_and(|other| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    if mapped::ourselves().is_some_and(|(_, own)| is_same(&own)) {
         return Err(Refusal::Ourselves);
     }
     check_header(&path)?;
@@ -88,16 +112,25 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
         return Err(Refusal::NotLoadable(last_loader_error()));
     };
     let opened = Opened { path, handle };
-    if opened.symbol(OUR_MARKER).is_some() {
-        return Err(Refusal::CopyOfOurselves);
+    if let Some((base, file)) = mapped::behind(handle)
+        && opened.marker_base() == Some(base)
+    {
+        return Err(if is_same(&file) { Refusal::CopyOfOurselves } else { Refusal::Diverted(file) });
     }
-    if opened.symbol(NCCL_MARKER).is_none() {
-        return Err(Refusal::NotNccl);
+    if let Some(lacking) = NCCL_MARKERS.into_iter().find(|marker| opened.symbol(marker).is_none()) {
+        return Err(Refusal::NotNccl(lacking));
     }
     Ok(opened)
 }
 
 impl Opened {
+    /// Where the library is mapped that has our marker: this one, or one that it depends on.
+    fn marker_base(&self) -> Option<*const c_void> {
+        // SAFETY: the handle came from dlopen and is never closed; the name is a C string.
+        let address = NonNull::new(unsafe { libc::dlsym(self.handle.as_ptr(), OUR_MARKER.as_ptr()) })?;
+        mapped::owner(address.as_ptr()).map(|(base, _)| base)
+    }
+
     /// The address of a function of this library. None when it lacks it.
     ///
     /// A library that itself depends on libnccl.so.2 finds our functions under these names: those do not count.
