@@ -543,8 +543,7 @@ mod tests {
 
     #[test]
     fn the_cache_is_read_in_either_format_and_the_asked_for_name_comes_first() {
-        let [exact, versioned, other] =
-            ["/b/libnccl.so.2", "/a/libnccl.so.2.9", "/a/libnccl-net.so"].map(|path| Path::new(path));
+        let [exact, versioned, other] = ["/b/libnccl.so.2", "/a/libnccl.so.2.9", "/a/libnccl-net.so"].map(Path::new);
         let new = cache_with(&[("libnccl.so.2.9", versioned), ("libnccl-net.so", other), ("libnccl.so.2", exact)]);
         assert_eq!(cached(&new), Some(vec![exact.to_owned(), versioned.to_owned()]));
         let behind_old = [&b"ld.so-1.7.0\0\0\0\0\0"[..], &new].concat();
