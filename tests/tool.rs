@@ -88,7 +88,9 @@ fn run_pins_nothing_but_what_it_is_told() {
     let dir = work_dir("tool/pins");
     let fake = fake_nccl(dir.join("fake"), "2.27.7");
     let show = ["--", "sh", "-c", "echo nccl=$DIME_NCCL_LIB; echo preload=$LD_PRELOAD; echo vllm=$VLLM_NCCL_SO_PATH"];
-    let outcome = run().args(show).env("CONDA_PREFIX", &dir).succeeds();
+    let environment = dir.join("environment");
+    fake_nccl(environment.join("lib/python3.12/site-packages/nvidia/nccl/lib"), "2.18.3");
+    let outcome = run().args(show).env("CONDA_PREFIX", environment).succeeds();
     assert_eq!(outcome.value("nccl"), "", "{outcome}");
     assert_eq!(Path::new(outcome.value("preload")), dime_lib());
     assert_eq!(Path::new(outcome.value("vllm")), dime_lib());
