@@ -14,6 +14,7 @@ mod exit;
 mod fork;
 mod functions;
 mod library;
+mod library_file;
 mod mapped;
 mod open;
 pub mod search;

@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Functions that nccl.h declares only when it is asked to. */
+#define DIME_NCCL_API 23203
 #include "dime.h"
 #include "gpus.h"
 #include "nccl.h"

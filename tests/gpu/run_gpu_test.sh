@@ -36,6 +36,8 @@ devices=${DEVICES:-$(seq -s, 0 $((count - 1)))}
 gpus=$(echo "$devices" | tr ',' '\n' | wc -l)
 [ "$(echo "$devices" | tr ',' '\n' | sort -u | wc -l)" -ge 2 ] || { echo "two GPUs are needed: $devices"; exit 2; }
 nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
+# The tool searches as libdime.so does, which knows no python3 but the running one.
+[ -z "$nccl" ] || export DIME_NCCL_LIB=$nccl
 echo "$gpus GPUs ($devices), results in $results"
 
 # Each once.
