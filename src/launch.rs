@@ -24,6 +24,8 @@ pub struct Target {
     pub scratch: [u64; MAX_RANKS],
     /// Device address of the watch words, lane by lane.
     pub watch: u64,
+    /// Launches may come early, and let the next one in early.
+    pub early_launch: bool,
     /// The epoch of the first launch of a lane.
     pub first_epoch: u32,
     /// This rank.
@@ -113,14 +115,15 @@ pub fn launch(
             op: operation.op,
             tile_log2: choice.tile_log2,
             stages: choice.stages,
-            hand_over: u8::from(choice.hand_over),
+            hand_over: u8::from(choice.hand_over && target.early_launch),
             kernel: choice.kernel as u8,
             blocks_before: if is_eager { enqueued.blocks.get() } else { 0 },
         };
         let blocks = route::blocks(choice, chunk_packets);
-        // Ranks may differ in this: a launch that does not come early needs no more places than `route::choose` counts with, and its peers
-        // wait for it as for any rank that is late.
-        let comes_early = function.waits_for_stream && has_places_early(choice, stream, enqueued);
+        // Ranks may differ in this: a launch that does not come early, or lets none in, needs no more places than `route::choose` counts
+        // with, and its peers wait for it as for any rank that is late.
+        let may_be_early = target.early_launch && function.waits_for_stream;
+        let comes_early = may_be_early && has_places_early(choice, stream, enqueued);
         let config = crate::gpu::LaunchConfig {
             gridDimX: blocks,
             gridDimY: 1,

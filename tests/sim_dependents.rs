@@ -42,6 +42,24 @@ fn kernels_that_were_compiled_without_the_wait_do_not_start_early() {
     assert_eq!((outcome.value("eager"), outcome.value("graph")), ("behind", "behind"), "{outcome}");
 }
 
+/// A program that CUDA does not allow, but which may work behind NCCL.
+#[test]
+fn a_kernel_that_does_not_wait_starts_early_unless_early_launches_are_switched_off() {
+    let found = |settings| {
+        let outcome = situation("before-a-hasty-reader", settings);
+        [outcome.value("eager").to_owned(), outcome.value("graph").to_owned()]
+    };
+    // Otherwise the switch would not be tested.
+    assert_eq!(found(&[]), ["early", "early"]);
+    assert_eq!(found(&[("DIME_EARLY_LAUNCH", "0")]), ["behind", "behind"]);
+}
+
+#[test]
+fn all_reduces_are_right_without_early_launches() {
+    situation("behind-a-late-writer", &[("DIME_EARLY_LAUNCH", "0")]);
+    situation("behind-a-programmatic-event", &[("DIME_EARLY_LAUNCH", "0")]);
+}
+
 #[test]
 fn a_captured_all_reduce_comes_behind_a_kernel_whose_programmatic_event_it_waits_for() {
     situation("behind-a-programmatic-event", &[]);

@@ -519,6 +519,7 @@ impl Candidate {
             functions,
             scratch: addresses,
             watch: watch.device,
+            early_launch: config.early_launch,
             first_epoch: config.first_epoch.0,
             rank: self.agreement.rank() as u8,
             ranks: self.agreement.ranks() as u8,
