@@ -6,6 +6,7 @@ use std::ptr;
 use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
 use super::boundary::boundary;
 use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
+use crate::comm::graph_usage::GraphUsage;
 use crate::comm::presence;
 use crate::real::{self, Function};
 
@@ -72,9 +73,11 @@ pub unsafe extern "C" fn ncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
+        usage.made(comm, result);
         result
     })
 }
@@ -89,9 +92,11 @@ pub unsafe extern "C" fn pncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
+        usage.made(comm, result);
         result
     })
 }
@@ -110,9 +115,11 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
+        usage.made(comm, result);
         result
     })
 }
@@ -128,9 +135,11 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
+        usage.made(comm, result);
         result
     })
 }
@@ -147,9 +156,11 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
+        usage.made(newcomm, result);
         result
     })
 }
@@ -166,9 +177,11 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
+        usage.made(newcomm, result);
         result
     })
 }
@@ -179,14 +192,24 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
+        let result = real::ncclCommInitAll(comm, ndev, devlist);
+        usage.all_made(comm, usize::try_from(ndev).unwrap_or(0), result);
+        result
+    })
 }
 
 /// Same as ncclCommInitAll, for profilers that put their own ncclCommInitAll before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
+        let result = real::ncclCommInitAll(comm, ndev, devlist);
+        usage.all_made(comm, usize::try_from(ndev).unwrap_or(0), result);
+        result
+    })
 }
 
 /// Completes all operations of a communicator, after which only ncclCommDestroy may follow. All ranks call it.
@@ -305,9 +328,11 @@ pub unsafe extern "C" fn ncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
+        let usage = GraphUsage::of_part(comm, config);
         let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
+        usage.made(newcomm, result);
         result
     })
 }
@@ -324,9 +349,11 @@ pub unsafe extern "C" fn pncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
+        let usage = GraphUsage::of_part(comm, config);
         let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
+        usage.made(newcomm, result);
         result
     })
 }
@@ -350,9 +377,11 @@ pub unsafe extern "C" fn ncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
+            let usage = GraphUsage::of_part(comm, config);
             let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
+            usage.made(newcomm, result);
             result
         }
     })
@@ -375,9 +404,11 @@ pub unsafe extern "C" fn pncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
+            let usage = GraphUsage::of_part(comm, config);
             let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
+            usage.made(newcomm, result);
             result
         }
     })
@@ -410,7 +441,12 @@ pub unsafe extern "C" fn ncclCommGrow(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of_grown(comm, config);
+        let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
+        usage.made(newcomm, result);
+        result
+    })
 }
 
 /// Same as ncclCommGrow, for profilers that put their own ncclCommGrow before this one.
@@ -424,7 +460,12 @@ pub unsafe extern "C" fn pncclCommGrow(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of_grown(comm, config);
+        let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
+        usage.made(newcomm, result);
+        result
+    })
 }
 
 /// Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU. All ranks call it.

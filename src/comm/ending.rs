@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::state::{Comm, Status};
-use super::{leftovers, presence, state, table, watchdog};
+use super::{graph_usage, leftovers, presence, state, table, watchdog};
 use crate::api::abi::{ncclComm_t, ncclResult_t, ncclSuccess};
 use crate::real;
 
@@ -22,6 +22,7 @@ fn known(handle: ncclComm_t) -> Option<&'static Comm> {
 pub unsafe fn destroy(handle: ncclComm_t) {
     if !real::thread::is_inside_nccl() {
         presence::forget(handle);
+        graph_usage::forget(handle);
     }
     let Some(comm) = known(handle) else { return };
     let mut device = 0;
@@ -98,6 +99,7 @@ pub struct Aborted(Option<&'static Comm>);
 pub fn abort(handle: ncclComm_t) -> Aborted {
     if !real::thread::is_inside_nccl() {
         presence::forget(handle);
+        graph_usage::forget(handle);
     }
     let comm = known(handle);
     if let Some(comm) = comm {

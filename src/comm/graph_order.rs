@@ -11,8 +11,7 @@
 //! waits for (cudaLaunchAttributeProgrammaticEvent), which would let it start when that kernel says so. Our kernels would wait for
 //! that end anyway, and event nodes cannot come behind anything else.
 //!
-//! NCCL orders graphs in the same way, and with NCCL_GRAPH_MIXING_SUPPORT=0 it does not; then neither do we. (Such graphs may be
-//! bodies of conditional nodes, which can hold no event nodes.)
+//! NCCL orders graphs in the same way. Where it does not, we do not either ([`super::graph_usage`]).
 
 use std::cell::RefCell;
 use std::ptr;

@@ -18,6 +18,7 @@ pub mod agreement;
 pub mod ending;
 pub mod exchange;
 pub mod graph_order;
+pub mod graph_usage;
 pub mod group;
 pub mod hello;
 pub mod joined;
@@ -462,6 +463,7 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 #[cold]
 unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
     kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
+    kept.usages.into_iter().for_each(|pending| pending.group_ended(result));
     // After a failure NCCL issues nothing of a group.
     let result = if result == ncclSuccess { kept.failure } else { result };
     let kept = kept.calls;

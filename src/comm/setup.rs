@@ -24,6 +24,7 @@ use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::graph_order::GraphOrder;
+use super::graph_usage;
 use super::hello::{self, Hello};
 use super::leftovers;
 use super::order::Order;
@@ -155,11 +156,6 @@ fn forced(config: &Config) -> Option<Kernel> {
         KernelChoice::TwoShotSentinel => Some(Kernel::TwoShotSentinel),
         KernelChoice::TwoShotBulk => Some(Kernel::TwoShotBulk),
     }
-}
-
-/// Whether graphs are ordered among themselves, as NCCL does unless it was told not to.
-fn mixes_graphs() -> bool {
-    std::env::var_os("NCCL_GRAPH_MIXING_SUPPORT").is_none_or(|value| value != "0")
 }
 
 /// Why this rank will not take part, before it knows of the others.
@@ -396,7 +392,8 @@ impl Candidate {
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
         self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
         self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
-        self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, mixes_graphs())).map_err(memory)?);
+        let between_graphs = graph_usage::mixes(self.handle);
+        self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, between_graphs)).map_err(memory)?);
         Ok(())
     }
 
