@@ -40,11 +40,13 @@ macro_rules! variables {
                 #[doc = $doc]
                 pub $field: $type,
             )*
+            /// The file of NCCL's log (NCCL_DEBUG_FILE).
+            pub nccl_debug_file: Option<PathBuf>,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($field: $initial),* }
+                Self { $($field: $initial,)* nccl_debug_file: None }
             }
         }
 
@@ -80,7 +82,7 @@ variables! {
     /// How much is logged. `version` logs one line with the version, and errors.
     "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error";
     /// The file that the log is appended to; `%h` becomes the name of the host, `%p` the process id.
-    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "standard output";
+    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "NCCL_DEBUG_FILE if that is set, else standard output";
     /// The file that the counters are written to, as text, when the process ends by `exit` or a return from `main` (not by `_exit` or a signal); `%h` and `%p` as in DIME_DEBUG_FILE.
     "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written";
     /// Forward every call, as if this library were not there.
@@ -158,11 +160,15 @@ pub struct Positive(pub u32);
 
 /// A variable that was not used as it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning(String);
+pub struct Warning {
+    text: String,
+    /// It is about the level of the log, so it must not depend on that whether it is seen.
+    pub is_about_the_level: bool,
+}
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -183,9 +189,10 @@ impl Config {
             if text.is_empty() {
                 continue;
             }
-            if name == "NCCL_DEBUG" {
-                level_of_nccl = level_by_nccl_name(&text);
-                continue;
+            match name {
+                "NCCL_DEBUG" => level_of_nccl = level_by_nccl_name(&text),
+                "NCCL_DEBUG_FILE" => config.nccl_debug_file = Some(PathBuf::from(&text)),
+                _ => {}
             }
             if !name.starts_with("DIME_") || NOT_OURS.contains(&name) || name.starts_with(OF_THE_SIMULATOR) {
                 continue;
@@ -195,13 +202,17 @@ impl Config {
                 Some(false) => warnings.push(unusable(name, &text)),
                 None => {
                     let (shown, nearest) = (name.escape_debug(), nearest(name));
-                    warnings.push(Warning(format!("{shown} is not a variable of Dime; did you mean {nearest}?")));
+                    let text = format!("{shown} is not a variable of Dime; did you mean {nearest}?");
+                    warnings.push(Warning { text, is_about_the_level: false });
                 }
             }
         }
         config.debug = config.debug.or(level_of_nccl);
+        if warnings.iter().any(|warning| warning.is_about_the_level) {
+            config.debug = config.debug.max(Some(Level::Error));
+        }
         // The order of the environment is chance; that of the warnings is not.
-        warnings.sort_by(|a, b| a.0.cmp(&b.0));
+        warnings.sort_by(|a, b| a.text.cmp(&b.text));
         (config, warnings)
     }
 
@@ -214,12 +225,13 @@ impl Config {
 fn unusable(name: &str, text: &OsStr) -> Warning {
     let variable =
         VARIABLES.iter().find(|variable| variable.name == name).expect("the parser knows only the table's names");
-    Warning(format!(
+    let text = format!(
         "{name} cannot be {:?}: it takes {}. The default stays: {}",
         text.to_string_lossy(),
         variable.values,
         variable.default
-    ))
+    );
+    Warning { text, is_about_the_level: name == "DIME_DEBUG" }
 }
 
 fn level_by_nccl_name(text: &OsStr) -> Option<Level> {
@@ -424,6 +436,23 @@ mod tests {
         let both = [("NCCL_DEBUG", "TRACE"), ("DIME_DEBUG", "none")];
         assert_eq!(parse(&both).0.level(), Level::None);
         assert_eq!(parse(&[both[1], both[0]]).0.level(), Level::None);
+    }
+
+    #[test]
+    fn a_level_that_cannot_be_is_an_error_that_every_level_but_none_shows() {
+        for (variables, level) in [
+            (&[("DIME_DEBUG", "debug")][..], Level::Error),
+            (&[("DIME_DEBUG", "2")], Level::Error),
+            (&[("DIME_DEBUG", "2"), ("NCCL_DEBUG", "INFO")], Level::Info),
+            (&[("DIME_DEBUG", "2"), ("NCCL_DEBUG", "NONE")], Level::Error),
+        ] {
+            let variables = variables.iter().map(|(name, text)| (OsString::from(name), OsString::from(text)));
+            let (config, warnings) = Config::parse(variables);
+            assert_eq!(config.level(), level, "{warnings:?}");
+            assert!(matches!(warnings.as_slice(), [Warning { is_about_the_level: true, .. }]), "{warnings:?}");
+        }
+        let (_, warnings) = Config::parse([("DIME_BLOCKS".into(), "x".into())]);
+        assert!(matches!(warnings.as_slice(), [Warning { is_about_the_level: false, .. }]), "{warnings:?}");
     }
 
     #[test]

@@ -45,19 +45,40 @@ unsafe fn blocks(config: *const ncclConfig_t) -> Option<bool> {
     (said != UNDEFINED).then_some(said != 0)
 }
 
+/// After NCCL was asked for so many communicators.
+///
+/// # Safety
+/// `place` is what NCCL was given for their handles.
+unsafe fn made(usage: GraphUsage, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
+    // SAFETY: the caller's contract.
+    unsafe { usage.made(place, count, result) };
+    // It logs what it makes.
+    crate::log::nccl_may_have_opened_its_log();
+}
+
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
 /// others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclGetUniqueId(uniqueId) };
+        crate::log::nccl_may_have_opened_its_log();
+        result
+    })
 }
 
 /// Same as ncclGetUniqueId, for profilers that put their own ncclGetUniqueId before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclGetUniqueId(uniqueId) };
+        crate::log::nccl_may_have_opened_its_log();
+        result
+    })
 }
 
 /// Makes a communicator of `nranks` ranks, of which the caller is number `rank`, on the current CUDA device.
@@ -77,7 +98,7 @@ pub unsafe extern "C" fn ncclCommInitRank(
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
-        usage.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -96,7 +117,7 @@ pub unsafe extern "C" fn pncclCommInitRank(
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
-        usage.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -119,7 +140,7 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
-        usage.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -139,7 +160,7 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
-        usage.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -160,7 +181,7 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
         let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
-        usage.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -181,7 +202,7 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
         let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
-        usage.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -195,7 +216,7 @@ pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, dev
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(ptr::null());
         let result = real::ncclCommInitAll(comm, ndev, devlist);
-        usage.all_made(comm, usize::try_from(ndev).unwrap_or(0), result);
+        made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
         result
     })
 }
@@ -207,7 +228,7 @@ pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, de
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(ptr::null());
         let result = real::ncclCommInitAll(comm, ndev, devlist);
-        usage.all_made(comm, usize::try_from(ndev).unwrap_or(0), result);
+        made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
         result
     })
 }
@@ -332,7 +353,7 @@ pub unsafe extern "C" fn ncclCommSplit(
         let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
-        usage.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -353,7 +374,7 @@ pub unsafe extern "C" fn pncclCommSplit(
         let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
-        usage.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -381,7 +402,7 @@ pub unsafe extern "C" fn ncclCommShrink(
             let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
-            usage.made(newcomm, result);
+            made(usage, newcomm, 1, result);
             result
         }
     })
@@ -408,7 +429,7 @@ pub unsafe extern "C" fn pncclCommShrink(
             let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
-            usage.made(newcomm, result);
+            made(usage, newcomm, 1, result);
             result
         }
     })
@@ -444,7 +465,7 @@ pub unsafe extern "C" fn ncclCommGrow(
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of_grown(comm, config);
         let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
-        usage.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -463,7 +484,7 @@ pub unsafe extern "C" fn pncclCommGrow(
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of_grown(comm, config);
         let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
-        usage.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }

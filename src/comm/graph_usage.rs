@@ -76,20 +76,11 @@ impl GraphUsage {
         unsafe { Self::of(config) }
     }
 
-    /// After NCCL was asked for it with this result.
+    /// After NCCL was asked for so many with this result.
     ///
     /// # Safety
-    /// `place` is what NCCL was given.
-    pub unsafe fn made(self, place: *const ncclComm_t, result: ncclResult_t) {
-        // SAFETY: the caller's contract.
-        unsafe { self.all_made(place, 1, result) }
-    }
-
-    /// As [`Self::made`], of several communicators.
-    ///
-    /// # Safety
-    /// `place` is what NCCL was given for so many handles.
-    pub unsafe fn all_made(self, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
+    /// `place` is what NCCL was given for their handles.
+    pub unsafe fn made(self, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
         if place.is_null() || (result != ncclSuccess && result != ncclInProgress) {
             return;
         }
@@ -245,11 +236,11 @@ mod tests {
         let mut place = comm(parent);
         // SAFETY: the places are ours, NULL is allowed.
         unsafe {
-            GraphUsage { mixes: false, is_part: false }.made(&place, ncclSuccess);
+            GraphUsage { mixes: false, is_part: false }.made(&place, 1, ncclSuccess);
             place = comm(part);
-            GraphUsage::of_part(comm(parent), std::ptr::null()).made(&place, ncclSuccess);
+            GraphUsage::of_part(comm(parent), std::ptr::null()).made(&place, 1, ncclSuccess);
             place = comm(other);
-            GraphUsage::of(std::ptr::null()).made(&place, ncclSuccess);
+            GraphUsage::of(std::ptr::null()).made(&place, 1, ncclSuccess);
         }
         // SAFETY: NULL is allowed.
         let [grown, joined] =

@@ -123,7 +123,8 @@ fn outcome_or_search() -> Option<&'static Outcome> {
         ACTIVE.store((&raw const library.addresses).cast_mut(), Ordering::Release);
     }
     for warning in warnings {
-        log::warn!("{warning}");
+        let level = if warning.is_about_the_level { log::Level::Error } else { log::Level::Warn };
+        log::log!(level, "{warning}");
     }
     match found {
         Outcome::Found(library) => {
@@ -159,7 +160,8 @@ fn search(config: &Config) -> (Outcome, String) {
             refusals.push("nothing there".to_owned());
         }
         for refusal in refusals {
-            searched.push_str(&format!("\n  {}: {refusal}", place.what));
+            searched.push('\n');
+            searched.push_str(&crate::log::one_line(format_args!("  {}: {refusal}", place.what)));
         }
     }
     searched.push_str(match surroundings.configured {
