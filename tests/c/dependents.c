@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "application_kernels.h"
 
-enum { THREAD_LOCAL = 1, LATE_US = 50000 };
+enum { THREAD_LOCAL = 1, LATE_US = 50000, LATEST_US = 1000000 };
 
 /* What a rank has in these situations. */
 struct work {
@@ -24,6 +24,15 @@ static void set_all(const struct work *work, float value, int count) {
     float host[SMALL];
     for (int i = 0; i < count; i++) host[i] = value;
     MUST(!cuda.upload(work->me->buffer, host, (size_t)count * sizeof *host, work->beside) && !cuda.wait_stream(work->beside));
+}
+
+/* Waits a while for what a kernel copies. */
+static void await_copy(const struct work *work) {
+    float first = 0;
+    for (int us = 0; first == 0 && us < LATEST_US; us += LATE_US) {
+        usleep(LATE_US);
+        MUST(!cuda.download(&first, work->copied, sizeof first, work->beside) && !cuda.wait_stream(work->beside));
+    }
 }
 
 /* What all elements there are. */
@@ -137,20 +146,24 @@ static void before_a_hasty_reader(struct rank *me) {
     for (int in_graph = 0; in_graph < 2; in_graph++) {
         void *executable = NULL;
         set_all(&work, (float)(me->number + 1), SMALL);
+        set_word(&work, work.copied, 0);
         if (in_graph) {
             MUST(!more_cuda.begin_capture(work.stream, THREAD_LOCAL));
             reduce(&work, work.stream, SMALL);
             copy_early(&work.kernels, work.stream, me->buffer, work.copied, SMALL);
             executable = end_in_executable(work.stream);
         }
-        meet();
-        /* The all-reduce of rank 0 waits for it. */
-        if (me->number == 1) usleep(LATE_US);
+        /* The all-reduce of rank 0 waits for rank 1. */
+        if (me->number == 1) meet();
         if (in_graph) {
             MUST(!more_cuda.launch(executable, work.stream));
         } else {
             reduce(&work, work.stream, SMALL);
             copy_early(&work.kernels, work.stream, me->buffer, work.copied, SMALL);
+        }
+        if (me->number == 0) {
+            await_copy(&work);
+            meet();
         }
         MUST(!cuda.wait_stream(work.stream));
         must_be_all(&work, sum_of_numbers(me), SMALL);
