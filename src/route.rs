@@ -297,8 +297,6 @@ pub struct Choice {
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
-    /// The launch can wait by itself for the one ahead of it in the stream, and so come before that one has ended.
-    pub dependent: bool,
     /// It is small: it comes early, and the launch behind may take its place while this one runs.
     pub hand_over: bool,
     /// A longer message takes several launches of at most this many bytes, a multiple of 16 x ranks.
@@ -394,7 +392,6 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
         // Of a pair, each thread takes a packet: this says how many blocks are busy, whatever the row has.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
         stages: row.stages.clamp(1, MAX_STAGES as u8),
-        dependent: plan.arch >= 90,
         hand_over: false,
         piece_bytes: capacity_bytes(row.kernel, plan.ranks),
     };
@@ -406,7 +403,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
 
 /// Most blocks that the launches of one lane have on a GPU at a time: one launch, or two small ones of which the second came
 /// early, since one that comes early lets none in before the first is over. (A large one comes early only behind a large one:
-/// `launch::may_come_early`.)
+/// `launch::has_places_early`.)
 ///
 /// Every block of ours must find a place beside all that wait for it, at once: a GPU gives places to launches in the order in which
 /// they came, so one that finds none for all its blocks keeps all others from starting, also the one that it waits for. A block takes

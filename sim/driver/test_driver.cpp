@@ -1594,6 +1594,89 @@ TEST("a launch that no GPU could do is refused") {
   EXPECT(CUDA_ERROR_INVALID_HANDLE, cuLaunchKernelEx(&config, function, parameters, nullptr));
 }
 
+// What the driver says of a function: architecture of its source, and of what runs.
+void must_be_for(CUfunction function, int source, int machine) {
+  int ptx_version = 0, binary_version = 0;
+  DO(cuFuncGetAttribute(&ptx_version, CU_FUNC_ATTRIBUTE_PTX_VERSION, function));
+  DO(cuFuncGetAttribute(&binary_version, CU_FUNC_ATTRIBUTE_BINARY_VERSION, function));
+  CHECK(ptx_version == source && binary_version == machine);
+}
+
+TEST("PTX has the kernels that it names, for its own architecture") {
+  start();
+  CUmodule module;
+  CUfunction function;
+  DO(cuModuleLoadData(&module, ".version 8.0\n.target sm_75\n.visible .entry test_copy(...)"));
+  DO(cuModuleGetFunction(&function, module, "test_copy"));
+  must_be_for(function, 75, 90);
+  EXPECT(CUDA_ERROR_NOT_FOUND, cuModuleGetFunction(&function, module, "test_write_late"));
+  EXPECT(CUDA_ERROR_NO_BINARY_FOR_GPU, cuModuleLoadData(&module, ".version 8.0\n.target sm_100\n"));
+  EXPECT(CUDA_ERROR_INVALID_PTX, cuModuleLoadData(&module, ".version 8.0\n"));
+}
+
+TEST("a fatbin has code for every device") {
+  start();
+  must_be_for(new_function("dime_probe_write"), 90, 90);
+}
+
+TEST_IN("a fatbin has code up to the architecture that is asked for", {"DIME_SIM_KERNELS_ARCH=89"}) {
+  start();
+  must_be_for(new_function("dime_probe_write"), 89, 90);
+}
+
+TEST("edges behind the event of a programmatic launch carry data, which a query must not lose") {
+  start();
+  CUstream stream = new_stream(), branch = new_stream();
+  CUevent event = new_event();
+  CUmodule module;
+  CUfunction copy;
+  Words words(2);
+  DO(cuModuleLoadData(&module, ".version 8.0\n.target sm_90\n.visible .entry test_copy(...)"));
+  DO(cuModuleGetFunction(&copy, module, "test_copy"));
+  uint64_t from = words.address, to = words.address + 4;
+  uint32_t count = 1;
+  void *parameters[] = {&from, &to, &count};
+  CUlaunchConfig config = config_of(1, 1, stream);
+  CUlaunchAttribute attribute{};
+  attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT;
+  attribute.value.programmaticEvent.event = event;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  words.set(7, stream);
+  DO(cuMemsetD32Async(to, 0, 1, stream));
+  DO(cuStreamSynchronize(stream));
+  DO(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+  DO(cuLaunchKernelEx(&config, copy, parameters, nullptr));
+  DO(cuStreamWaitEvent(branch, event, 0));
+  CUstreamCaptureStatus status;
+  const CUgraphNode *nodes = nullptr;
+  const CUgraphEdgeData *edges = nullptr;
+  size_t node_count = 0;
+  EXPECT(CUDA_ERROR_LOSSY_QUERY, cuStreamGetCaptureInfo_v2(branch, &status, nullptr, nullptr, &nodes, &node_count));
+  EXPECT(CUDA_ERROR_LOSSY_QUERY,
+         cuStreamGetCaptureInfo_v3(branch, &status, nullptr, nullptr, &nodes, nullptr, &node_count));
+  DO(cuStreamGetCaptureInfo_v2(branch, &status, nullptr, nullptr, nullptr, nullptr));
+  DO(cuStreamGetCaptureInfo_v3(branch, &status, nullptr, nullptr, &nodes, &edges, &node_count));
+  CHECK(node_count == 1 && nodes[0] == last_node(stream));
+  CHECK(edges[0].from_port == CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC && edges[0].type == CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC);
+  // Not behind the node in this way any more.
+  CUgraphNode node = nodes[0];
+  DO(cuStreamUpdateCaptureDependencies(branch, &node, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+  CHECK(last_node(branch) == node);
+  CUgraphNodeType type;
+  DO(cuGraphNodeGetType(node, &type));
+  CHECK(type == CU_GRAPH_NODE_TYPE_KERNEL);
+  CUgraph graph;
+  DO(cuStreamEndCapture(stream, &graph));
+  size_t all = 0;
+  DO(cuGraphGetNodes(graph, nullptr, &all));
+  CHECK(all == 1);
+  CUgraphExec executable = instantiate(graph);
+  DO(cuGraphLaunch(executable, stream));
+  DO(cuStreamSynchronize(stream));
+  CHECK(words[1] == 7);
+}
+
 // Faults.
 
 TEST_IN("a call fails when asked to", {"DIME_SIM_FAULT=fail@cuStreamCreate:2,fail@cuMemAlloc:1:304"}) {

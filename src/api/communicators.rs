@@ -1,10 +1,12 @@
 //! The life of a communicator: how it is made, split, changed and ended.
 
 use std::ffi::c_int;
+use std::ptr;
 
 use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclSuccess, ncclUniqueId};
 use super::boundary::boundary;
 use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
+use crate::comm::graph_usage::GraphUsage;
 use crate::comm::presence;
 use crate::real::{self, Function};
 
@@ -34,19 +36,40 @@ unsafe fn handles_of<'a>(comm: *const ncclComm_t, count: c_int) -> &'a [ncclComm
     }
 }
 
+/// After NCCL was asked for so many communicators.
+///
+/// # Safety
+/// `place` is what NCCL was given for their handles.
+unsafe fn made(usage: GraphUsage, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
+    // SAFETY: the caller's contract.
+    unsafe { usage.made(place, count, result) };
+    // It logs what it makes.
+    crate::log::nccl_may_have_opened_its_log();
+}
+
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
 /// others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclGetUniqueId(uniqueId) };
+        crate::log::nccl_may_have_opened_its_log();
+        result
+    })
 }
 
 /// Same as ncclGetUniqueId, for profilers that put their own ncclGetUniqueId before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclGetUniqueId(uniqueId) };
+        crate::log::nccl_may_have_opened_its_log();
+        result
+    })
 }
 
 /// Makes a communicator of `nranks` ranks, of which the caller is number `rank`, on the current CUDA device.
@@ -62,9 +85,11 @@ pub unsafe extern "C" fn ncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -79,9 +104,11 @@ pub unsafe extern "C" fn pncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -100,9 +127,11 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -118,9 +147,11 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -137,9 +168,11 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -156,9 +189,11 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(config);
         let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -170,10 +205,12 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
         let result = real::ncclCommInitAll(comm, ndev, devlist);
         if result == ncclSuccess {
             presence::all_made(handles_of(comm, ndev));
         }
+        made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
         result
     })
 }
@@ -183,10 +220,12 @@ pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, dev
 pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
         let result = real::ncclCommInitAll(comm, ndev, devlist);
         if result == ncclSuccess {
             presence::all_made(handles_of(comm, ndev));
         }
+        made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
         result
     })
 }
@@ -311,9 +350,11 @@ pub unsafe extern "C" fn ncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
+        let usage = GraphUsage::of_part(comm, config);
         let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -330,9 +371,11 @@ pub unsafe extern "C" fn pncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
+        let usage = GraphUsage::of_part(comm, config);
         let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -356,9 +399,11 @@ pub unsafe extern "C" fn ncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
+            let usage = GraphUsage::of_part(comm, config);
             let arrival = presence::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
+            made(usage, newcomm, 1, result);
             result
         }
     })
@@ -381,9 +426,11 @@ pub unsafe extern "C" fn pncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
+            let usage = GraphUsage::of_part(comm, config);
             let arrival = presence::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
+            made(usage, newcomm, 1, result);
             result
         }
     })
@@ -429,6 +476,7 @@ pub unsafe extern "C" fn ncclCommGrow(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of_grown(comm, config);
         let arrival = if comm.is_null() {
             presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
         } else {
@@ -436,6 +484,7 @@ pub unsafe extern "C" fn ncclCommGrow(
         };
         let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -452,6 +501,7 @@ pub unsafe extern "C" fn pncclCommGrow(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of_grown(comm, config);
         let arrival = if comm.is_null() {
             presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
         } else {
@@ -459,6 +509,7 @@ pub unsafe extern "C" fn pncclCommGrow(
         };
         let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }

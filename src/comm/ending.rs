@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::leftovers::{Leftovers, Moment};
 use super::state::{Comm, Status};
-use super::{group, leftovers, presence, state, table, watchdog};
+use super::{graph_usage, group, leftovers, presence, state, table, watchdog};
 use crate::api::abi::{ncclComm_t, ncclResult_t, ncclSuccess};
 use crate::gpu::CUdevice;
 use crate::gpu::driver::DriverResult;
@@ -59,6 +59,7 @@ impl Ending {
         }
         if how != How::Finalized {
             presence::forget(handle);
+            graph_usage::forget(handle);
         }
         let comm = table::find(handle as usize);
         let known = comm.and_then(Comm::begin_unless_hidden).and_then(|busy| busy.fast().map(|fast| fast.device));

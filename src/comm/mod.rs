@@ -20,6 +20,7 @@ pub mod agreement;
 pub mod ending;
 pub mod exchange;
 pub mod graph_order;
+pub mod graph_usage;
 pub mod group;
 pub mod hello;
 pub mod idle;
@@ -473,6 +474,7 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 #[cold]
 unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
     kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
+    kept.usages.into_iter().for_each(|pending| pending.group_ended(result));
     // Of a communicator that the group has ended, whose handle is void, nothing is issued.
     let (mut calls, endings) = (kept.calls, kept.endings);
     calls.retain(|call| !endings.iter().any(|ending| ending.is_of(call.comm)));

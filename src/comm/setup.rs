@@ -25,6 +25,7 @@ use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::graph_order::GraphOrder;
+use super::graph_usage;
 use super::hello::{self, Hello};
 use super::leftovers::{self, Leftovers, Moment};
 use super::order::Order;
@@ -444,8 +445,8 @@ impl Candidate {
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
         self.watch = Some(self.in_context(|| WatchWords::allocate(driver, self.context)).map_err(memory)?);
         self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
-        self.graph_order =
-            Some(self.in_context(|| GraphOrder::new(driver, self.switches.mixes_graphs())).map_err(memory)?);
+        let between_graphs = graph_usage::mixes(self.handle, self.switches.mixes_graphs());
+        self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, between_graphs)).map_err(memory)?);
         Ok(())
     }
 
@@ -582,6 +583,7 @@ impl Candidate {
             functions,
             scratch: addresses,
             watch: watch.device,
+            early_launch: config.early_launch,
             first_epoch: config.first_epoch.0,
             rank: self.agreement.rank() as u8,
             ranks: self.agreement.ranks() as u8,

@@ -23,7 +23,7 @@ enum Level {
 pub struct Switches {
     level: Option<Level>,
     cumem: bool,
-    graph_mixing: bool,
+    graph_mixing: Option<bool>,
 }
 
 impl Switches {
@@ -43,7 +43,12 @@ impl Switches {
             level,
             // -2 leaves it to NCCL; other negative numbers are as good as 0.
             cumem: number("NCCL_CUMEM_ENABLE").is_none_or(|number| number > 0 || number == -2),
-            graph_mixing: number("NCCL_GRAPH_MIXING_SUPPORT") != Some(0),
+            // NCCL takes other numbers for none.
+            graph_mixing: match number("NCCL_GRAPH_MIXING_SUPPORT") {
+                Some(0) => Some(false),
+                Some(1) => Some(true),
+                _ => None,
+            },
         }
     }
 
@@ -62,8 +67,9 @@ impl Switches {
         !self.cumem
     }
 
-    /// Graphs are ordered among themselves (NCCL_GRAPH_MIXING_SUPPORT).
-    pub fn mixes_graphs(&self) -> bool {
+    /// Whether graphs are ordered among themselves (NCCL_GRAPH_MIXING_SUPPORT). None: that is left to the configuration of the
+    /// communicator.
+    pub fn mixes_graphs(&self) -> Option<bool> {
         self.graph_mixing
     }
 }
@@ -112,7 +118,7 @@ mod tests {
         for variables in [&[][..], &[("NCCL_P2P_LEVEL", "nonsense"), ("NCCL_CUMEM_ENABLE", "")]] {
             let switches = of(variables);
             assert!(!switches.forbids_peer_access() && switches.allows_pcie());
-            assert!(!switches.avoids_cumem() && switches.mixes_graphs());
+            assert!(!switches.avoids_cumem() && switches.mixes_graphs().is_none());
         }
     }
 
@@ -163,7 +169,10 @@ mod tests {
         for (text, avoids) in [("0", true), ("-1", true), ("no", true), ("0x0", true), ("1", false), ("-2", false)] {
             assert_eq!(of(&[("NCCL_CUMEM_ENABLE", text)]).avoids_cumem(), avoids, "{text}");
         }
-        for (text, mixes) in [("0", false), ("00", false), ("off", false), ("1", true), ("2", true), ("", true)] {
+        let (off, on) = (Some(false), Some(true));
+        for (text, mixes) in
+            [("0", off), (" 0", off), ("00", off), ("off", off), ("1", on), ("0x1", on), ("2", None), ("", None)]
+        {
             assert_eq!(of(&[("NCCL_GRAPH_MIXING_SUPPORT", text)]).mixes_graphs(), mixes, "{text}");
         }
         assert_eq!(number(OsStr::new("99999999999999999999")), None);

@@ -124,7 +124,8 @@ fn outcome_or_search() -> Option<&'static Outcome> {
         ACTIVE.store((&raw const library.addresses).cast_mut(), Ordering::Release);
     }
     for warning in warnings {
-        log::warn!("{warning}");
+        let level = if warning.is_about_the_level { log::Level::Error } else { log::Level::Warn };
+        log::log!(level, "{warning}");
     }
     match found {
         Outcome::Found(library) => {
@@ -167,7 +168,8 @@ fn search(config: &Config) -> (Outcome, String) {
             refusals.push(format!("{place}: nothing there"));
         }
         for refusal in refusals {
-            searched.push_str(&format!("\n  {refusal}"));
+            searched.push('\n');
+            searched.push_str(&crate::log::one_line(format_args!("  {refusal}")));
         }
     }
     searched.push_str(match (&surroundings.configured, is_dime, is_diverted) {

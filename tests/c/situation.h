@@ -381,7 +381,7 @@ static inline int run_each(int count, void (*body)(int)) {
         /* The others wait for it in vain. */
         for (int i = 0; !worst && i < count; i++)
             if (children[i]) kill(children[i], SIGKILL);
-        worst = 1;
+        worst = WIFEXITED(status) && WEXITSTATUS(status) == NOT_ENOUGH_GPUS ? NOT_ENOUGH_GPUS : 1;
     }
     return worst;
 }
@@ -423,7 +423,8 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
     }
     share(current->way == ONE_THREAD ? 1 : current->ranks);
     if (current->way == PROCESSES) {
-        if (run_each(current->ranks, run_here)) return 1;
+        const int worst = run_each(current->ranks, run_here);
+        if (worst) return worst;
     } else {
         run_here(0);
     }

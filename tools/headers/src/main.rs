@@ -249,7 +249,8 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
          Dime needs none. These environment variables change what it does; they are read at the first call and when a\n\
          communicator is set up, never in the path of a call. A value that cannot be used is a warning in the log\n\
          (`DIME_DEBUG=warn` shows it) and the\n\
-         default stays; so is a variable that begins with `DIME_` and is not in this table. An empty value counts as not set.\n\n\
+         default stays; so is a variable that begins with `DIME_` and is not in this table. An unusable `DIME_DEBUG` is an error, which\n\
+         the log always shows. An empty value counts as not set.\n\n\
          All ranks of a communicator must have the same values of `DIME_KERNEL`, `DIME_THRESHOLD_BYTES`, `DIME_ALLOW_PCIE`,\n\
          `DIME_ALLOW_SHARED_GPU`, `DIME_FIRST_EPOCH`, `DIME_BLOCKS` and `DIME_THREADS`; ranks that differ forward every call.\n\n\
          | Variable | Values | Default | Meaning |\n| --- | --- | --- | --- |\n",
