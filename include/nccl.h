@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  * Written by tools/headers: do not edit. */
-/* NCCL's interface as libdime.so exports it: that of NCCL 2.32. A function that the loaded NCCL lacks returns
- * ncclInvalidUsage, and ncclGetLastError names the release that has it. */
+/* NCCL's interface as libdime.so exports it: that of NCCL 2.27, with DIME_NCCL_API=23203 that of 2.32. A function that
+ * the loaded NCCL lacks returns ncclInvalidUsage, and ncclGetLastError names the release that has it. */
 
 #ifndef NCCL_H_
 #define NCCL_H_
 
-/* CUDA's types. NCCL's header brings CUDA's own headers along, and so does this one where they are installed. Without them,
- * or with DIME_NO_CUDA_HEADERS defined, the two handles that the functions take are declared here, exactly as CUDA does. */
+/* Which release's interface this is. Programs ask NCCL_VERSION_CODE, and from 2.28 on include NCCL's device code, which
+ * libdime.so has not got. So the default is the last release before that; another value declares the newer functions too. It
+ * changes what is declared here, not what libdime.so does. */
+#ifndef DIME_NCCL_API
+#define DIME_NCCL_API 22707
+#endif
+#if DIME_NCCL_API != 22707 && DIME_NCCL_API != 23203
+#error "DIME_NCCL_API must be 22707 (NCCL 2.27.7, the default) or 23203 (NCCL 2.32.3)"
+#endif
+
+/* CUDA's types. NCCL's header brings CUDA's own headers along, and so does this one where they are installed: programs ask
+ * them which types there are. Without them, or with DIME_NO_CUDA_HEADERS defined, the two handles that the functions take are
+ * declared here, exactly as CUDA does. */
 #if !defined(DIME_NO_CUDA_HEADERS) && defined(__has_include)
 #if __has_include(<cuda_runtime.h>) && __has_include(<cuda_fp16.h>) && __has_include(<cuda_bf16.h>)
 #define DIME_HAS_CUDA_HEADERS
@@ -17,6 +28,10 @@
 #include <cuda_runtime.h>
 #include <cuda_fp16.h>
 #include <cuda_bf16.h>
+/* Only C++ can read it, and CUDA has it since 11.8. */
+#if defined(__cplusplus) && __has_include(<cuda_fp8.h>)
+#include <cuda_fp8.h>
+#endif
 #elif !defined(__DRIVER_TYPES_H__)
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
@@ -26,12 +41,16 @@ typedef struct CUevent_st *cudaEvent_t;
 #include <stddef.h>
 #include <stdint.h>
 
-/* The release whose interface this is. */
 #define NCCL_MAJOR 2
+#if DIME_NCCL_API == 22707
+#define NCCL_MINOR 27
+#define NCCL_PATCH 7
+#else
 #define NCCL_MINOR 32
 #define NCCL_PATCH 3
+#endif
 #define NCCL_SUFFIX ""
-#define NCCL_VERSION_CODE 23203
+#define NCCL_VERSION_CODE DIME_NCCL_API
 /* The code of any release; until 2.8 the minor version had one digit less. */
 #define NCCL_VERSION(X, Y, Z) \
     (((X) <= 2 && (Y) <= 8) ? (X) * 1000 + (Y) * 100 + (Z) : (X) * 10000 + (Y) * 100 + (Z))
@@ -44,7 +63,17 @@ typedef struct CUevent_st *cudaEvent_t;
 #define NCCL_UNDEF_FLOAT -1.0f
 
 /* Marks initialized structs. */
-#define NCCL_API_MAGIC 0xcafebeef
+#define DIME_NCCL_MAGIC 0xcafebeef
+#if NCCL_VERSION_CODE >= 22800
+#define NCCL_API_MAGIC DIME_NCCL_MAGIC
+#endif
+
+/* The tag of ncclConfig_t, which the names of C++ functions contain that take one. */
+#if NCCL_VERSION_CODE >= 22800
+#define DIME_NCCL_CONFIG ncclConfig_v23100
+#else
+#define DIME_NCCL_CONFIG ncclConfig_v22700
+#endif
 
 /**
  * Bytes of an ncclUniqueId.
@@ -66,25 +95,33 @@ typedef struct CUevent_st *cudaEvent_t;
  */
 #define NCCL_WIN_COLL_SYMMETRIC 1
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Window flags: accesses are not reordered.
  */
 #define NCCL_WIN_STRICT_ORDERING 2
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Window flags: register with GPU-initiated networking only.
  */
 #define NCCL_WIN_GIN_ONLY 4
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Window flags: register with counted CFT only.
  */
 #define NCCL_WIN_CFT_COUNTED 8
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Alignment in bytes of a window's buffer.
  */
 #define NCCL_WIN_REQUIRED_ALIGNMENT 4096
+#endif
 
 /**
  * CTA policy: NCCL decides.
@@ -96,10 +133,12 @@ typedef struct CUevent_st *cudaEvent_t;
  */
 #define NCCL_CTA_POLICY_EFFICIENCY 1
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * CTA policy: no thread blocks where copy engines can do the work.
  */
 #define NCCL_CTA_POLICY_ZERO 2
+#endif
 
 /**
  * Shrink: the parent must be idle.
@@ -111,15 +150,19 @@ typedef struct CUevent_st *cudaEvent_t;
  */
 #define NCCL_SHRINK_ABORT 1
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Revoke: the only value defined so far.
  */
 #define NCCL_REVOKE_DEFAULT 0
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Suspend: give back the memory that can be given back.
  */
 #define NCCL_SUSPEND_MEM 1
+#endif
 
 /**
  * What a call returns. The set is open: a newer NCCL may return other values.
@@ -157,16 +200,27 @@ typedef enum ncclResult_t {
      * Not an error: a non-blocking communicator is still at work.
      */
     ncclInProgress = 7,
+#if NCCL_VERSION_CODE >= 22800
     /**
      * The operation took longer than was allowed.
      */
     ncclTimeout = 8,
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * One more than the largest value above.
      */
     ncclNumResults = 9,
+#endif
+#if NCCL_VERSION_CODE < 22800
+    /**
+     * One more than the largest value above.
+     */
+    ncclNumResults = 8,
+#endif
 } ncclResult_t;
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Communicator configuration: use of CFT by the host.
  */
@@ -188,7 +242,9 @@ typedef enum ncclHostCftMode_t {
      */
     ncclHostCftFallback = 3,
 } ncclHostCftMode_t;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Communicator configuration: parts of NVLink SHARP that the host may use. The single-bit values combine.
  */
@@ -214,7 +270,9 @@ typedef enum ncclNvlsHostMode_t {
      */
     ncclNvlsHostModeDisable = 2147483647,
 } ncclNvlsHostMode_t;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Which number ncclCommMemStats reports.
  */
@@ -236,6 +294,7 @@ typedef enum ncclCommMemStat_t {
      */
     ncclStatGpuMemTotal = 3,
 } ncclCommMemStat_t;
+#endif
 
 /**
  * Fixes the width of `ncclRedOp_t`.
@@ -358,6 +417,7 @@ typedef enum ncclScalarResidence_t {
     ncclScalarHostImmediate = 1,
 } ncclScalarResidence_t;
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * How NCCL's TCP sockets are encrypted.
  */
@@ -371,36 +431,59 @@ typedef enum ncclEncryptionMode_t {
      */
     NCCL_ENCRYPTION_MODE_PSK = 1,
 } ncclEncryptionMode_t;
+#endif
 
 /**
  * What a communicator handle points to.
  */
 typedef struct ncclComm ncclComm;
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * What a parameter handle points to.
  */
 typedef struct ncclParamHandle ncclParamHandle;
+#endif
 
+#if NCCL_VERSION_CODE < 22800
+/**
+ * What a window handle points to.
+ */
+typedef struct ncclWindow ncclWindow;
+#endif
+
+#if NCCL_VERSION_CODE >= 22800
 /**
  * What a window handle points to.
  */
 typedef struct ncclWindow_vidmem ncclWindow_vidmem;
+#endif
 
 /**
  * A communicator, made and owned by NCCL.
  */
 typedef struct ncclComm *ncclComm_t;
 
+#if NCCL_VERSION_CODE < 22800
+/**
+ * A registered memory window.
+ */
+typedef struct ncclWindow *ncclWindow_t;
+#endif
+
+#if NCCL_VERSION_CODE >= 22800
 /**
  * A registered memory window.
  */
 typedef struct ncclWindow_vidmem *ncclWindow_t;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * A parameter of the NCCL runtime.
  */
 typedef struct ncclParamHandle *ncclParamHandle_t;
+#endif
 
 /**
  * Names a communicator while its ranks find each other. One rank makes it, all ranks get a copy.
@@ -417,7 +500,7 @@ typedef struct ncclUniqueId {
  *
  * Fields are only ever added at the end; `size` tells which of them the caller knew.
  */
-typedef struct ncclConfig_v23100 {
+typedef struct DIME_NCCL_CONFIG {
     /**
      * Bytes of the caller's struct. Set by the initializer.
      */
@@ -478,57 +561,80 @@ typedef struct ncclConfig_v23100 {
      * Thread blocks for NVLink SHARP.
      */
     int nvlsCTAs;
+#if NCCL_VERSION_CODE >= 22800
     /**
      * Channels to each peer over the network.
      */
     int nChannelsPerNetPeer;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * 1: schedule for NVLink rather than the network.
      */
     int nvlinkCentricSched;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * How CUDA graphs and eager calls mix on this communicator.
      */
     int graphUsageMode;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * Contexts for one-sided operations.
      */
     int numRmaCtx;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * Most peers for point-to-point operations.
      */
     int maxP2pPeers;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * 1: captured operations keep the order of their streams.
      */
     int graphStreamOrdering;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * 1: operations of different communicators are launched in program order.
      */
     int launchOrderImplicit;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * Signals for one-sided operations.
      */
     int numRmaSig;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * 1: set up one-sided operations at once.
      */
     int rmaEagerInit;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * One of `ncclHostCftMode_t`.
      */
     int hostCftMode;
+#endif
+#if NCCL_VERSION_CODE >= 22800
     /**
      * `ncclNvlsHostMode_t`, combined.
      */
     int nvlsHostMode;
-} ncclConfig_v23100;
+#endif
+} DIME_NCCL_CONFIG;
 
 /**
  * Configuration of a communicator.
  */
-typedef struct ncclConfig_v23100 ncclConfig_t;
+typedef struct DIME_NCCL_CONFIG ncclConfig_t;
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Names an option of a vendor.
  */
@@ -542,7 +648,9 @@ typedef struct ncclConfigExtKey {
      */
     int optionId;
 } ncclConfigExtKey;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Value of a vendor's option.
  */
@@ -560,7 +668,9 @@ typedef union ncclConfigExtValue {
      */
     void *raw;
 } ncclConfigExtValue;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * One vendor's option, a link of an unordered list that ends with NULL.
  */
@@ -578,12 +688,16 @@ typedef struct ncclConfigExt {
      */
     union ncclConfigExtValue val;
 } ncclConfigExt;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * One vendor's option.
  */
 typedef struct ncclConfigExt ncclConfigExt_t;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Configuration of one collective call, equal on all ranks. Start from `NCCL_COLLCONFIG_INITIALIZER`, then set fields.
  */
@@ -641,11 +755,14 @@ typedef struct ncclCollConfig_v23200 {
      */
     cudaEvent_t launchCompletionEvent;
 } ncclCollConfig_v23200;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Configuration of one collective call.
  */
 typedef struct ncclCollConfig_v23200 ncclCollConfig_t;
+#endif
 
 /**
  * What a simulated group would cost. Start from `NCCL_SIM_INFO_INITIALIZER`.
@@ -674,6 +791,7 @@ typedef struct ncclSimInfo_v22200 {
  */
 typedef struct ncclSimInfo_v22200 ncclSimInfo_t;
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Signals to wait for from one peer.
  */
@@ -695,7 +813,9 @@ typedef struct ncclWaitSignalDesc_t {
      */
     int ctx;
 } ncclWaitSignalDesc_t;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Encryption of NCCL's TCP sockets. Start from `NCCL_ENCRYPTION_CONFIG_INITIALIZER`.
  */
@@ -721,11 +841,14 @@ typedef struct ncclEncryptionConfig_v23200 {
      */
     const char *psk;
 } ncclEncryptionConfig_v23200;
+#endif
 
+#if NCCL_VERSION_CODE >= 22800
 /**
  * Encryption of NCCL's TCP sockets.
  */
 typedef struct ncclEncryptionConfig_v23200 ncclEncryptionConfig_t;
+#endif
 
 
 #ifdef __cplusplus
@@ -778,6 +901,8 @@ void ncclResetDebugInit(void);
  */
 void pncclResetDebugInit(void);
 
+#if NCCL_VERSION_CODE >= 22800
+
 /**
  * What ncclResetDebugInit calls. Exported by NCCL, but in no header of it; it has no `pnccl` twin.
  */
@@ -792,6 +917,8 @@ ncclResult_t ncclSetEncryption(const ncclEncryptionConfig_t *config);
  * Same as ncclSetEncryption, for profilers that put their own ncclSetEncryption before this one.
  */
 ncclResult_t pncclSetEncryption(const ncclEncryptionConfig_t *config);
+
+#endif
 
 /**
  * Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
@@ -892,6 +1019,8 @@ ncclResult_t ncclCommAbort(ncclComm_t comm);
  */
 ncclResult_t pncclCommAbort(ncclComm_t comm);
 
+#if NCCL_VERSION_CODE >= 22800
+
 /**
  * Stops what a communicator is doing and refuses further operations, but leaves it there to be shrunk or destroyed.
  *
@@ -903,6 +1032,8 @@ ncclResult_t ncclCommRevoke(ncclComm_t comm, int revokeFlags);
  * Same as ncclCommRevoke, for profilers that put their own ncclCommRevoke before this one.
  */
 ncclResult_t pncclCommRevoke(ncclComm_t comm, int revokeFlags);
+
+#endif
 
 /**
  * Makes one new communicator for each `color`; ranks are ordered by `key`. All ranks call it.
@@ -937,6 +1068,8 @@ ncclResult_t pncclCommShrink(ncclComm_t comm,
                              ncclComm_t *newcomm,
                              ncclConfig_t *config,
                              int shrinkFlags);
+
+#if NCCL_VERSION_CODE >= 22800
 
 /**
  * Makes an id by which new ranks join a communicator in ncclCommGrow.
@@ -990,6 +1123,8 @@ ncclResult_t ncclCommResume(ncclComm_t comm);
  */
 ncclResult_t pncclCommResume(ncclComm_t comm);
 
+#endif
+
 /**
  * Writes the error that a communicator has met since it was made, ncclSuccess, or ncclInProgress while a call is at
  * work.
@@ -1031,6 +1166,8 @@ ncclResult_t ncclCommUserRank(ncclComm_t comm, int *rank);
  */
 ncclResult_t pncclCommUserRank(ncclComm_t comm, int *rank);
 
+#if NCCL_VERSION_CODE >= 22800
+
 /**
  * Writes one number about the memory of a communicator, in bytes unless `stat` says otherwise.
  */
@@ -1040,6 +1177,8 @@ ncclResult_t ncclCommMemStats(ncclComm_t comm, ncclCommMemStat_t stat, uint64_t 
  * Same as ncclCommMemStats, for profilers that put their own ncclCommMemStats before this one.
  */
 ncclResult_t pncclCommMemStats(ncclComm_t comm, ncclCommMemStat_t stat, uint64_t *value);
+
+#endif
 
 /**
  * Allocates at least `size` bytes on the current device, fit for all that NCCL can do with a buffer.
@@ -1102,6 +1241,8 @@ ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t win);
  */
 ncclResult_t pncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t win);
 
+#if NCCL_VERSION_CODE >= 22800
+
 /**
  * Writes the address under which this rank registered its part of a window.
  */
@@ -1111,6 +1252,8 @@ ncclResult_t ncclWinGetUserPtr(ncclComm_t comm, ncclWindow_t win, void **outUser
  * Same as ncclWinGetUserPtr, for profilers that put their own ncclWinGetUserPtr before this one.
  */
 ncclResult_t pncclWinGetUserPtr(ncclComm_t comm, ncclWindow_t win, void **outUserPtr);
+
+#endif
 
 /**
  * Makes an operation that multiplies this rank's values by `*scalar` and then sums over the ranks.
@@ -1281,6 +1424,8 @@ ncclResult_t pncclReduceScatter(const void *sendbuff,
                                 ncclRedOp_t op,
                                 ncclComm_t comm,
                                 cudaStream_t stream);
+
+#if NCCL_VERSION_CODE >= 22800
 
 /**
  * Sends `count` elements from element j * `count` of `sendbuff` to rank j, where rank i's arrive at element i *
@@ -1541,6 +1686,8 @@ ncclResult_t pncclScatterConfig(const void *sendbuff,
                                 cudaStream_t stream,
                                 const ncclCollConfig_t *config);
 
+#endif
+
 /**
  * Sends `count` elements to rank `peer`, which calls ncclRecv with the same count and type.
  *
@@ -1582,6 +1729,8 @@ ncclResult_t pncclRecv(void *recvbuff,
                        int peer,
                        ncclComm_t comm,
                        cudaStream_t stream);
+
+#if NCCL_VERSION_CODE >= 22800
 
 /**
  * Writes `count` elements into the window of rank `peer`, `peerWinOffset` bytes from its start, and then signals that
@@ -1636,6 +1785,8 @@ ncclResult_t ncclWaitSignal(int nDesc, ncclWaitSignalDesc_t *signalDescs, ncclCo
  */
 ncclResult_t pncclWaitSignal(int nDesc, ncclWaitSignalDesc_t *signalDescs, ncclComm_t comm, cudaStream_t stream);
 
+#endif
+
 /**
  * Opens a group on this thread.
  */
@@ -1665,6 +1816,8 @@ ncclResult_t ncclGroupSimulateEnd(ncclSimInfo_t *simInfo);
  * Same as ncclGroupSimulateEnd, for profilers that put their own ncclGroupSimulateEnd before this one.
  */
 ncclResult_t pncclGroupSimulateEnd(ncclSimInfo_t *simInfo);
+
+#if NCCL_VERSION_CODE >= 22800
 
 /**
  * Writes a handle for the parameter named `key`. NCCL owns it.
@@ -1808,15 +1961,36 @@ void ncclParamDumpAll(void);
  */
 void pncclParamDumpAll(void);
 
+#endif
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
 
 #endif  /* NCCL_H_ */
 
+#undef DIME_NCCL_CONFIG
+
+#if NCCL_VERSION_CODE >= 22800
+#define DIME_CONFIG_INITIALIZER_SINCE_2_28 \
+    NCCL_CONFIG_UNDEF_INT, /* nChannelsPerNetPeer */ \
+    NCCL_CONFIG_UNDEF_INT, /* nvlinkCentricSched */ \
+    NCCL_CONFIG_UNDEF_INT, /* graphUsageMode */ \
+    NCCL_CONFIG_UNDEF_INT, /* numRmaCtx */ \
+    NCCL_CONFIG_UNDEF_INT, /* maxP2pPeers */ \
+    NCCL_CONFIG_UNDEF_INT, /* graphStreamOrdering */ \
+    NCCL_CONFIG_UNDEF_INT, /* launchOrderImplicit */ \
+    NCCL_CONFIG_UNDEF_INT, /* numRmaSig */ \
+    NCCL_CONFIG_UNDEF_INT, /* rmaEagerInit */ \
+    NCCL_CONFIG_UNDEF_INT, /* hostCftMode */ \
+    NCCL_CONFIG_UNDEF_INT, /* nvlsHostMode */
+#else
+#define DIME_CONFIG_INITIALIZER_SINCE_2_28
+#endif
+
 /* A struct that is passed to NCCL must start as one of these. */
 #define NCCL_CONFIG_INITIALIZER { \
-    sizeof(ncclConfig_t), NCCL_API_MAGIC, NCCL_VERSION_CODE, \
+    sizeof(ncclConfig_t), DIME_NCCL_MAGIC, NCCL_VERSION_CODE, \
     NCCL_CONFIG_UNDEF_INT, /* blocking */ \
     NCCL_CONFIG_UNDEF_INT, /* cgaClusterSize */ \
     NCCL_CONFIG_UNDEF_INT, /* minCTAs */ \
@@ -1829,21 +2003,17 @@ void pncclParamDumpAll(void);
     NCCL_CONFIG_UNDEF_INT, /* CTAPolicy */ \
     NCCL_CONFIG_UNDEF_INT, /* shrinkShare */ \
     NCCL_CONFIG_UNDEF_INT, /* nvlsCTAs */ \
-    NCCL_CONFIG_UNDEF_INT, /* nChannelsPerNetPeer */ \
-    NCCL_CONFIG_UNDEF_INT, /* nvlinkCentricSched */ \
-    NCCL_CONFIG_UNDEF_INT, /* graphUsageMode */ \
-    NCCL_CONFIG_UNDEF_INT, /* numRmaCtx */ \
-    NCCL_CONFIG_UNDEF_INT, /* maxP2pPeers */ \
-    NCCL_CONFIG_UNDEF_INT, /* graphStreamOrdering */ \
-    NCCL_CONFIG_UNDEF_INT, /* launchOrderImplicit */ \
-    NCCL_CONFIG_UNDEF_INT, /* numRmaSig */ \
-    NCCL_CONFIG_UNDEF_INT, /* rmaEagerInit */ \
-    NCCL_CONFIG_UNDEF_INT, /* hostCftMode */ \
-    NCCL_CONFIG_UNDEF_INT, /* nvlsHostMode */ \
+    DIME_CONFIG_INITIALIZER_SINCE_2_28 \
 }
 
+#define NCCL_SIM_INFO_INITIALIZER { \
+    sizeof(ncclSimInfo_t), 0x74685283, NCCL_VERSION_CODE, \
+    NCCL_UNDEF_FLOAT /* estimatedTime */ \
+}
+
+#if NCCL_VERSION_CODE >= 22800
 #define NCCL_COLLCONFIG_INITIALIZER { \
-    sizeof(ncclCollConfig_t), NCCL_API_MAGIC, NCCL_VERSION_CODE, \
+    sizeof(ncclCollConfig_t), DIME_NCCL_MAGIC, NCCL_VERSION_CODE, \
     NCCL_CONFIG_UNDEF_PTR, /* ext */ \
     NCCL_CONFIG_UNDEF_INT, /* minCTAs */ \
     NCCL_CONFIG_UNDEF_INT, /* maxCTAs */ \
@@ -1856,13 +2026,9 @@ void pncclParamDumpAll(void);
     NCCL_CONFIG_UNDEF_PTR, /* launchCompletionEvent */ \
 }
 
-#define NCCL_SIM_INFO_INITIALIZER { \
-    sizeof(ncclSimInfo_t), 0x74685283, NCCL_VERSION_CODE, \
-    NCCL_UNDEF_FLOAT /* estimatedTime */ \
-}
-
 #define NCCL_ENCRYPTION_CONFIG_INITIALIZER { \
-    sizeof(ncclEncryptionConfig_t), NCCL_API_MAGIC, NCCL_VERSION_CODE, \
+    sizeof(ncclEncryptionConfig_t), DIME_NCCL_MAGIC, NCCL_VERSION_CODE, \
     NCCL_ENCRYPTION_MODE_NONE, /* mode */ \
     NCCL_CONFIG_UNDEF_PTR, /* psk */ \
 }
+#endif

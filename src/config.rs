@@ -40,11 +40,13 @@ macro_rules! variables {
                 #[doc = $doc]
                 pub $field: $type,
             )*
+            /// The file of NCCL's log (NCCL_DEBUG_FILE).
+            pub nccl_debug_file: Option<PathBuf>,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($field: $initial),* }
+                Self { $($field: $initial,)* nccl_debug_file: None }
             }
         }
 
@@ -80,10 +82,10 @@ variables! {
     /// How much is logged. `version` logs one line with the version, and errors.
     "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error";
     /// The file that the log is appended to; `%h` becomes the name of the host, `%p` the process id.
-    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "standard output";
+    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "NCCL_DEBUG_FILE if that is set, else standard output";
     /// The file that the counters are written to, as text, when the process ends by `exit` or a return from `main` (not by `_exit` or a signal); `%h` and `%p` as in DIME_DEBUG_FILE.
     "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written";
-    /// Forward every call, as if this library were not there.
+    /// Forward every call, as if this library were not there. On some ranks only: all ranks of their communicators forward.
     "DIME_DISABLE" => disable: bool = false, "0";
     /// The one kernel to use for every all-reduce that it can do. For tests and measurements.
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice::Auto, "auto";
@@ -95,13 +97,15 @@ variables! {
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0";
     /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
+    /// Programmatic dependent launch: a kernel may take its place on the GPU while the all-reduce before it runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. 0 is for a program that launches a kernel so which does not wait (cudaGridDependencySynchronize) and reads the result too early; small all-reduces in a row get slower. Ranks may differ.
+    "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1";
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
     /// Most thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
     "DIME_BLOCKS" => blocks: u32 = 0, "0";
     /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0";
-    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all.
+    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all. A rank that was kept from looking for the others waits as long to be told of them.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
     /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names them and the communicator fails.
     "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0";
@@ -156,11 +160,15 @@ pub struct Positive(pub u32);
 
 /// A variable that was not used as it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning(String);
+pub struct Warning {
+    text: String,
+    /// It is about the level of the log, so it must not depend on that whether it is seen.
+    pub is_about_the_level: bool,
+}
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -181,9 +189,10 @@ impl Config {
             if text.is_empty() {
                 continue;
             }
-            if name == "NCCL_DEBUG" {
-                level_of_nccl = level_by_nccl_name(&text);
-                continue;
+            match name {
+                "NCCL_DEBUG" => level_of_nccl = level_by_nccl_name(&text),
+                "NCCL_DEBUG_FILE" => config.nccl_debug_file = Some(PathBuf::from(&text)),
+                _ => {}
             }
             if !name.starts_with("DIME_") || NOT_OURS.contains(&name) || name.starts_with(OF_THE_SIMULATOR) {
                 continue;
@@ -193,13 +202,17 @@ impl Config {
                 Some(false) => warnings.push(unusable(name, &text)),
                 None => {
                     let (shown, nearest) = (name.escape_debug(), nearest(name));
-                    warnings.push(Warning(format!("{shown} is not a variable of Dime; did you mean {nearest}?")));
+                    let text = format!("{shown} is not a variable of Dime; did you mean {nearest}?");
+                    warnings.push(Warning { text, is_about_the_level: false });
                 }
             }
         }
         config.debug = config.debug.or(level_of_nccl);
+        if warnings.iter().any(|warning| warning.is_about_the_level) {
+            config.debug = config.debug.max(Some(Level::Error));
+        }
         // The order of the environment is chance; that of the warnings is not.
-        warnings.sort_by(|a, b| a.0.cmp(&b.0));
+        warnings.sort_by(|a, b| a.text.cmp(&b.text));
         (config, warnings)
     }
 
@@ -212,12 +225,13 @@ impl Config {
 fn unusable(name: &str, text: &OsStr) -> Warning {
     let variable =
         VARIABLES.iter().find(|variable| variable.name == name).expect("the parser knows only the table's names");
-    Warning(format!(
+    let text = format!(
         "{name} cannot be {:?}: it takes {}. The default stays: {}",
         text.to_string_lossy(),
         variable.values,
         variable.default
-    ))
+    );
+    Warning { text, is_about_the_level: name == "DIME_DEBUG" }
 }
 
 fn level_by_nccl_name(text: &OsStr) -> Option<Level> {
@@ -422,6 +436,23 @@ mod tests {
         let both = [("NCCL_DEBUG", "TRACE"), ("DIME_DEBUG", "none")];
         assert_eq!(parse(&both).0.level(), Level::None);
         assert_eq!(parse(&[both[1], both[0]]).0.level(), Level::None);
+    }
+
+    #[test]
+    fn a_level_that_cannot_be_is_an_error_that_every_level_but_none_shows() {
+        for (variables, level) in [
+            (&[("DIME_DEBUG", "debug")][..], Level::Error),
+            (&[("DIME_DEBUG", "2")], Level::Error),
+            (&[("DIME_DEBUG", "2"), ("NCCL_DEBUG", "INFO")], Level::Info),
+            (&[("DIME_DEBUG", "2"), ("NCCL_DEBUG", "NONE")], Level::Error),
+        ] {
+            let variables = variables.iter().map(|(name, text)| (OsString::from(name), OsString::from(text)));
+            let (config, warnings) = Config::parse(variables);
+            assert_eq!(config.level(), level, "{warnings:?}");
+            assert!(matches!(warnings.as_slice(), [Warning { is_about_the_level: true, .. }]), "{warnings:?}");
+        }
+        let (_, warnings) = Config::parse([("DIME_BLOCKS".into(), "x".into())]);
+        assert!(matches!(warnings.as_slice(), [Warning { is_about_the_level: false, .. }]), "{warnings:?}");
     }
 
     #[test]

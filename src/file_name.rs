@@ -4,13 +4,16 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A name with `%h` and `%p` filled in: host and process id of now. `%%` is a percent sign, any other pair stays as it is.
+/// A name with `%h` and `%p` filled in: host and process id of now, as NCCL fills them in. `%%` is a percent sign, any other pair stays as
+/// it is.
 pub fn expanded(pattern: &Path) -> PathBuf {
     let mut path = Vec::new();
     let mut bytes = pattern.as_os_str().as_bytes().iter().copied();
     while let Some(byte) = bytes.next() {
         match (byte, bytes.clone().next()) {
-            (b'%', Some(b'h')) => path.extend(host().bytes()),
+            (b'%', Some(b'h')) => {
+                path.extend(host().bytes().map(|byte| if matches!(byte, b'/' | b'%') { b'-' } else { byte }))
+            }
             (b'%', Some(b'p')) => path.extend(std::process::id().to_string().bytes()),
             (b'%', Some(b'%')) => path.push(b'%'),
             _ => {

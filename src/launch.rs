@@ -6,6 +6,8 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::mem;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::kernels::{Functions, Reduction};
@@ -24,6 +26,8 @@ pub struct Target {
     pub scratch: [u64; MAX_RANKS],
     /// Device address of the watch words, lane by lane.
     pub watch: u64,
+    /// Launches may come early, and let the next one in early.
+    pub early_launch: bool,
     /// The epoch of the first launch of a lane.
     pub first_epoch: u32,
     /// This rank.
@@ -37,8 +41,8 @@ pub struct Target {
 pub struct Enqueued {
     /// Launches.
     pub launches: Cell<u64>,
-    /// Their blocks, as the device counts them: modulo 2^32.
-    pub blocks: Cell<u32>,
+    /// Their blocks, as the device counts them: modulo 2^32. Other threads may ask, too.
+    pub blocks: AtomicU32,
     /// The stream of the last one, if that was a large one.
     large_on: Cell<Option<CUstream>>,
 }
@@ -46,13 +50,13 @@ pub struct Enqueued {
 /// The handle that in every thread is another stream.
 const PER_THREAD_STREAM: usize = 2;
 
-/// Whether a launch may have its place before the one ahead of it in the stream is over. A small one may. A large one only when the
-/// lane's last launch was a large one in this stream, which lets nothing in but when its blocks have ended: beside a small one of its
-/// lane it would take more places than [`route::choose`] counts with. (Between the two the stream may have launches of others, which
-/// have places of their own.)
-fn may_come_early(choice: &Choice, stream: CUstream, enqueued: &Enqueued) -> bool {
+/// Whether there are places for a launch before the one ahead of it in the stream is over. For a small one there are. For a large one
+/// only when the lane's last launch was a large one in this stream, which lets nothing in but when its blocks have ended: beside a small
+/// one of its lane it would take more places than [`route::choose`] counts with. (Between the two the stream may have launches of
+/// others, which have places of their own.)
+fn has_places_early(choice: &Choice, stream: CUstream, enqueued: &Enqueued) -> bool {
     let is_behind_large = || stream as usize != PER_THREAD_STREAM && enqueued.large_on.get() == Some(stream);
-    choice.dependent && (choice.hand_over || is_behind_large())
+    choice.hand_over || is_behind_large()
 }
 
 impl Target {
@@ -113,11 +117,15 @@ pub fn launch(
             op: operation.op,
             tile_log2: choice.tile_log2,
             stages: choice.stages,
-            hand_over: u8::from(choice.hand_over),
+            hand_over: u8::from(choice.hand_over && target.early_launch),
             kernel: choice.kernel as u8,
-            blocks_before: if is_eager { enqueued.blocks.get() } else { 0 },
+            blocks_before: if is_eager { enqueued.blocks.load(Relaxed) } else { 0 },
         };
         let blocks = route::blocks(choice, chunk_packets);
+        // Ranks may differ in this: a launch that does not come early, or lets none in, needs no more places than `route::choose` counts
+        // with, and its peers wait for it as for any rank that is late.
+        let may_be_early = target.early_launch && function.waits_for_stream;
+        let comes_early = may_be_early && has_places_early(choice, stream, enqueued);
         let config = crate::gpu::LaunchConfig {
             gridDimX: blocks,
             gridDimY: 1,
@@ -128,16 +136,18 @@ pub fn launch(
             sharedMemBytes: 0,
             hStream: stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: if may_come_early(choice, stream, enqueued) { attributes.len() as u32 } else { 0 },
+            numAttrs: if comes_early { attributes.len() as u32 } else { 0 },
         };
         let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
         const { assert!(mem::size_of::<Args>() <= 256) };
         // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it returns.
-        let code = unsafe { (driver.launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut()) };
+        let code =
+            unsafe { (driver.launch_kernel_ex)(&config, function.handle, parameters.as_mut_ptr(), ptr::null_mut()) };
         driver.check("cuLaunchKernelEx", code)?;
         done += bytes;
         enqueued.launches.set(enqueued.launches.get() + 1);
-        enqueued.blocks.set(enqueued.blocks.get().wrapping_add(blocks));
+        // Not a step that no other could come between: only the one thread that calls on the communicator changes it.
+        enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(blocks), Relaxed);
         enqueued.large_on.set((!choice.hand_over).then_some(stream));
     }
     Ok(())
@@ -173,7 +183,7 @@ mod tests {
     use crate::route::{Plan, choose};
 
     #[test]
-    fn a_large_launch_comes_early_only_behind_a_large_one_of_its_stream() {
+    fn a_large_launch_has_places_early_only_behind_a_large_one_of_its_stream() {
         let plan = Plan {
             ranks: 4,
             arch: 90,
@@ -192,12 +202,10 @@ mod tests {
         // What the last launch was: nothing, a large one, or (None again) a small one.
         for (last, expected) in [(None, false), (Some(here), true), (Some(there), false)] {
             enqueued.large_on.set(last);
-            assert_eq!(may_come_early(&large, here, &enqueued), expected);
-            assert!(may_come_early(&small, here, &enqueued));
+            assert_eq!(has_places_early(&large, here, &enqueued), expected);
+            assert!(has_places_early(&small, here, &enqueued));
         }
         enqueued.large_on.set(Some(per_thread));
-        assert!(!may_come_early(&large, per_thread, &enqueued));
-        let older = Choice { dependent: false, ..small };
-        assert!(!may_come_early(&older, here, &enqueued));
+        assert!(!has_places_early(&large, per_thread, &enqueued));
     }
 }

@@ -221,7 +221,7 @@ mod tests {
     // The probe of every rank lies between two strides, and the control words fit.
     const _: () = {
         assert!(8 * (MAX_RANKS + 1) <= PROBE_STRIDE);
-        assert!(COUNT_OFFSET % 8 == 0 && COUNT_OFFSET + 8 <= PARITY_BYTES);
+        assert!(COUNT_OFFSET.is_multiple_of(8) && COUNT_OFFSET + 8 <= PARITY_BYTES);
         assert!(LL_OFFSET + LL_BYTES <= CONTROL_OFFSET);
     };
 }

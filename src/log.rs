@@ -1,20 +1,22 @@
 //! The log: `log` macros in front, env_logger behind, NCCL's line format.
 //!
-//! Nothing is opened or printed before the first line that the level lets through. A line is written in one system call, so
-//! that lines of several processes do not mix. In a child of fork env_logger's own lock could be held for good, so each process of a line
-//! of forks has a logger of its own.
+//! Nothing is opened or printed before the first line that the level lets through. A message is one line whatever is in it, and a line is
+//! written in one system call, so that lines of several processes do not mix. In a child of fork env_logger's own lock could be held
+//! for good, so each process of a line of forks has a logger of its own. Where lines go is [`place`]'s.
+
+mod place;
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
+pub use self::place::nccl_may_have_opened_its_log;
 use crate::config::{Config, Level};
-use crate::file_name::{expanded, host};
+use crate::file_name::host;
 use crate::lock::Lock;
 
 /// Target of the line that the level `version` asks for, which has no level of its own.
@@ -29,16 +31,17 @@ pub fn set_device(device: i32) {
     DEVICE.set(device);
 }
 
-/// Sets the level, and at the first call the place that the log goes to. Neither opens nor prints anything, but for the one
-/// line that the level `version` asks for.
+/// Sets the level and the place that the log goes to. Neither opens nor prints anything, but for the one line that the level `version`
+/// asks for.
 ///
-/// Called again when a communicator is set up: NCCL reads files of its own at its first communicator and may set NCCL_DEBUG
-/// from them.
+/// Called again when a communicator is set up: NCCL reads files of its own at its first communicator and may set NCCL_DEBUG and
+/// NCCL_DEBUG_FILE from them.
 pub fn start(config: &Config) {
     static IS_SET: AtomicBool = AtomicBool::new(false);
+    place::set(config);
     if !IS_SET.load(Ordering::Acquire) {
         // Fails when another thread was faster, and in a program that has a logger already, which then gets our lines.
-        let _ = log::set_boxed_logger(Box::new(OfEachProcess { path: config.debug_file.as_deref().map(expanded) }));
+        let _ = log::set_boxed_logger(Box::new(OfEachProcess));
         if !IS_SET.swap(true, Ordering::AcqRel) {
             #[cfg(feature = "exports")]
             std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
@@ -76,31 +79,50 @@ fn thread() -> String {
     thread.unwrap_or_else(|| std::process::id().to_string())
 }
 
-/// Standard output, not through std's handle: its lock could be held for good in a child of fork.
-fn standard_output() -> io::Result<File> {
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+/// As [`OneLine`] shows it, for texts that are made of several lines.
+pub fn one_line(text: fmt::Arguments) -> String {
+    OneLine(text).to_string()
 }
 
-/// A logger in each process of a line of forks, made at its first line. All write to the place that the first process knows.
-struct OfEachProcess {
-    path: Option<PathBuf>,
+/// What is shown of a text in the log: one line, also where a name or a value in it has a line's end or a terminal's command.
+struct OneLine<'a>(fmt::Arguments<'a>);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                // Separators of lines and paragraphs are no control characters, and end lines for some who read them.
+                let is_escaped = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+                text.split_inclusive(is_escaped).try_for_each(|part| {
+                    let last = part.chars().next_back().filter(|letter| is_escaped(*letter));
+                    let Some(letter) = last else { return self.0.write_str(part) };
+                    self.0.write_str(&part[..part.len() - letter.len_utf8()])?;
+                    write!(self.0, "{}", letter.escape_default())
+                })
+            }
+        }
+        Escaping(f).write_fmt(self.0)
+    }
 }
+
+/// A logger in each process of a line of forks, made at its first line.
+struct OfEachProcess;
 
 static LOGGER: Lock<Option<env_logger::Logger>> = Lock::new(None);
 
-impl OfEachProcess {
-    fn make(&self) -> env_logger::Logger {
-        let sink = Sink { path: self.path.clone(), file: None };
-        env_logger::Builder::new()
-            // The level is kept in one place only: log's own.
-            .filter_level(LevelFilter::Trace)
-            .format(|line, record| match record.target() {
-                VERSION_LINE => writeln!(line, "{} DIME version {}", prefix(), record.args()),
-                _ => writeln!(line, "{} DIME {} {}", prefix(), record.level(), record.args()),
-            })
-            .target(env_logger::Target::Pipe(Box::new(sink)))
-            .build()
-    }
+fn make_logger() -> env_logger::Logger {
+    env_logger::Builder::new()
+        // The level is kept in one place only: log's own.
+        .filter_level(LevelFilter::Trace)
+        .format(|line, record| match record.target() {
+            VERSION_LINE => {
+                writeln!(line, "{}", OneLine(format_args!("{} DIME version {}", prefix(), record.args())))
+            }
+            _ => writeln!(line, "{}", OneLine(format_args!("{} DIME {} {}", prefix(), record.level(), record.args()))),
+        })
+        .target(env_logger::Target::Pipe(Box::new(ToItsPlace)))
+        .build()
 }
 
 impl Log for OfEachProcess {
@@ -109,43 +131,40 @@ impl Log for OfEachProcess {
     }
 
     fn log(&self, record: &Record) {
-        LOGGER.hold().get_or_insert_with(|| self.make()).log(record);
+        LOGGER.hold().get_or_insert_with(make_logger).log(record);
     }
 
     fn flush(&self) {}
 }
 
-/// Where lines go: a file, opened at the first line, or standard output.
-struct Sink {
-    path: Option<PathBuf>,
-    file: Option<File>,
-}
+struct ToItsPlace;
 
-impl Write for Sink {
+impl io::Write for ToItsPlace {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.file.is_none()
-            && let Some(path) = self.path.take()
-        {
-            // A file that cannot be opened must not cost the lines: they go to standard output, behind one that says why.
-            match OpenOptions::new().create(true).append(true).open(&path) {
-                Ok(file) => self.file = Some(file),
-                Err(error) => {
-                    let why = format!(
-                        "{} DIME WARN DIME_DEBUG_FILE: {} cannot be opened ({error}); the log goes to standard output\n",
-                        prefix(),
-                        path.display()
-                    );
-                    standard_output()?.write_all(why.as_bytes())?;
-                }
-            }
-        }
-        match &mut self.file {
-            Some(file) => file.write(line),
-            None => standard_output()?.write(line),
-        }
+        place::write(line)?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_one_line_whatever_is_in_it() {
+        for (text, line) in [
+            ("", ""),
+            ("plain \\ text \u{e9}", "plain \\ text \u{e9}"),
+            ("a\nb", "a\\nb"),
+            ("\r\n", "\\r\\n"),
+            ("\u{1b}[2Jx\u{7f}", "\\u{1b}[2Jx\\u{7f}"),
+            ("\u{85}\u{2028}\u{2029}end", "\\u{85}\\u{2028}\\u{2029}end"),
+        ] {
+            assert_eq!(one_line(format_args!("{text}")), line);
+        }
     }
 }

@@ -249,11 +249,19 @@ reasons! {
     /// More communicators than the table holds.
     TableFull = "table_full", "there are too many communicators";
     /// A rank would not answer in the setup.
-    Absent = "absent", "not every rank is on this host with this library in front of NCCL";
+    Absent = "absent", "not every rank is on this host with this library in front of NCCL and without DIME_DISABLE";
     /// NCCL refuses it.
     Revoked = "revoked", "the communicator was revoked, or shrunk with NCCL_SHRINK_ABORT";
     /// In a child of fork.
     Forked = "forked", "this is the child of a fork";
+    /// NCCL_P2P_DISABLE or NCCL_P2P_LEVEL on some rank.
+    P2pDisabled = "p2p_disabled", "NCCL_P2P_DISABLE or NCCL_P2P_LEVEL does not allow GPUs to reach each other's memory";
+    /// The other ranks cannot see that this one would answer.
+    NoSign = "no_sign", "this rank cannot make a socket by which the others see that it is here";
+    /// Its ranks cannot be looked for.
+    Untraced = "untraced", "the communicator was made in a way that leaves no trace of its ranks";
+    /// The driver or the kernel did not answer a rank's question about itself.
+    SelfUnknown = "self_unknown", "a rank could not find out about itself what the others must know";
 }
 
 /// What the ranks agreed on, as far as the decision needs it.
@@ -289,8 +297,6 @@ pub struct Choice {
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
-    /// The launch can wait by itself for the one ahead of it in the stream, and so come before that one has ended.
-    pub dependent: bool,
     /// It is small: it comes early, and the launch behind may take its place while this one runs.
     pub hand_over: bool,
     /// A longer message takes several launches of at most this many bytes, a multiple of 16 x ranks.
@@ -386,7 +392,6 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
         // Of a pair, each thread takes a packet: this says how many blocks are busy, whatever the row has.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
         stages: row.stages.clamp(1, MAX_STAGES as u8),
-        dependent: plan.arch >= 90,
         hand_over: false,
         piece_bytes: capacity_bytes(row.kernel, plan.ranks),
     };
@@ -398,7 +403,7 @@ pub fn choose(plan: &Plan, count: usize, datatype: i32, op: i32) -> Result<Choic
 
 /// Most blocks that the launches of one lane have on a GPU at a time: one launch, or two small ones of which the second came
 /// early, since one that comes early lets none in before the first is over. (A large one comes early only behind a large one:
-/// `launch::may_come_early`.)
+/// `launch::has_places_early`.)
 ///
 /// Every block of ours must find a place beside all that wait for it, at once: a GPU gives places to launches in the order in which
 /// they came, so one that finds none for all its blocks keeps all others from starting, also the one that it waits for. A block takes

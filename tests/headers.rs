@@ -23,12 +23,24 @@ fn cuda_includes() -> Vec<Option<PathBuf>> {
     all
 }
 
+/// The two faces of nccl.h: as it is by default, and with all functions.
+fn faces() -> [Option<String>; 2] {
+    [None, Some(support::newest_api())]
+}
+
 fn compile(dir: &Path, name: &str, text: &str, standard: &str, cuda: Option<&Path>) {
+    for face in faces() {
+        compile_face(dir, name, text, standard, cuda, face);
+    }
+}
+
+fn compile_face(dir: &Path, name: &str, text: &str, standard: &str, cuda: Option<&Path>, face: Option<String>) {
     let cxx = standard.starts_with("c++");
     let source = write(dir.join(format!("{name}.{}", if cxx { "cc" } else { "c" })), text);
     let cc = if cxx { Cc::cxx() } else { Cc::c() };
     let cc = cuda.into_iter().fold(cc, |cc, directory| cc.arg("-isystem").arg(directory));
     cc.arg(format!("-std={standard}"))
+        .args(face.map(|face| format!("-D{face}")))
         .args(["-pedantic-errors", "-Wconversion", "-Wundef"])
         .args((!cxx).then_some("-Wstrict-prototypes"))
         .include(include_dir())
@@ -121,6 +133,158 @@ fn a_program_built_with_nvidias_header_of_any_release_runs_with_us_as_its_libncc
             let outcome = Program::new(&program).env("LD_LIBRARY_PATH", &lib).env("DIME_NCCL_LIB", &fake).succeeds();
             assert_consumer(&outcome, "23203");
         }
+    }
+}
+
+/// The CUDA compiler: that of NVCC, of the PATH, of the system, or the one that `make` puts into target/cuda.
+fn nvcc() -> PathBuf {
+    let named = std::env::var_os("NVCC").filter(|nvcc| !nvcc.is_empty()).map(PathBuf::from);
+    let on_path = std::env::var_os("PATH");
+    let folders = on_path.iter().flat_map(std::env::split_paths);
+    let known = ["/usr/local/cuda/bin".into(), support::manifest_dir().join("target/cuda/nvidia/cu13/bin")];
+    let candidates = named.into_iter().chain(folders.chain(known).map(|folder| folder.join("nvcc")));
+    candidates.into_iter().find(|nvcc| nvcc.is_file()).expect("a CUDA compiler: `make` puts one into target/cuda")
+}
+
+/// A call of the CUDA compiler for programs of one architecture, which can be linked without the rest of a toolkit.
+fn cuda_program(source: &Path) -> Program {
+    Program::new(nvcc())
+        .args(["-std=c++17", "-arch=sm_90", "--Werror", "all-warnings", "-I"])
+        .arg(include_dir())
+        .arg(source)
+}
+
+/// The toolkit that the compiler belongs to.
+fn toolkit() -> PathBuf {
+    let nvcc = std::fs::canonicalize(nvcc()).expect("the path of nvcc");
+    nvcc.ancestors().nth(2).expect("nvcc lies in a toolkit").to_path_buf()
+}
+
+/// Its libraries.
+fn toolkit_libraries() -> PathBuf {
+    let folders = ["lib64", "lib"].map(|name| toolkit().join(name));
+    folders.into_iter().find(|folder| folder.join("libcudart_static.a").is_file()).expect("the toolkit's libraries")
+}
+
+#[test]
+fn programs_that_ask_for_the_release_and_the_types_find_all_types_in_cxx_and_cuda() {
+    let dir = work_dir("headers/gates");
+    let lib = install_as_libnccl(&dir.join("lib"));
+    let fake = fake_nccl(dir.join("real"), "2.32.3");
+    let toolkit = toolkit();
+    let source = write(dir.join("gates.cc"), format!("#include \"{}\"\n", test_file("c/version_gates.h").display()));
+    let cxx = Cc::cxx()
+        .include(include_dir())
+        .arg("-isystem")
+        .arg(toolkit.join("include"))
+        .arg(source)
+        .arg("-L")
+        .arg(&lib)
+        .arg("-lnccl")
+        .build(dir.join("gates-cxx"));
+    let cuda = dir.join("gates-cuda");
+    cuda_program(&test_file("c/version_gates.cu"))
+        .arg("-L")
+        .arg(toolkit_libraries())
+        .arg("-L")
+        .arg(&lib)
+        .args(["-lnccl", "-o"])
+        .arg(&cuda)
+        .limit_s(300)
+        .succeeds();
+    for program in [cxx, cuda] {
+        let outcome = Program::new(program).env("LD_LIBRARY_PATH", &lib).env("DIME_NCCL_LIB", &fake).succeeds();
+        for (what, value) in [
+            ("header", "22707"),
+            ("library", "23203"),
+            ("types", "12"),
+            ("bf16", "1"),
+            ("fp8", "1"),
+            ("named", "10"),
+            ("make", "0"),
+            ("window", "0"),
+            // Each type with each operation.
+            ("all-reduces", "60"),
+        ] {
+            assert_eq!(outcome.value(what), value, "{what} of {outcome}");
+        }
+    }
+}
+
+#[test]
+fn nccls_device_code_is_refused_with_the_ways_out() {
+    let dir = work_dir("headers/device-code");
+    let gates = format!("#include \"{}\"\n", test_file("c/version_gates.h").display());
+    for (name, text, face) in [
+        ("asked-for", "#include <nccl_device.h>\n", None),
+        ("by-a-gate", gates.as_str(), Some(support::newest_api())),
+        ("with-newest", "#include <nccl.h>\n#include <nccl_device.h>\n", Some(support::newest_api())),
+    ] {
+        let source = write(dir.join(format!("{name}.cc")), text);
+        let outcome = Cc::cxx()
+            .include(include_dir())
+            .args(face.map(|face| format!("-D{face}")))
+            .args(["-c", "-o", "/dev/null"])
+            .arg(source)
+            .run();
+        assert_ne!(outcome.code, 0, "{name}: {outcome}");
+        for words in ["has no device code of NCCL", "without DIME_NCCL_API", "NVIDIA's nccl.h", "nccl_device_host.h"] {
+            assert!(outcome.stderr.contains(words), "{name}: no {words:?} in {outcome}");
+        }
+    }
+}
+
+#[test]
+fn a_face_that_the_header_has_not_is_refused_with_those_that_it_has() {
+    let dir = work_dir("headers/faces");
+    let source = write(dir.join("face.c"), "#include <nccl.h>\n");
+    for face in ["22809", "1", "2.32.3"] {
+        let cc = Cc::c().include(include_dir()).arg(format!("-DDIME_NCCL_API={face}"));
+        let outcome = cc.args(["-c", "-o", "/dev/null"]).arg(&source).run();
+        assert_ne!(outcome.code, 0, "{outcome}");
+        assert!(outcome.stderr.contains("22707") && outcome.stderr.contains("23203"), "{face}: {outcome}");
+    }
+}
+
+#[test]
+fn the_newest_face_declares_what_is_newer_and_the_default_does_not() {
+    let dir = work_dir("headers/newest");
+    let text = "#include <nccl.h>\nvoid *newer(void);\nvoid *newer(void) { return (void *)ncclAlltoAll; }\n";
+    let source = write(dir.join("newer.c"), text);
+    let compiled = |face: Option<String>| {
+        let cc = Cc::c().include(include_dir()).args(face.map(|face| format!("-D{face}")));
+        cc.args(["-c", "-o", "/dev/null"]).arg(&source).run().code
+    };
+    assert_ne!(compiled(None), 0);
+    assert_eq!(compiled(Some(support::newest_api())), 0);
+}
+
+/// NCCL_TESTS_SRC names the sources of nccl-tests: they are built as they are, all programs, for one architecture.
+#[test]
+fn nccl_tests_are_built_with_our_header_when_their_sources_are_named() {
+    let Some(sources) = std::env::var_os("NCCL_TESTS_SRC").filter(|sources| !sources.is_empty()) else { return };
+    let dir = work_dir("headers/nccl-tests");
+    install_as_libnccl(&dir.join("nccl/lib"));
+    std::os::unix::fs::symlink(include_dir(), dir.join("nccl/include")).expect("a symlink");
+    Program::new("make")
+        .arg("-C")
+        .arg(Path::new(&sources).join("src"))
+        .arg(format!("NVCC={}", nvcc().display()))
+        .arg(format!("CUDA_HOME={}", toolkit().display()))
+        .arg(format!("CUDA_LIB={}", toolkit_libraries().display()))
+        .arg(format!("NCCL_HOME={}", dir.join("nccl").display()))
+        .arg(format!("BUILDDIR={}", dir.join("build").display()))
+        .arg("CUDARTLIB=cudart_static")
+        .arg("NVCC_GENCODE=-gencode=arch=compute_90,code=sm_90")
+        .limit_s(3600)
+        .succeeds();
+    let built = std::fs::read_dir(dir.join("build")).expect("the programs").flatten();
+    let programs: Vec<PathBuf> =
+        built.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with("_perf")).collect();
+    assert!(programs.len() >= 9, "{programs:?}");
+    let types = support::tool("strings", [dir.join("build/all_reduce_perf").as_os_str()]);
+    for name in ["bfloat16", "f8e4m3", "f8e5m2"] {
+        assert!(types.lines().any(|line| line == name), "all_reduce_perf does not know {name}");
     }
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use support::places::{build_report, fake_nccl, other_library};
-use support::{NCCL_SYSTEM_ERROR, Program, dime_lib, work_dir, write};
+use support::{Cc, NCCL_SYSTEM_ERROR, Program, dime_lib, work_dir, write};
 
 /// Runs with the value and returns the message, in which the value itself is replaced.
 fn refusal(program: &Path, value: &Path) -> String {
@@ -88,6 +88,23 @@ fn ourselves_are_refused_by_path_as_a_symlink_and_as_a_copy() {
         let message = refusal(&program, &value);
         println!("{}: {message}", value.display());
         assert!(message.contains("Dime") || message.contains("libdime"), "{message:?} should say that it is us");
+    }
+}
+
+#[test]
+fn a_library_that_lacks_what_every_nccl_has_is_refused_by_the_name_of_the_function() {
+    const FUNCTIONS: [&str; 5] =
+        ["ncclGetVersion", "ncclGetUniqueId", "ncclCommInitRank", "ncclCommDestroy", "ncclAllReduce"];
+    let dir = work_dir("refusals/lacking");
+    let program = build_report(&dir);
+    for lacking in FUNCTIONS {
+        let functions = FUNCTIONS.iter().filter(|name| **name != lacking);
+        let text: String =
+            functions.map(|name| format!("int {name}(void);\nint {name}(void) {{ return 0; }}\n")).collect();
+        let source = write(dir.join(format!("{lacking}.c")), text);
+        let library = Cc::c().shared("libnccl.so.2").arg(source).build(dir.join(format!("without-{lacking}.so")));
+        let message = refusal(&program, &library);
+        assert!(message.ends_with(&format!("it has no {lacking}")), "{message:?}");
     }
 }
 

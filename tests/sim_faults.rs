@@ -42,10 +42,14 @@ fn run(fault: &str) -> Run {
 }
 
 fn run_with(faulty: usize, fault: &str) -> Run {
+    run_in(faulty, fault, &[])
+}
+
+fn run_in(faulty: usize, fault: &str, variables: &[(&str, &str)]) -> Run {
     // Other programs can make an abort slow now and then, but not each time.
     const ATTEMPTS: usize = 5;
     for _ in 1..ATTEMPTS {
-        let run = run_once(faulty, fault);
+        let run = run_once(faulty, fault, variables);
         if run.slowest_ms() < LIMIT_MS {
             assert_eq!(run.outcome.code, 0, "{run}");
             return run;
@@ -54,20 +58,25 @@ fn run_with(faulty: usize, fault: &str) -> Run {
         let hung = (0..RANKS).any(|rank| ["wrong", "hung"].contains(&run.ended(rank)));
         assert!(!hung, "{run}");
     }
-    let run = run_once(faulty, fault);
+    let run = run_once(faulty, fault, variables);
     assert!(run.slowest_ms() < LIMIT_MS, "slow: {run}");
     assert_eq!(run.outcome.code, 0, "{run}");
     run
 }
 
-fn run_once(faulty: usize, fault: &str) -> Run {
+fn run_once(faulty: usize, fault: &str, variables: &[(&str, &str)]) -> Run {
     let before = Leftovers::now();
     let variable = format!("DIME_SIM_FAULT={fault}");
-    let outcome = simulated(program())
+    let with = |program: support::Program, (name, value): &(&str, &str)| program.env(name, value);
+    let outcome = variables
+        .iter()
+        .fold(simulated(program()), with)
         .args(["--ranks", &RANKS.to_string(), "--report", "--env", &faulty.to_string(), &variable])
         .env("DIME_SIM_SMS", "16")
         // As long as the others wait for a rank that cannot share its scratch.
         .env("DIME_SETUP_TIMEOUT_S", "5")
+        // What is unmapped too early ends the process then.
+        .env("DIME_SIM_UNMAP_WAITS", "0")
         .run();
     before.assert_nothing_new();
     for part in fault.split(',').filter(|part| !part.is_empty()) {
@@ -140,7 +149,7 @@ fn what_is_left_behind_would_be_seen() {
 
 #[test]
 fn a_rank_that_dies_while_it_prepares_its_scratch_stops_nobody_for_long() {
-    killed(&["cuModuleLoadData:1", "cuMemCreate:1", "cuMemMap:1", "cuMemHostAlloc:1"]);
+    killed(&["cuModuleLoadData:1", "cuMemCreate:1", "cuMemMap:1", "cuMemHostRegister:1"]);
 }
 
 #[test]
@@ -173,7 +182,8 @@ fn what_cannot_be_had_at_setup_makes_all_ranks_forward() {
         "cuMemMap:1",
         "cuMemMap:2",
         "cuMemSetAccess:2",
-        "cuMemHostAlloc:1",
+        "cuMemHostRegister:1",
+        "cuMemHostGetDevicePointer:1",
         "cuMemExportToShareableHandle:1",
         "cuMemImportFromShareableHandle:1",
         "cuMemImportFromShareableHandle:2",
@@ -185,6 +195,31 @@ fn what_cannot_be_had_at_setup_makes_all_ranks_forward() {
         for line in run.reports() {
             assert!(line.contains(" right ") && line.contains(" forward: "), "{run}");
         }
+    }
+}
+
+/// The simulated driver ends a process that frees what another one has open.
+#[test]
+fn nobody_frees_what_a_peer_has_open_by_legacy_ipc_whatever_fails() {
+    let _alone = alone();
+    let legacy = [("DIME_LEGACY_IPC", "1")];
+    for place in [
+        "cuIpcGetMemHandle:1",
+        "cuIpcOpenMemHandle:1",
+        "cuIpcOpenMemHandle:2",
+        "cuMemHostRegister:1",
+        "cuLaunchKernelEx:1",
+        "cuLaunchKernelEx:4",
+    ] {
+        let run = run_in(FAULTY, &format!("fail@{place}"), &legacy);
+        run.assert_ended("right", "right");
+        assert!(run.reports().iter().all(|line| line.contains(" forward: ")), "{run}");
+    }
+    for place in ["cuIpcOpenMemHandle:2", "cuLaunchKernelEx:3", "cuLaunchKernelEx:6", "spin:100", "spin:5000"] {
+        run_in(FAULTY, &format!("kill@{place}"), &legacy).assert_ended("killed", "aborted");
+    }
+    for place in ["cuLaunchKernelEx:5", "cuLaunchKernelEx:8"] {
+        run_in(FAULTY, &format!("fail@{place}"), &legacy).assert_ended("error", "aborted");
     }
 }
 
@@ -233,5 +268,31 @@ fn delays_change_nothing_but_time() {
         let run = run(fault);
         run.assert_ended("right", "right");
         assert!(run.reports().iter().all(|line| line.contains(" fast: ")), "{run}");
+    }
+}
+
+#[test]
+fn a_rank_without_room_for_its_message_still_tells_the_others() {
+    let _alone = alone();
+    // Its buffer in memory of the device, its stream: there are others. What the program itself allocates comes before.
+    for place in ["cuMemAlloc:3", "cuStreamCreate:2", "cuStreamGetCaptureInfo:1"] {
+        let run = run(&format!("fail@{place}"));
+        run.assert_ended("right", "right");
+        for line in run.reports() {
+            assert!(line.contains(" right ") && line.contains(" fast: "), "{run}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_whose_driver_does_not_answer_makes_all_ranks_forward() {
+    let _alone = alone();
+    // The program itself opens the driver first.
+    for place in ["cuInit:2", "cuDeviceGetName:1"] {
+        let run = run(&format!("fail@{place}"));
+        run.assert_ended("right", "right");
+        for line in run.reports() {
+            assert!(line.contains(" right ") && line.contains(" forward: "), "{run}");
+        }
     }
 }

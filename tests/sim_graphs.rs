@@ -72,6 +72,18 @@ fn graphs_that_the_application_orders_need_no_order_of_ours() {
 }
 
 #[test]
+fn graphs_have_event_nodes_unless_their_communicator_was_declared_not_to_mix_them() {
+    situation("declared");
+    situation("not-declared");
+}
+
+#[test]
+fn the_environment_says_of_all_communicators_whether_their_graphs_mix() {
+    situation("declared-and-overruled");
+    situation("declared-and-switched-off");
+}
+
+#[test]
 fn a_graph_outlives_its_communicator_and_takes_its_memory_along() {
     situation("outlives-communicator");
 }

@@ -5,22 +5,27 @@ mod support;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use support::sim::{Leftovers, build_with_dime, simulated};
-use support::work_dir;
+use support::{Outcome, work_dir};
 
 fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| build_with_dime(&work_dir("sim_lifecycle"), "c/lifecycle.c")).clone()
 }
 
+fn situation(name: &str) -> Outcome {
+    situation_with(name, &[])
+}
+
 /// One at a time: they look for what processes leave behind, and need the processors.
-fn situation(name: &str) {
+fn situation_with(name: &str, variables: &[(&str, &str)]) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = Leftovers::now();
-    let outcome =
-        simulated(program()).arg(name).env("DIME_SIM_DEVICES", "4").env("DIME_SIM_SMS", "16").limit_s(180).succeeds();
+    let program = simulated(program()).arg(name).env("DIME_SIM_DEVICES", "4").env("DIME_SIM_SMS", "16").limit_s(180);
+    let outcome = variables.iter().fold(program, |program, (name, value)| program.env(name, value)).succeeds();
     assert_eq!(outcome.value("right"), "1");
     before.assert_nothing_new();
+    outcome
 }
 
 #[test]
@@ -63,6 +68,7 @@ fn communicators_are_suspended_and_resumed() {
 #[test]
 fn communicators_that_do_not_block_are_polled() {
     situation("non-blocking");
+    situation("non-blocking-parts");
     situation("non-blocking-threads");
 }
 
@@ -83,6 +89,11 @@ fn communicators_made_again_and_again_leave_nothing_behind() {
 }
 
 #[test]
+fn a_context_that_comes_again_is_another_context() {
+    assert_eq!(situation("contexts-come-again").value("contexts-ended"), "3");
+}
+
+#[test]
 fn communicators_of_overlapping_gpus_are_used_at_once() {
     situation("overlapping-subsets");
 }
@@ -100,4 +111,39 @@ fn a_communicator_is_destroyed_while_another_spins() {
 #[test]
 fn threads_make_and_end_communicators_at_once() {
     situation("teams-at-once");
+}
+
+/// The simulated driver ends a process that frees what another one has open.
+#[test]
+fn memory_shared_by_legacy_ipc_is_freed_when_no_peer_has_it_open() {
+    let legacy = [("DIME_LEGACY_IPC", "1")];
+    for name in [
+        "begins-and-ends",
+        "splits",
+        "shrinks",
+        "destroyed-in-flight",
+        "again-and-again",
+        "init-all",
+        "splits-of-threads",
+        "teams-at-once",
+    ] {
+        situation_with(name, &legacy);
+    }
+}
+
+#[test]
+fn every_way_to_make_a_communicator_is_nccls_when_all_ranks_are_disabled() {
+    for name in ["init-all", "splits", "grows", "non-blocking-parts"] {
+        situation_with(name, &[("DIME_DISABLE", "1")]);
+    }
+}
+
+#[test]
+fn one_disabled_rank_makes_all_forward_however_a_communicator_was_made() {
+    // Those that are there when it grows, its coordinator and who comes in; parts, also those whose handles NCCL writes later.
+    for (name, ranks) in [("grows", 0..4), ("splits", 0..2), ("non-blocking-parts", 0..3)] {
+        for rank in ranks {
+            situation_with(name, &[("DISABLED_RANK", &rank.to_string())]);
+        }
+    }
 }

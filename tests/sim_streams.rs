@@ -81,3 +81,22 @@ fn operations_of_random_sizes_and_types_keep_their_order() {
     let outcome = tool(3).args(soak).limit_s(120).succeeds();
     assert!(outcome.stdout.contains(" 0 mismatches"), "{outcome}");
 }
+
+/// The driver may wait for the device when memory is unmapped, or not: what is unmapped too early then ends the process.
+#[test]
+fn a_kernel_whose_launch_behind_it_failed_is_over_before_its_memory_goes() {
+    let program = build_with_dime(&work_dir("sim_streams/failed_launches"), "c/failed_launches.c");
+    for waits in ["1", "0"] {
+        for name in ["aborted", "destroyed", "used-on"] {
+            let outcome = simulated(&program)
+                .arg(name)
+                .env("DIME_SIM_DEVICES", "2")
+                .env("DIME_SIM_SMS", "16")
+                .env("DIME_SIM_UNMAP_WAITS", waits)
+                .limit_s(60)
+                .succeeds();
+            assert_eq!(outcome.value("right"), "1", "{name}");
+            assert!(outcome.stderr.contains("dime sim: fault fail@cuLaunchKernelEx:5"), "{outcome}");
+        }
+    }
+}

@@ -134,6 +134,10 @@ struct Run {
 
 impl Run {
     fn new(name: &str, fault: &str) -> Run {
+        Run::with(name, fault, "0")
+    }
+
+    fn with(name: &str, fault: &str, disable: &str) -> Run {
         let dir = work_dir(&format!("sim_trust/{name}"));
         let program = build_with_dime(&dir, "c/rank.c");
         let (home, traces) = (dir.join("home"), dir.join("traces"));
@@ -150,6 +154,7 @@ impl Run {
             .env("DIME_SIM_DEVICES", RANKS.to_string())
             .env("DIME_SIM_SMS", "16")
             .env("DIME_SIM_FAULT", fault)
+            .env("DIME_DISABLE", disable)
             .env("DIME_DEBUG", "trace")
             .env("DIME_DEBUG_FILE", home.join("log.%p"))
             .env("HOME", &home)
@@ -277,4 +282,18 @@ fn tokens_differ_and_are_in_no_log() {
             }
         }
     }
+}
+
+#[test]
+fn a_disabled_process_makes_no_socket_and_takes_nothing_of_the_gpu() {
+    const OF_SOCKETS: &[&str] =
+        &["socket", "bind", "listen", "connect", "accept4", "sendto", "recvfrom", "sendmsg", "recvmsg"];
+    let of_sockets = |run: &Run| run.count(|call| OF_SOCKETS.contains(&call.name.as_str()));
+    assert!(runs().iter().all(|run| of_sockets(run) > 0));
+    // What would fail is the first call of ours, behind those of the program.
+    let faults = "fail@cuMemAlloc:3,fail@cuStreamCreate:2,fail@cuMemCreate:1,fail@cuMemHostAlloc:1";
+    let run = Run::with("disabled", faults, "1");
+    assert!(!run.outcome.all().contains("dime sim: fault"), "{}", run.outcome);
+    // The simulated NCCL makes none either.
+    assert_eq!(of_sockets(&run), 0, "{}", run.outcome);
 }

@@ -19,6 +19,7 @@ use crate::control::Control;
 use crate::locate::Paths;
 use crate::nccl::Library;
 use crate::number::{Dtype, Op};
+use crate::output::print;
 use crate::payload::{Kind, Payload};
 use crate::rig::{Buffers, Communicator, open_gpus, wait_all};
 use crate::team::{Model, Seat, Team};
@@ -34,7 +35,7 @@ pub struct Options {
     #[command(flatten)]
     paths: Paths,
     /// Numbers of GPUs; each run uses the first of those visible [default: 2, 4 and 8 as far as there are so many]
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = crate::args::at_least(2_usize))]
     gpus: Vec<usize>,
     /// Message sizes: a list of sizes and of doubling ranges
     #[arg(long, default_value = "256..16M")]
@@ -56,7 +57,7 @@ pub struct Options {
     #[arg(long)]
     in_place: bool,
     /// Repeat everything this often; the table shows the median
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = crate::args::at_least(1_usize))]
     repeat: usize,
     /// Append one JSON object a measurement to this file
     #[arg(long, value_name = "FILE")]
@@ -65,7 +66,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Longest time for one number of GPUs, in seconds
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 240, value_parser = crate::args::at_least(1_u64))]
     limit: u64,
 }
 
@@ -172,7 +173,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
             })
         });
         let rows = rows.into_inner().map_err(|e| e.to_string())?;
-        print!("{}", report::tables(&facts, gpus, &lanes, &options.mode, &rows));
+        print(report::tables(&facts, gpus, &lanes, &options.mode, &rows))?;
         all_right &= rows.iter().all(|row| row.check == "ok");
         outcome?;
     }

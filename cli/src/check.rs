@@ -19,6 +19,7 @@ use crate::bench::KERNELS;
 use crate::control::Control;
 use crate::locate::Paths;
 use crate::number::{Dtype, Op};
+use crate::output::{note, print};
 use crate::payload::{self, Kind};
 use crate::team::{Model, Team, ask_child, set_variables};
 use tally::Report;
@@ -29,7 +30,7 @@ pub struct Options {
     #[command(flatten)]
     paths: Paths,
     /// Numbers of ranks [default: 2 up to the number of devices]
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = crate::args::at_least(2_usize))]
     ranks: Vec<usize>,
     /// Devices to use; n ranks take the first n [default: all]
     #[arg(long, value_delimiter = ',')]
@@ -59,10 +60,10 @@ pub struct Options {
     #[arg(long)]
     around: Option<Sizes>,
     /// Time for cases, shared between the numbers of ranks, in seconds
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 120, value_parser = crate::args::at_least(1_u64))]
     seconds: u64,
     /// Time a setup, a batch or a barrier may take before it counts as a hang, in seconds
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = crate::args::at_least(1_u64))]
     patience: u64,
     /// Cases queued between two synchronisations
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -71,7 +72,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     from: usize,
     /// Stop after this many cases
-    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true, value_parser = crate::args::at_least(1_usize))]
     cases: usize,
     /// Seed of the data and of the order of the cases
     #[arg(long, default_value_t = 1)]
@@ -123,7 +124,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
     }
     let all_right = reports.iter().all(Report::all_right);
     let text = tally::summary(&options, &reports);
-    print!("{text}");
+    print(&text)?;
     if let Some(path) = &options.out {
         tally::save(path, &text, &options, &reports)?;
     }
@@ -151,7 +152,7 @@ fn one_rank_count(options: &Options, devices: &[usize], time: Duration) -> Falli
     report.wall_s = start.elapsed().as_secs_f64();
     report.log = control.log_text();
     report.error = outcome.err();
-    eprintln!("{}", report.progress());
+    note!("{}", report.progress());
     Ok(report)
 }
 
@@ -164,14 +165,14 @@ pub fn choose_devices(asked: &[usize]) -> Fallible<Vec<usize>> {
     if !asked.is_empty() {
         return Ok(asked.to_vec());
     }
-    let count = ask_child(|| match crate::cuda::init().and_then(|()| crate::cuda::device_count()) {
-        Ok(count) => count.min(200) as u8,
-        Err(error) => {
-            eprintln!("dime: {error}");
-            255
-        }
-    })?;
-    if count == 255 { Err("no CUDA device can be used".to_owned()) } else { Ok((0..usize::from(count)).collect()) }
+    let count = ask_child(|| {
+        crate::cuda::init()?;
+        Ok(crate::cuda::device_count()?.to_ne_bytes().to_vec())
+    })
+    .map_err(|error| format!("no CUDA device can be used: {error}"))?;
+    let count =
+        count.try_into().map(usize::from_ne_bytes).map_err(|_| "a child process answered with half a number")?;
+    Ok((0..count).collect())
 }
 
 /// The numbers of ranks asked for, or all that the devices allow.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Fallible;
+use crate::output::note;
 
 /// Most workers, and most ranks, of a run.
 pub const MAX_RANKS: usize = 8;
@@ -155,7 +156,7 @@ impl Control {
 
     /// Adds a line to the log and prints it.
     pub fn log(&self, line: &str) {
-        eprintln!("{line}");
+        note!("{line}");
         self.log.append(&format!("{line}\n"));
     }
 

@@ -1,5 +1,6 @@
 //! `dime devices`: the GPUs of this machine.
 
+use crate::output::say;
 use crate::{Fallible, cuda};
 
 /// Options of `dime devices`.
@@ -18,20 +19,20 @@ pub fn run(options: &Options) -> Fallible<bool> {
     cuda::init()?;
     let count = cuda::device_count()?;
     if options.count {
-        println!("{count}");
+        say!("{count}")?;
         return Ok(true);
     }
     let names: Vec<String> = (0..count).map(cuda::device_name).collect::<Fallible<_>>()?;
     if options.short {
         let first = names.first().map_or("none", String::as_str);
-        println!("{}", short_name(first, count));
+        say!("{}", short_name(first, count))?;
     } else {
         for (index, name) in names.iter().enumerate() {
-            println!("{index}  {name}");
+            say!("{index}  {name}")?;
         }
         let version = cuda::driver_version()?;
         let driver = cuda::kernel_driver_version().unwrap_or_else(|| "unknown".to_owned());
-        println!("driver {driver}, CUDA {}.{}", version / 1000, version % 1000 / 10);
+        say!("driver {driver}, CUDA {}.{}", version / 1000, version % 1000 / 10)?;
     }
     Ok(true)
 }

@@ -21,6 +21,7 @@ use crate::cuda::{DeviceBuffer, PinnedBuffer};
 use crate::locate::Paths;
 use crate::nccl::Route;
 use crate::number::{Dtype, Op};
+use crate::output::{note, print};
 use crate::payload::{self, Kind, Payload};
 use crate::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
 use crate::team::{Model, Seat, Team, set_variables};
@@ -32,7 +33,7 @@ pub struct Options {
     #[command(flatten)]
     paths: Paths,
     /// Numbers of ranks [default: 2 up to the number of devices]
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = crate::args::at_least(2_usize))]
     ranks: Vec<usize>,
     /// Devices to use; n ranks take the first n [default: all]
     #[arg(long, value_delimiter = ',')]
@@ -47,7 +48,7 @@ pub struct Options {
     #[arg(long)]
     mask_nan: bool,
     /// Time an operation or a barrier may take before it counts as a hang, in seconds
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = crate::args::at_least(1_u64))]
     patience: u64,
     /// Write the lines to a file instead of the standard output
     #[arg(long, value_name = "FILE")]
@@ -84,17 +85,17 @@ pub fn run(options: &Options) -> Fallible<bool> {
     let text = format!("{HEADER}{lines}");
     match &options.out {
         Some(path) => std::fs::write(path, &text).map_err(|e| format!("{}: {e}", path.display()))?,
-        None => print!("{text}"),
+        None => print(&text)?,
     }
     let differences = match &expected {
         Some(expected) => compare::differences(expected, &lines, options.quick)?,
         None => Vec::new(),
     };
     for difference in differences.iter().take(MOST_SHOWN) {
-        eprintln!("{difference}");
+        note!("{difference}");
     }
     let right = unequal == 0 && differences.is_empty();
-    eprintln!(
+    note!(
         "{}: {} lines, {unequal} with ranks that differ or writes outside{}",
         if right { "PASS" } else { "FAIL" },
         lines.lines().count(),

@@ -11,6 +11,7 @@ use crate::control::Control;
 use crate::cuda::{DeviceBuffer, PinnedBuffer};
 use crate::locate::Paths;
 use crate::number::{Dtype, Op};
+use crate::output::say;
 use crate::payload::{Kind, PERIOD, Payload};
 use crate::rig::{Buffers, Communicator, open_gpus, wait_all};
 use crate::team::{Model, Seat, Team, set_variables};
@@ -115,7 +116,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
     let mut all_right = true;
     for scenario in scenarios() {
         let (right, line) = one(&scenario, &paths, &devices)?;
-        println!("{}  {}: {line}", if right { "PASS" } else { "FAIL" }, scenario.name);
+        say!("{}  {}: {line}", if right { "PASS" } else { "FAIL" }, scenario.name)?;
         all_right &= right;
     }
     Ok(all_right)

@@ -12,6 +12,7 @@ use crate::cuda::DeviceBuffer;
 use crate::locate::Paths;
 use crate::nccl::Library;
 use crate::number::{Dtype, Op};
+use crate::output::{print, say};
 use crate::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
 use crate::team::{Model, Seat, Team};
 use crate::{Fallible, table};
@@ -24,14 +25,14 @@ pub struct Options {
     /// Devices to use, one rank each [default: all]
     #[arg(long, value_delimiter = ',')]
     devices: Vec<usize>,
-    /// Communicators made of each library
-    #[arg(long, default_value_t = 200)]
+    /// Communicators made of each library; the first six are not compared
+    #[arg(long, default_value_t = 200, value_parser = crate::args::at_least(WARM_UP + 2))]
     cycles: u64,
     /// How a communicator is made; a split is faster
     #[arg(long, value_enum, default_value = "init")]
     via: Via,
     /// Longest time for each library, in seconds; fewer cycles are made when it is over
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 240, value_parser = crate::args::at_least(1_u64))]
     seconds: u64,
 }
 
@@ -91,14 +92,11 @@ pub fn run(options: &Options) -> Fallible<bool> {
             (growth.live_device_bytes >> 20).to_string(),
         ]
     };
-    println!("growth over the cycles after the first {WARM_UP}; live: device memory that one communicator holds");
-    print!("{}", table::render(&header, &[row("nccl", &theirs), row("dime", &ours)]));
-    println!(
-        "scratch of one dime communicator: about {} MiB",
-        (ours.live_device_bytes - theirs.live_device_bytes) >> 20
-    );
+    say!("growth over the cycles after the first {WARM_UP}; live: device memory that one communicator holds")?;
+    print(table::render(&header, &[row("nccl", &theirs), row("dime", &ours)]))?;
+    say!("scratch of one dime communicator: about {} MiB", (ours.live_device_bytes - theirs.live_device_bytes) >> 20)?;
     let leaks = leaks(&ours.grown, &theirs.grown);
-    println!("{}", if leaks.is_empty() { "PASS".to_owned() } else { format!("FAIL: leaks {}", leaks.join(", ")) });
+    say!("{}", if leaks.is_empty() { "PASS".to_owned() } else { format!("FAIL: leaks {}", leaks.join(", ")) })?;
     Ok(leaks.is_empty())
 }
 

@@ -1,11 +1,14 @@
-//! Finding libdime.so and the real NCCL.
+//! Finding libdime.so and the real NCCL. There is one search for NCCL, that of libdime.so: this asks it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::Fallible;
 use crate::nccl::Library;
+use crate::team::{ask_child, set_variables};
+
+#[path = "../../src/real/library_file.rs"]
+mod library_file;
 
 /// Options that say where the libraries are.
 #[derive(clap::Args, Clone, Debug)]
@@ -13,34 +16,44 @@ pub struct Paths {
     /// libdime.so [default: beside this program]
     #[arg(long, value_name = "PATH")]
     pub dime: Option<PathBuf>,
-    /// The real libnccl.so.2 [default: DIME_NCCL_LIB, else searched for]
+    /// The real libnccl.so.2 [default: DIME_NCCL_LIB, else what libdime.so finds]
     #[arg(long, value_name = "PATH")]
     pub nccl: Option<PathBuf>,
 }
 
 impl Paths {
-    /// The path of libdime.so.
-    pub fn find_dime(&self) -> Fallible<PathBuf> {
-        if let Some(path) = &self.dime {
-            return existing(path);
-        }
-        let program = std::env::current_exe().map_err(|e| e.to_string())?;
-        let beside = program.with_file_name("libdime.so");
-        existing(&beside).map_err(|e| format!("{e}; say --dime PATH"))
+    /// The file that is to be libdime.so: absolute, with links as they were given. It is a shared library for this machine.
+    pub fn dime_file(&self) -> Fallible<PathBuf> {
+        let path = match &self.dime {
+            Some(path) => path.clone(),
+            None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("libdime.so"),
+        };
+        let absolute = std::path::absolute(&path).map_err(|error| not_dime(&path, &error.to_string()))?;
+        library_file::check(&absolute).map_err(|unfit| not_dime(&path, &unfit.to_string()))?;
+        Ok(absolute)
     }
 
-    /// The path of the real NCCL.
+    /// The same file. It can be loaded, and is libdime.so.
+    pub fn find_dime(&self) -> Fallible<PathBuf> {
+        let file = self.dime_file()?;
+        ask_child(|| Library::dime(&file).map(|_| Vec::new())).map_err(|reason| not_dime(&file, &reason))?;
+        Ok(file)
+    }
+
+    /// The path of the real NCCL, which libdime.so has opened as one.
     pub fn find_nccl(&self) -> Fallible<PathBuf> {
-        if let Some(path) = &self.nccl {
-            return existing(path);
-        }
-        if let Some(path) = std::env::var_os("DIME_NCCL_LIB").filter(|path| !path.is_empty()) {
-            return existing(Path::new(&path));
-        }
-        let candidates = candidates();
-        candidates.iter().find(|path| path.is_file() && !is_dime(path)).cloned().ok_or_else(|| {
-            let list: Vec<String> = candidates.iter().map(|path| format!("  {}", path.display())).collect();
-            format!("no libnccl.so.2 found; say --nccl PATH or set DIME_NCCL_LIB. Looked at:\n{}", list.join("\n"))
+        let dime = self.find_dime()?;
+        let Some(path) = &self.nccl else {
+            return ask_dime(&dime, None).map_err(|error| format!("{error}\nHere, --nccl PATH names it too."));
+        };
+        let refused = |reason: &str| format!("{}: {reason}; name a libnccl.so.2 with --nccl PATH", path.display());
+        let absolute =
+            std::fs::canonicalize(path).map_err(|error| refused(&library_file::Unfit::from(error).to_string()))?;
+        ask_dime(&dime, Some(&absolute)).map_err(|error| {
+            // The line about this file, which libdime.so writes after its path; all of it if there is no such line.
+            let about_it =
+                error.split_once(&format!("{}: ", absolute.display())).and_then(|(_, rest)| rest.lines().next());
+            refused(about_it.unwrap_or(&error))
         })
     }
 
@@ -57,11 +70,18 @@ impl Paths {
 
     /// Loads the real library first, and tells libdime.so where it is.
     fn load(&self) -> Fallible<Libraries> {
-        let real = Library::real(&self.find_nccl()?)?;
+        let (Some(dime), Some(nccl)) = (&self.dime, &self.nccl) else {
+            return Err("the paths of the libraries were not resolved".to_owned());
+        };
+        let named = |path: &Path| {
+            let path = path.display().to_string();
+            move |error: String| format!("{path}: {error}")
+        };
+        let real = Library::real(nccl).map_err(named(nccl))?;
         let path = real.path.to_str().ok_or("the path of the real NCCL is not UTF-8")?;
         // Other threads wait for this initialisation, so nobody reads the environment meanwhile.
-        crate::team::set_variables(&[("DIME_NCCL_LIB", path)]);
-        let dime = Library::dime(&self.find_dime()?)?;
+        set_variables(&[("DIME_NCCL_LIB", path)]);
+        let dime = Library::dime(dime).map_err(named(dime))?;
         let (ours, theirs) = (dime.version()?, real.version()?);
         if ours != theirs {
             return Err(format!(
@@ -72,49 +92,42 @@ impl Paths {
     }
 }
 
+fn not_dime(path: &Path, reason: &str) -> String {
+    format!("{}: {reason}; name libdime.so with --dime PATH", path.display())
+}
+
 /// Both libraries, side by side.
 pub struct Libraries {
     pub dime: Library,
     pub real: Library,
 }
 
-fn existing(path: &Path) -> Fallible<PathBuf> {
-    std::fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()))
+/// Asks libdime.so which NCCL it uses, or whether it uses this one. In a child: it decides once in a process.
+fn ask_dime(dime: &Path, nccl: Option<&Path>) -> Fallible<PathBuf> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let answer = ask_child(|| {
+        // Its log is for the program that is to run. Here the last error says the same.
+        be_silent()?;
+        set_variables(&[("DIME_DEBUG_FILE", ""), ("NCCL_DEBUG_FILE", ""), ("DIME_STATS_FILE", "")]);
+        if let Some(nccl) = nccl {
+            // SAFETY: this child has one thread.
+            unsafe { std::env::set_var("DIME_NCCL_LIB", nccl) };
+        }
+        Library::dime(dime)?.real_library().map(|path| path.as_os_str().as_bytes().to_vec())
+    })?;
+    Ok(std::ffi::OsString::from_vec(answer).into())
 }
 
-/// Whether the file exports our marker symbol. Reads the file instead of loading it.
-fn is_dime(path: &Path) -> bool {
-    // The real library is hundreds of megabytes; ours is small.
-    let small = std::fs::metadata(path).is_ok_and(|data| data.len() < 64 << 20);
-    small && std::fs::read(path).is_ok_and(|bytes| bytes.windows(12).any(|window| window == b"dimeVersion\0"))
-}
-
-/// Places where the real NCCL may be, best first.
-fn candidates() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
-        if let Some(prefix) = std::env::var_os(variable) {
-            let libraries = std::fs::read_dir(Path::new(&prefix).join("lib")).into_iter().flatten().flatten();
-            let pythons = libraries.filter(|entry| entry.file_name().to_string_lossy().starts_with("python"));
-            found.extend(pythons.map(|entry| entry.path().join("site-packages/nvidia/nccl/lib/libnccl.so.2")));
+/// Sends standard output and standard error of this process to nowhere.
+fn be_silent() -> Fallible<()> {
+    use std::os::fd::AsRawFd;
+    let nowhere =
+        std::fs::File::options().write(true).open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+    for stream in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        // SAFETY: both are descriptors; what the second was is closed.
+        if unsafe { libc::dup2(nowhere.as_raw_fd(), stream) } < 0 {
+            return Err(format!("dup2: {}", std::io::Error::last_os_error()));
         }
     }
-    found.extend(from_python());
-    for folder in std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths) {
-        found.push(folder.join("libnccl.so.2"));
-    }
-    for folder in
-        ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/usr/lib64", "/usr/lib"]
-    {
-        found.push(Path::new(folder).join("libnccl.so.2"));
-    }
-    found
-}
-
-fn from_python() -> Option<PathBuf> {
-    let question = "import nvidia.nccl as n; print(list(n.__path__)[0])";
-    let output = Command::new("python3").args(["-c", question]).env_remove("LD_PRELOAD").output().ok()?;
-    let folder = String::from_utf8(output.stdout).ok()?;
-    let folder = folder.trim();
-    (!folder.is_empty()).then(|| Path::new(folder).join("lib/libnccl.so.2"))
+    Ok(())
 }

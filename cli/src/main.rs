@@ -5,6 +5,8 @@
 //! to hand a call to the real NCCL, `fingerprint` writes down results to compare with those of another machine. The tool
 //! talks to both libraries through NCCL's C API only.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod bench;
 mod check;
@@ -17,6 +19,7 @@ mod leak;
 mod locate;
 mod nccl;
 mod number;
+mod output;
 mod payload;
 mod random;
 mod reference;
@@ -27,9 +30,9 @@ mod stats;
 mod table;
 mod team;
 
-use std::io::Write;
-
 use clap::{Parser, Subcommand};
+
+use output::note;
 
 /// A result whose error is a sentence for the user. Commands return whether everything they checked was right.
 pub type Fallible<T> = Result<T, String>;
@@ -61,27 +64,52 @@ enum Command {
     Devices(devices::Options),
 }
 
+/// A failure of the whole command.
+pub struct Failure {
+    /// The exit code.
+    pub code: i32,
+    /// A sentence for the user.
+    pub text: String,
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { code: 2, text }
+    }
+}
+
 fn main() {
-    let outcome = match Cli::parse().command {
-        Command::Run(options) => run::run(&options),
-        Command::Bench(options) => bench::run(&options),
-        Command::Check(options) => check::run(&options),
-        Command::Soak(options) => soak::run(&options),
-        Command::Leak(options) => leak::run(&options),
-        Command::Forwards(options) => forwards::run(&options),
-        Command::Fingerprint(options) => fingerprint::run(&options),
-        Command::Devices(options) => devices::run(&options),
-    };
-    let code = match outcome {
+    let code = match parse().and_then(|cli| cli.map_or(Ok(true), |cli| execute(&cli.command))) {
         Ok(true) => 0,
         Ok(false) => 1,
-        Err(error) => {
-            eprintln!("dime: {error}");
-            2
+        Err(Failure { code, text }) => {
+            note!("dime: {text}");
+            code
         }
     };
-    let _ = std::io::stdout().flush();
     // Exit handlers of CUDA libraries can wait for a GPU that still spins after a failure: leave without them.
-    // SAFETY: output is flushed; nothing else needs to run.
+    // SAFETY: output is flushed when it is written; nothing else needs to run.
     unsafe { libc::_exit(code) }
+}
+
+/// The command line; None when it asked for a text, which has been printed.
+fn parse() -> Result<Option<Cli>, Failure> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(error) => Ok(output::print(error.render()).map(|()| None)?),
+    }
+}
+
+fn execute(command: &Command) -> Result<bool, Failure> {
+    Ok(match command {
+        Command::Run(options) => run::run(options)?,
+        Command::Bench(options) => bench::run(options)?,
+        Command::Check(options) => check::run(options)?,
+        Command::Soak(options) => soak::run(options)?,
+        Command::Leak(options) => leak::run(options)?,
+        Command::Forwards(options) => forwards::run(options)?,
+        Command::Fingerprint(options) => fingerprint::run(options)?,
+        Command::Devices(options) => devices::run(options)?,
+    })
 }

@@ -37,10 +37,10 @@ macro_rules! nccl_table {
         pub struct Functions { $(pub $field: unsafe extern "C" fn($($argument),*) -> c_int,)* }
 
         impl Functions {
-            fn resolve(library: Handle, path: &Path) -> Fallible<Functions> {
+            fn resolve(library: Handle) -> Fallible<Functions> {
                 $(
                     let address = symbol(library, $symbol)
-                        .ok_or_else(|| format!("{} has no symbol {}; is it an NCCL?", path.display(), $symbol))?;
+                        .ok_or_else(|| format!("is a library, but not NCCL: it has no {}", $symbol))?;
                     // SAFETY: the signature in the table is the one nccl.h declares for this symbol in every release.
                     let $field = unsafe {
                         std::mem::transmute::<Handle, unsafe extern "C" fn($($argument),*) -> c_int>(address)
@@ -77,6 +77,7 @@ struct Extras {
     explain: unsafe extern "C" fn(Handle, usize, c_int, c_int, *mut c_char, usize) -> c_int,
     counter_name: unsafe extern "C" fn(c_int) -> *const c_char,
     counter_value: unsafe extern "C" fn(c_int) -> u64,
+    real_library: unsafe extern "C" fn() -> *const c_char,
 }
 
 /// What libdime.so says it would do with one all-reduce.
@@ -142,23 +143,23 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
+/// Opens an absolute path. Links stay as they are: behind one may be a path that the loader reads in another way.
 fn open(path: &Path) -> Fallible<(Handle, PathBuf)> {
-    let path = std::fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let name = CString::new(path.as_os_str().as_bytes()).map_err(|e| e.to_string())?;
     // SAFETY: the name is a C string; loading runs the library's initialisers, which is what is asked for.
     let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if library.is_null() {
-        return Err(format!("cannot load {}: {}", path.display(), dl_error()));
+        return Err(format!("cannot be loaded: {}", dl_error()));
     }
-    Ok((library, path))
+    Ok((library, path.to_path_buf()))
 }
 
 impl Library {
-    /// Loads libdime.so, and refuses a file that is not it.
+    /// Loads libdime.so, and refuses a file that is not it. The errors here say what the file is, without its name.
     pub fn dime(path: &Path) -> Fallible<Library> {
         let (handle, path) = open(path)?;
         let function = |name: &str| {
-            symbol(handle, name).ok_or_else(|| format!("{} has no {name}: it is not libdime.so", path.display()))
+            symbol(handle, name).ok_or_else(|| format!("is a library, but not libdime.so: it has no {name}"))
         };
         // SAFETY: each signature is the one dime.h declares for the symbol.
         let extras = unsafe {
@@ -176,6 +177,9 @@ impl Library {
                 counter_value: std::mem::transmute::<Handle, unsafe extern "C" fn(c_int) -> u64>(function(
                     "dimeCounterValue",
                 )?),
+                real_library: std::mem::transmute::<Handle, unsafe extern "C" fn() -> *const c_char>(function(
+                    "dimeRealLibrary",
+                )?),
             }
         };
         Library::finish(handle, path, Some(extras))
@@ -185,22 +189,22 @@ impl Library {
     pub fn real(path: &Path) -> Fallible<Library> {
         let (handle, path) = open(path)?;
         if symbol(handle, "dimeVersion").is_some() {
-            return Err(format!("{} is libdime.so, not the real NCCL", path.display()));
+            return Err("is libdime.so, not the real NCCL".to_owned());
         }
         Library::finish(handle, path, None)
     }
 
     fn finish(handle: Handle, path: PathBuf, extras: Option<Extras>) -> Fallible<Library> {
-        let functions = Functions::resolve(handle, &path)?;
+        let functions = Functions::resolve(handle)?;
         let owner = file_of(functions.all_reduce as Handle);
         if owner.as_deref().is_none_or(|owner| !same_file(owner, &path)) {
             return Err(format!(
-                "ncclAllReduce of {} lies in {}: another libnccl was loaded in its place",
-                path.display(),
+                "is not what was loaded: its ncclAllReduce lies in {}",
                 owner.map_or("an unknown file".into(), |p| p.display().to_string())
             ));
         }
-        let error_string = symbol(handle, "ncclGetErrorString").ok_or("no ncclGetErrorString")?;
+        let error_string =
+            symbol(handle, "ncclGetErrorString").ok_or("is a library, but not NCCL: it has no ncclGetErrorString")?;
         Ok(Library {
             functions,
             extras,
@@ -252,6 +256,23 @@ impl Library {
         let code = unsafe { (self.functions.get_version)(&mut version) };
         self.check(code, "ncclGetVersion")?;
         Ok(format_version(version))
+    }
+
+    /// The path of the NCCL that libdime.so has found, after a search if there was none; else what it says about the search.
+    pub fn real_library(&self) -> Fallible<PathBuf> {
+        let extras = self.extras.as_ref().ok_or("this is not libdime.so")?;
+        let mut version = 0;
+        // SAFETY: the out pointer is valid; both texts are C strings or null, and copied at once.
+        let (code, path, error) = unsafe {
+            let code = (self.functions.get_version)(&mut version);
+            let copy = |text: *const c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes().to_vec());
+            (code, copy((extras.real_library)()), self.last_error.and_then(|f| copy(f(std::ptr::null_mut()))))
+        };
+        match path {
+            Some(path) if code == 0 => Ok(std::ffi::OsStr::from_bytes(&path).into()),
+            Some(path) => Err(format!("{}: ncclGetVersion fails with code {code}", String::from_utf8_lossy(&path))),
+            None => Err(String::from_utf8_lossy(&error.unwrap_or_default()).into_owned()),
+        }
     }
 
     /// dimeVersion(), where this is libdime.so.

@@ -1,11 +1,14 @@
 //! `dime run -- CMD`: starts a program with libdime.so in front of its NCCL.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
-use crate::Fallible;
 use crate::locate::Paths;
+use crate::{Failure, Fallible};
 
 /// Options of `dime run`.
 #[derive(clap::Args)]
@@ -20,8 +23,14 @@ pub struct Options {
 /// Variables by which frameworks are told which NCCL to open by path.
 const FRAMEWORK_VARIABLES: [&str; 2] = ["VLLM_NCCL_SO_PATH", "SGLANG_NCCL_SO_PATH"];
 
+/// The exit codes of a shell, and of `env`, for a program that is not there and for one that cannot be started.
+const NOT_FOUND: i32 = 127;
+const NOT_STARTED: i32 = 126;
+
 /// Replaces this process by the program.
-pub fn run(options: &Options) -> Fallible<bool> {
+pub fn run(options: &Options) -> Result<bool, Failure> {
+    // First: dlopen replaces some of what begins with a dollar sign, too.
+    check_preloadable(&options.paths.dime_file()?)?;
     let dime = options.paths.find_dime()?;
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
@@ -29,17 +38,28 @@ pub fn run(options: &Options) -> Fallible<bool> {
     for variable in FRAMEWORK_VARIABLES {
         command.env(variable, &dime);
     }
-    // An explicit path wins, then the variable, then what can be found from here.
-    if let Some(nccl) = &options.paths.nccl {
-        let nccl = std::fs::canonicalize(nccl).map_err(|e| format!("{}: {e}", nccl.display()))?;
-        command.env("DIME_NCCL_LIB", nccl);
-    } else if std::env::var_os("DIME_NCCL_LIB").is_none()
-        && let Ok(nccl) = options.paths.find_nccl()
-    {
-        command.env("DIME_NCCL_LIB", nccl);
+    // Nothing else is decided here: libdime.so searches in the program, whose surroundings are not ours.
+    if options.paths.nccl.is_some() {
+        command.env("DIME_NCCL_LIB", options.paths.find_nccl()?);
     }
     let error = command.exec();
-    Err(format!("cannot start {}: {error}", options.command[0].display()))
+    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
+    Err(Failure { code, text: format!("cannot start {}: {error}", options.command[0].display()) })
+}
+
+/// Refuses a path that the loader does not take for one: what it cannot preload it leaves out, and the program runs on.
+fn check_preloadable(dime: &Path) -> Fallible<()> {
+    let bytes = dime.as_os_str().as_bytes();
+    let Some((_, name)) =
+        [(b' ', "a space"), (b':', "a colon"), (b'$', "a dollar sign")].iter().find(|(byte, _)| bytes.contains(byte))
+    else {
+        return Ok(());
+    };
+    Err(format!(
+        "{}: cannot be preloaded, for there is {name} in the path: the loader splits LD_PRELOAD at spaces and colons and \
+         replaces words that begin with a dollar sign; make a link to it elsewhere (ln -s) and name that with --dime PATH",
+        dime.display()
+    ))
 }
 
 /// Our library first, then what was preloaded already.

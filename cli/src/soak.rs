@@ -21,6 +21,7 @@ use crate::cuda::{DeviceBuffer, PinnedBuffer, Stream};
 use crate::locate::Paths;
 use crate::nccl::Route;
 use crate::number::{Dtype, Op};
+use crate::output::{note, say};
 use crate::payload::{self, Kind, PERIOD, Payload};
 use crate::random::Random;
 use crate::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
@@ -43,7 +44,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     types: Vec<Dtype>,
     /// How long, in seconds
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, value_parser = crate::args::at_least(1_u64))]
     seconds: u64,
     /// Seed of the data and of the sequence
     #[arg(long, default_value_t = 1)]
@@ -70,7 +71,7 @@ pub struct Options {
     #[arg(long, default_value_t = 24)]
     delay_one_in: u64,
     /// Time a round may take before it counts as a hang, in seconds
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = crate::args::at_least(1_u64))]
     patience: u64,
     /// Keep threads in this process instead of a forked one; for tools that cannot follow a fork
     #[arg(long)]
@@ -137,7 +138,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
     summary["wall_s"] = json!(start.elapsed().as_secs());
     summary["passed"] = json!(right);
     let text = format!("{}dime soak\n{summary:#}\n{}\n", control.log_text(), if right { "PASS" } else { "FAIL" });
-    println!(
+    say!(
         "dime soak, {} ranks, model {}: {operations} operations ({} eager, {} in {} graph replays) in {} s, \
          {mismatches} mismatches, error: {}",
         devices.len(),
@@ -147,9 +148,9 @@ pub fn run(options: &Options) -> Fallible<bool> {
         summary["replays"],
         summary["wall_s"],
         summary["error"].as_str().unwrap_or("none"),
-    );
-    println!("routes of the eager calls: {}", summary["routes"]);
-    println!("{}", if right { "PASS" } else { "FAIL" });
+    )?;
+    say!("routes of the eager calls: {}", summary["routes"])?;
+    say!("{}", if right { "PASS" } else { "FAIL" })?;
     if let Some(path) = &options.out {
         for (extension, content) in [("json", format!("{summary:#}\n")), ("txt", text)] {
             let mut file = path.as_os_str().to_owned();
@@ -273,7 +274,7 @@ impl Soak<'_> {
                 }
                 control.set_report(&self.report().to_string());
                 if progress.elapsed() > Duration::from_secs(60) {
-                    eprintln!("soak: {} operations", self.done.eager + self.done.in_graphs);
+                    note!("soak: {} operations", self.done.eager + self.done.in_graphs);
                     progress = Instant::now();
                 }
             }

@@ -4,7 +4,7 @@
 //! sees no other. Worker processes are forked before this process touches CUDA or loads an NCCL; the parent only waits.
 //! A run that takes longer than its limit is ended here, with a line about what each worker was doing.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -190,7 +190,6 @@ impl Team<'_> {
     }
 
     fn run_processes(&self, workers: &[usize], work: impl Fn(usize) -> Fallible<()>) -> Fallible<()> {
-        let _ = std::io::stdout().flush();
         let mut children: Vec<(usize, libc::pid_t)> = Vec::new();
         for &worker in workers {
             // SAFETY: this process has one thread and has not touched CUDA, so the child may run any code.
@@ -205,7 +204,6 @@ impl Team<'_> {
                     unsafe {
                         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                         let code = if work(worker).is_ok() { 0 } else { 1 };
-                        let _ = std::io::stdout().flush();
                         libc::_exit(code)
                     }
                 }
@@ -298,28 +296,39 @@ fn first_error(outcomes: Vec<Fallible<()>>) -> Fallible<()> {
     errors.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Runs a short question in a forked child and returns its exit code, so that this process stays free of CUDA.
-pub fn ask_child(question: impl FnOnce() -> u8) -> Fallible<u8> {
-    let _ = std::io::stdout().flush();
+/// Runs a short question in a forked child and returns its answer, so that this process stays free of what the question loads.
+pub fn ask_child(question: impl FnOnce() -> Fallible<Vec<u8>>) -> Fallible<Vec<u8>> {
+    const ANSWERED: u8 = 0;
+    const FAILED: u8 = 1;
+    let (mut reader, mut writer) = std::io::pipe().map_err(|error| format!("pipe: {error}"))?;
     // SAFETY: called while this process has one thread; the child leaves by _exit.
-    unsafe {
-        match libc::fork() {
-            -1 => Err(format!("fork: {}", std::io::Error::last_os_error())),
-            0 => {
-                let code = question();
-                let _ = std::io::stdout().flush();
-                libc::_exit(i32::from(code))
-            }
-            pid => {
-                let mut status = 0;
-                libc::waitpid(pid, &mut status, 0);
-                if libc::WIFEXITED(status) {
-                    Ok(libc::WEXITSTATUS(status) as u8)
-                } else {
-                    Err(format!("a child process died of signal {}", libc::WTERMSIG(status)))
-                }
-            }
-        }
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let (kind, text) = match question() {
+            Ok(answer) => (ANSWERED, answer),
+            Err(error) => (FAILED, error.into_bytes()),
+        };
+        let written = writer.write_all(&[&[kind], text.as_slice()].concat());
+        // SAFETY: leaves without exit handlers, as this process does.
+        unsafe { libc::_exit(i32::from(written.is_err())) }
+    }
+    if pid < 0 {
+        return Err(format!("fork: {}", std::io::Error::last_os_error()));
+    }
+    drop(writer);
+    let mut answer = Vec::new();
+    let read = reader.read_to_end(&mut answer);
+    let mut status = 0;
+    // SAFETY: the child of this call, which nobody else waits for.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    read.map_err(|error| format!("pipe: {error}"))?;
+    if libc::WIFSIGNALED(status) {
+        return Err(format!("a process that tries it dies of signal {}", libc::WTERMSIG(status)));
+    }
+    match answer.split_first() {
+        Some((&ANSWERED, answer)) => Ok(answer.to_vec()),
+        Some((_, text)) => Err(String::from_utf8_lossy(text).into_owned()),
+        None => Err(format!("a process that tries it ends with status {}", libc::WEXITSTATUS(status))),
     }
 }
 
@@ -380,7 +389,7 @@ mod tests {
             seat.barrier()
         });
         assert!(outcome.unwrap_err().contains("process 1 died of signal 9 while: a deadly step"));
-        let hangs = team(Model::Processes, &[0], 100, false);
+        let hangs = team(Model::Processes, &[0], 1_000, false);
         let outcome = hangs.run(|seat| {
             seat.doing("an endless step");
             std::thread::sleep(Duration::from_secs(60));

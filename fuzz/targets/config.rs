@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
-use dime::config::{Config, VARIABLES};
+use dime::config::{Config, Level, VARIABLES};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -37,6 +37,7 @@ const VALUES: &[&str] = &[
 /// Names that mean something to others.
 const OTHER_NAMES: &[&str] = &[
     "NCCL_DEBUG",
+    "NCCL_DEBUG_FILE",
     "DIME_CACHE_DIR",
     "DIME_CUDA_ARCHS",
     "DIME_SIM_DEVICES",
@@ -85,6 +86,7 @@ fn check(variables: &[(OsString, OsString)]) {
     let (together, warnings) = Config::parse(variables.iter().cloned());
     let mut expected_warnings = Vec::new();
     let mut expected_fields = fields(&Config::default());
+    let (mut is_level_refused, mut file_of_nccl) = (false, None);
     for (name, value) in variables {
         let (alone, warnings) = Config::parse([(name.clone(), value.clone())]);
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
@@ -93,7 +95,11 @@ fn check(variables: &[(OsString, OsString)]) {
         match warnings.as_slice() {
             [] => assert!(alone != Config::default() || !is_refused(name, value), "{name:?}={value:?} has no effect"),
             [warning] => {
-                assert_eq!(alone, Config::default(), "{warning}");
+                // Of a level that is refused one hears whatever the level.
+                let is_level = name == "DIME_DEBUG";
+                is_level_refused |= is_level;
+                let debug = if is_level { Some(Level::Error) } else { None };
+                assert_eq!(alone, Config { debug, ..Config::default() }, "{warning}");
                 assert!(warning.starts_with(&name.to_string_lossy().escape_debug().to_string()), "{warning}");
                 assert!(!warning.chars().any(char::is_control), "{warning:?}");
             }
@@ -107,15 +113,20 @@ fn check(variables: &[(OsString, OsString)]) {
             let may_change = is_ours == Some(index) || name == "NCCL_DEBUG" && VARIABLES[index].name == "DIME_DEBUG";
             assert!(may_change || *field == default, "{name:?} changed {}", VARIABLES[index].name);
         }
+        if name == "NCCL_DEBUG_FILE" && !value.is_empty() {
+            file_of_nccl = Some(value.into());
+        }
         expected_warnings.extend(warnings);
     }
     expected_warnings.sort();
     assert_eq!(warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), expected_warnings);
     for (index, (field, expected)) in fields(&together).iter().zip(&expected_fields).enumerate() {
-        let is_level_of_nccl =
-            VARIABLES[index].name == "DIME_DEBUG" && variables.iter().any(|(name, _)| name == "NCCL_DEBUG");
-        assert!(field == expected || is_level_of_nccl, "{}: {field}, not {expected}", VARIABLES[index].name);
+        let has_level_of_nccl = variables.iter().any(|(name, _)| name == "NCCL_DEBUG");
+        let may_differ = VARIABLES[index].name == "DIME_DEBUG" && (has_level_of_nccl || is_level_refused);
+        assert!(field == expected || may_differ, "{}: {field}, not {expected}", VARIABLES[index].name);
     }
+    assert!(!is_level_refused || together.level() >= Level::Error, "{:?}", together.debug);
+    assert_eq!(together.nccl_debug_file, file_of_nccl);
 }
 
 /// Whether a variable that changed nothing must be warned about.
@@ -132,7 +143,7 @@ fn may_mean_the_default(value: &OsStr) -> bool {
     let text = value.to_string_lossy().trim().to_ascii_lowercase();
     let hex = text.strip_prefix("0x").map(|digits| u32::from_str_radix(digits, 16));
     let number = hex.unwrap_or_else(|| text.parse());
-    matches!(text.as_str(), "false" | "no" | "off" | "auto") || matches!(number, Ok(0 | 1 | 30))
+    matches!(text.as_str(), "false" | "no" | "off" | "true" | "yes" | "on" | "auto") || matches!(number, Ok(0 | 1 | 30))
 }
 
 /// The value of each variable, in the order of the table.
@@ -148,11 +159,13 @@ fn fields(config: &Config) -> Vec<String> {
         allow_pcie,
         allow_shared_gpu,
         legacy_ipc,
+        early_launch,
         first_epoch,
         blocks,
         threads,
         setup_timeout_s,
         timeout_s,
+        nccl_debug_file: _,
     } = config;
     let fields: [&dyn std::fmt::Debug; VARIABLES.len()] = [
         nccl_lib,
@@ -165,6 +178,7 @@ fn fields(config: &Config) -> Vec<String> {
         allow_pcie,
         allow_shared_gpu,
         legacy_ipc,
+        early_launch,
         first_epoch,
         blocks,
         threads,

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use dime::real::search::{Surroundings, places};
+use dime::real::search::{Caller, Surroundings, places};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -78,24 +78,40 @@ fn path(input: &mut Unstructured) -> Result<PathBuf> {
     Ok(OsString::from_vec(text(input)?).into())
 }
 
+/// A cache of the loader, damaged or not.
+fn cache(input: &mut Unstructured) -> Result<Vec<u8>> {
+    let mut bytes = b"glibc-ld.so.cache1.1".to_vec();
+    for _ in 0..input.int_in_range(0..=30)? {
+        bytes.extend(input.int_in_range(0..=200_u32)?.to_ne_bytes());
+    }
+    bytes.extend(text(input)?);
+    Ok(bytes)
+}
+
 fn run(input: &mut Unstructured) -> Result<()> {
     for name in CONFIGURATIONS {
         write(&FOLDER.join(name), &text(input)?);
     }
+    write(&FOLDER.join("cache"), &cache(input)?);
     let surroundings = Surroundings {
         configured: None,
         mapped: vec![path(input)?, path(input)?],
-        run_paths: vec![path(input)?],
+        callers: vec![Caller {
+            is_known: input.arbitrary()?,
+            has_runpath: input.arbitrary()?,
+            folders: vec![path(input)?, path(input)?],
+        }],
         library_path: Some(text(input).map(OsString::from_vec)?),
         virtual_env: Some(path(input)?),
         conda_prefix: Some(path(input)?),
         programs: vec![path(input)?],
+        loader_cache: FOLDER.join("cache"),
         loader_configuration: FOLDER.join("a.conf"),
         loader_folders: vec![FOLDER.join("lib")],
     };
     for place in places(&surroundings) {
         assert!(!place.what.is_empty());
-        for file in place.files {
+        for file in place.files() {
             let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
             assert!(name == "libnccl.so" || name.starts_with("libnccl.so."), "{}", file.display());
         }

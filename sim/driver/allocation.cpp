@@ -1,5 +1,6 @@
 #include "allocation.h"
 
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,6 +55,15 @@ std::shared_ptr<Allocation> Allocation::adopt(int descriptor) {
 Allocation::~Allocation() {
   close(descriptor);
   if (device_) device_->give_back_memory(bytes);
+}
+
+// A lock goes with the process that holds it, however that ends.
+void Allocation::mark_as_open() const { flock(descriptor, LOCK_SH); }
+
+bool Allocation::is_open_elsewhere() const {
+  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) return true;
+  flock(descriptor, LOCK_UN);
+  return false;
 }
 
 uint64_t Allocation::map(size_t map_bytes, int protection, void *at, CUresult otherwise) const {

@@ -35,6 +35,11 @@ class Allocation {
   // `at`: null, or where to replace what is mapped there. Fails with `otherwise`.
   uint64_t map(size_t bytes, int protection, void *at, CUresult otherwise) const;
 
+  // Of memory that another process allocated: its owner must not free it while this lives.
+  void mark_as_open() const;
+  // Whether a process has it open that did not allocate it.
+  bool is_open_elsewhere() const;
+
   const Kind kind;
   const uint32_t host_number;  // of its device
   const size_t bytes;

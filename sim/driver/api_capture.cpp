@@ -1,4 +1,6 @@
 // Stream capture.
+#include <algorithm>
+
 #include "api.h"
 
 using namespace sim;
@@ -49,34 +51,50 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
   });
 }
 
-CUresult cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
+CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
                                    const CUgraphNode **dependencies, size_t *dependency_count) {
+  return cuStreamGetCaptureInfo_v3(stream, status, id, graph, dependencies, nullptr, dependency_count);
+}
+
+CUresult cuStreamGetCaptureInfo_v3(CUstream handle, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
+                                   const CUgraphNode **dependencies, const CUgraphEdgeData **edges,
+                                   size_t *dependency_count) {
   return call("cuStreamGetCaptureInfo", [&](Lock &) {
-    require(status);
+    require(status && (dependencies || !edges));
     auto stream = find_asked(handle);
     *status = status_of(*stream);
     if (*status != CU_STREAM_CAPTURE_STATUS_ACTIVE) return;
     if (id) *id = stream->capture()->id;
     if (graph) *graph = stream->capture()->graph_handle();
-    const auto &last = stream->captured_last();
-    if (dependencies) *dependencies = (const CUgraphNode *)last.data();
-    if (dependency_count) *dependency_count = last.size();
+    const Capture::Frontier &frontier = stream->frontier();
+    require(!dependencies || edges || !frontier.is_annotated(), CUDA_ERROR_LOSSY_QUERY);
+    if (dependencies) *dependencies = (const CUgraphNode *)frontier.nodes.data();
+    if (edges) *edges = frontier.edges.data();
+    if (dependency_count) *dependency_count = frontier.nodes.size();
   });
 }
 
 CUresult cuStreamUpdateCaptureDependencies(CUstream handle, CUgraphNode *nodes, size_t count, unsigned flags) {
   return call("cuStreamUpdateCaptureDependencies", [&](Lock &) {
     require(count == 0 || nodes);
-    require_simulated(flags == CU_STREAM_ADD_CAPTURE_DEPENDENCIES, "cuStreamUpdateCaptureDependencies", "flags", flags);
+    require(flags == CU_STREAM_ADD_CAPTURE_DEPENDENCIES || flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES);
     auto stream = find_stream(handle);
     require(stream->capture() != nullptr, CUDA_ERROR_ILLEGAL_STATE);
     stream->require_open();
-    std::vector<Capture::Node> added;
+    Capture::Frontier frontier;
     for (size_t i = 0; i < count; ++i) {
-      added.push_back(stream->capture()->graph().find_node(nodes[i]));
-      require(added.back() != nullptr);
+      frontier.add(stream->capture()->graph().find_node(nodes[i]));
+      require(frontier.nodes.back() != nullptr);
     }
-    stream->join_capture(stream->capture(), added);
+    if (flags == CU_STREAM_ADD_CAPTURE_DEPENDENCIES) {
+      stream->join_capture(stream->capture(), frontier);
+      return;
+    }
+    // A node that is left out would count as joined.
+    for (Capture::Node node : stream->frontier().nodes)
+      require_simulated(std::find(frontier.nodes.begin(), frontier.nodes.end(), node) != frontier.nodes.end(),
+                        "cuStreamUpdateCaptureDependencies", "flags", flags);
+    stream->set_frontier(std::move(frontier));
   });
 }
 

@@ -75,6 +75,36 @@ CUresult cuGraphRemoveDependencies(CUgraph handle, const CUgraphNode *from, cons
   });
 }
 
+CUresult cuGraphGetNodes(CUgraph handle, CUgraphNode *nodes, size_t *count) {
+  return call("cuGraphGetNodes", [&](Lock &) {
+    require(count);
+    auto graph = find(Driver::instance().graphs, handle);
+    const size_t there = graph->nodes().size() + graph->records().size();
+    if (nodes) {
+      require_simulated(*count >= there, "cuGraphGetNodes", "numNodes", *count);
+      CUgraphNode *next = nodes;
+      for (const auto &node : graph->nodes()) *next++ = CUgraphNode(node.get());
+      for (const auto &record : graph->records()) *next++ = CUgraphNode(record.get());
+    }
+    *count = there;
+  });
+}
+
+// Of a graph that is still there.
+CUresult cuGraphNodeGetType(CUgraphNode handle, CUgraphNodeType *type) {
+  return call("cuGraphNodeGetType", [&](Lock &) {
+    require(type);
+    const auto has_it = [&](const Graph &graph) { return graph.find_node(handle) || graph.find_record(handle); };
+    const auto graph = Driver::instance().graphs.find_if(has_it);
+    require(graph != nullptr);
+    const Graph::Node node = graph->find_node(handle);
+    if (node) require_simulated(node->awaited || node->operation->is_kernel(), "cuGraphNodeGetType", "node", uint64_t(handle));
+    *type = !node           ? CU_GRAPH_NODE_TYPE_EVENT_RECORD
+            : node->awaited ? CU_GRAPH_NODE_TYPE_WAIT_EVENT
+                            : CU_GRAPH_NODE_TYPE_KERNEL;
+  });
+}
+
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph handle, unsigned long long flags) {
   return call("cuGraphInstantiateWithFlags", [&](Lock &) {
     require(executable);

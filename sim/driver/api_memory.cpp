@@ -39,6 +39,16 @@ CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
   });
 }
 
+CUresult cuMemHostRegister_v2(void *address, size_t bytes, unsigned flags) {
+  return call("cuMemHostRegister", [&](Lock &) {
+    constexpr unsigned KNOWN = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP;
+    require(address && (flags & ~KNOWN) == 0);
+    Context &context = current_context();
+    require_no_capture();
+    Driver::instance().memory.register_host(context, address, bytes);
+  });
+}
+
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *device_address, void *address, unsigned flags) {
   return call("cuMemHostGetDevicePointer", [&](Lock &) {
     require(device_address && flags == 0);
@@ -75,9 +85,9 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *address, CUipcMemHandle handle, unsi
 }
 
 CUresult cuIpcCloseMemHandle(CUdeviceptr address) {
-  return call("cuIpcCloseMemHandle", [&](Lock &) {
+  return call("cuIpcCloseMemHandle", [&](Lock &lock) {
     current_context();
     require_no_capture();
-    Driver::instance().memory.close(address);
+    Driver::instance().memory.close(address, lock);
   });
 }

@@ -20,17 +20,31 @@ void check_config(const CUlaunchConfig &config, const Kernel &kernel) {
   require(config.blockDimX <= kernel.max_threads, CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
 }
 
-Order order_of(const CUlaunchConfig &config) {
+struct Attributes {
   Order order = Order::Full;
+  std::shared_ptr<Event> event;  // to be recorded when the kernel lets its dependents start; or null
+};
+
+Attributes attributes_of(const CUlaunchConfig &config) {
+  Attributes attributes;
   require(config.numAttrs == 0 || config.attrs);
   for (unsigned i = 0; i < config.numAttrs; ++i) {
     const CUlaunchAttribute &attribute = config.attrs[i];
     if (attribute.id == CU_LAUNCH_ATTRIBUTE_IGNORE) continue;
+    if (attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT) {
+      const auto &value = attribute.value.programmaticEvent;
+      require_simulated(value.flags == 0, "cuLaunchKernelEx", "flags of the event", value.flags);
+      require_simulated(value.triggerAtBlockStart == 0, "cuLaunchKernelEx", "triggerAtBlockStart", value.triggerAtBlockStart);
+      attributes.event = find(Driver::instance().events, value.event);
+      require(!attributes.event->has_timing);
+      continue;
+    }
     require_simulated(attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, "cuLaunchKernelEx",
                       "attribute", attribute.id);
-    order = attribute.value.programmaticStreamSerializationAllowed ? Order::Programmatic : Order::Full;
+    const bool is_allowed = attribute.value.programmaticStreamSerializationAllowed;
+    attributes.order = is_allowed ? Order::Programmatic : Order::Full;
   }
-  return order;
+  return attributes;
 }
 
 }  // namespace
@@ -40,18 +54,17 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
     require(module && image);
     Context &context = current_context();
     require_no_capture();
-    require(is_fatbin(image), CUDA_ERROR_INVALID_IMAGE);
-    *module = Driver::instance().modules.add(std::make_shared<Module>(Module{context}));
+    *module = Driver::instance().modules.add(std::make_shared<Module>(context, image));
   });
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
   return call("cuModuleGetFunction", [&](Lock &) {
     require(function && name);
-    Context &context = find(Driver::instance().modules, module)->context;
-    const Kernel *kernel = find_kernel(name);
+    auto image = find(Driver::instance().modules, module);
+    const Kernel *kernel = image->find(name);
     require(kernel, CUDA_ERROR_NOT_FOUND);
-    *function = Driver::instance().functions.add(std::make_shared<Function>(Function{context, *kernel}));
+    *function = Driver::instance().functions.add(std::make_shared<Function>(Function{image->context, *kernel, image->arch}));
   });
 }
 
@@ -80,8 +93,9 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction handle, void 
     require(&function->context == &stream->context, CUDA_ERROR_INVALID_HANDLE);
     require(parameters || function->kernel.parameter_bytes.empty());
     check_config(*config, function->kernel);
+    const Attributes attributes = attributes_of(*config);
     stream->enqueue(
-        lock, std::make_shared<KernelLaunch>(function->kernel, config->gridDimX, config->blockDimX, parameters),
-        order_of(*config));
+        lock, std::make_shared<KernelLaunch>(*function, config->gridDimX, config->blockDimX, parameters), attributes.order);
+    if (attributes.event) attributes.event->record_kernel(lock, *stream);
   });
 }

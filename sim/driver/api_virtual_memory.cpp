@@ -90,9 +90,9 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
 }
 
 CUresult cuMemUnmap(CUdeviceptr address, size_t bytes) {
-  return call("cuMemUnmap", [&](Lock &) {
+  return call("cuMemUnmap", [&](Lock &lock) {
     require_no_capture();
-    Driver::instance().virtual_memory.unmap(address, bytes);
+    Driver::instance().virtual_memory.unmap(address, bytes, lock);
   });
 }
 

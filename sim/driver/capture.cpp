@@ -39,7 +39,7 @@ CUgraph Capture::end_in(Stream &stream, Lock &lock) {
     capture->invalidate();
     fail(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
   }
-  const bool is_joined = capture->graph().all_lead_to(stream.captured_last());
+  const bool is_joined = capture->graph().all_lead_to(stream.frontier().nodes);
   if (capture->is_valid_ && is_joined) {
     capture->end()->complete();
     return capture->graph_handle_;

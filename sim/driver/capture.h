@@ -17,6 +17,7 @@ class Stream;
 class Capture : public std::enable_shared_from_this<Capture> {
  public:
   using Node = Graph::Node;
+  using Frontier = Graph::Frontier;
 
   // Begins it; `stream` joins.
   static void begin(Stream &stream, CUstreamCaptureMode mode);

@@ -10,13 +10,22 @@ void Event::record(Lock &lock, Stream &stream) {
   stream.require_open();
   lock.drop_later(std::move(capture_));
   recorded_.reset();
-  captured_after_.clear();
+  captured_after_ = {};
   if (stream.capture()) {
     capture_ = stream.capture();
-    captured_after_ = stream.captured_last();
+    captured_after_ = stream.frontier();
   } else {
     recorded_ = std::make_shared<Task>(stream.context.device.engine, nullptr);
     stream.append(lock, recorded_);
+  }
+}
+
+void Event::record_kernel(Lock &lock, Stream &stream) {
+  record(lock, stream);
+  if (!capture_) return;
+  for (CUgraphEdgeData &edge : captured_after_.edges) {
+    edge.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC;
+    edge.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC;
   }
 }
 

@@ -19,13 +19,16 @@ class Event {
   const bool has_timing;
 
   void record(Lock &lock, Stream &stream);
+  // As the kernel that was put into the stream last, when it lets its dependents start. Outside of captures: when it is over, which is
+  // as good.
+  void record_kernel(Lock &lock, Stream &stream);
   // What is put into the stream from now on runs behind the latest record.
   void make_wait(Lock &lock, Stream &stream);
 
   // A graph that was launched records it.
   void record_as(std::shared_ptr<Task> task) {
     capture_.reset();
-    captured_after_.clear();
+    captured_after_ = {};
     recorded_ = std::move(task);
   }
   // As a graph sees it: what a capture recorded is nothing yet.
@@ -39,7 +42,7 @@ class Event {
 
   std::shared_ptr<Task> recorded_;
   std::shared_ptr<Capture> capture_;
-  std::vector<Capture::Node> captured_after_;
+  Capture::Frontier captured_after_;
 };
 
 }  // namespace sim

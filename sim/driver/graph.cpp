@@ -1,5 +1,6 @@
 #include "graph.h"
 
+#include <algorithm>
 #include <typeinfo>
 
 #include "device.h"
@@ -8,11 +9,27 @@
 
 namespace sim {
 
-Graph::Node Graph::add(Engine &engine, std::shared_ptr<const Operation> operation, const std::vector<Node> &after,
-                       Order order) {
-  const bool is_behind_one_kernel = after.size() == 1 && after[0]->operation && after[0]->operation->is_kernel();
+namespace {
+
+bool is_plain(const CUgraphEdgeData &edge) { return edge.from_port == 0 && edge.to_port == 0 && edge.type == 0; }
+
+}  // namespace
+
+void Graph::Frontier::add(Node node, const CUgraphEdgeData &edge) {
+  nodes.push_back(node);
+  edges.push_back(edge);
+}
+
+bool Graph::Frontier::is_annotated() const { return !std::all_of(edges.begin(), edges.end(), is_plain); }
+
+Graph::Node Graph::add(Engine &engine, std::shared_ptr<const Operation> operation, const Frontier &after, Order order) {
+  const auto is_kernel = [](Node node) { return node->operation && node->operation->is_kernel(); };
+  const bool is_programmatic = order == Order::Programmatic && after.nodes.size() == 1 && is_kernel(after.nodes[0]);
   std::vector<Edge> edges;
-  for (Node earlier : after) edges.push_back({earlier->index, is_behind_one_kernel ? order : Order::Full});
+  for (size_t i = 0; i < after.nodes.size(); ++i) {
+    const bool is_full = is_plain(after.edges[i]) && !is_programmatic;
+    edges.push_back({after.nodes[i]->index, is_full ? Order::Full : Order::Programmatic});
+  }
   NodeContent node{nodes_.size(), engine, std::move(operation), std::move(edges), nullptr};
   nodes_.push_back(std::make_shared<NodeContent>(std::move(node)));
   return nodes_.back().get();

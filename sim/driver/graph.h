@@ -47,8 +47,18 @@ class Graph {
   };
   using Records = std::vector<std::shared_ptr<Record>>;
 
-  // `order` holds behind a single kernel; all other edges are full.
-  Node add(Engine &engine, std::shared_ptr<const Operation> operation, const std::vector<Node> &after, Order order);
+  // What is captured next comes behind: nodes, and beside each of them how, as the driver's functions have it.
+  struct Frontier {
+    std::vector<Node> nodes;
+    std::vector<CUgraphEdgeData> edges;
+
+    void add(Node node, const CUgraphEdgeData &edge = {});
+    // Some edge is not a plain one.
+    bool is_annotated() const;
+  };
+
+  // A programmatic `order` holds behind a single kernel; otherwise the frontier's edges do.
+  Node add(Engine &engine, std::shared_ptr<const Operation> operation, const Frontier &after, Order order);
   Node add_wait(Engine &engine, std::shared_ptr<Event> event, const std::vector<Node> &after);
   Record *add_record(Engine &engine, std::shared_ptr<Event> event, const std::vector<Node> &after);
   // Of a handle that may be of anything. Null: it is none of this graph's.

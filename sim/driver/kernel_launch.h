@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "module.h"
 #include "operation.h"
 
 namespace sim {
@@ -14,7 +15,7 @@ namespace sim {
 class KernelLaunch : public Operation {
  public:
   // Copies the parameters.
-  KernelLaunch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters);
+  KernelLaunch(const Function &function, uint32_t blocks, uint32_t threads, void *const *parameters);
 
   std::unique_ptr<Execution> begin(Engine &engine, Processor &processor, bool earlier_is_over) const override;
   bool is_kernel() const override { return true; }
@@ -22,6 +23,7 @@ class KernelLaunch : public Operation {
  private:
   const Kernel &kernel_;
   const uint32_t blocks_, threads_;
+  const bool knows_dependents_;
   std::vector<std::vector<unsigned char>> parameters_;
 };
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "device.h"
@@ -37,7 +38,7 @@ uint64_t Memory::allocate(Context &context, size_t bytes) {
   bytes = whole_pages(bytes);
   auto allocation = Allocation::create(context.device, Allocation::Kind::Plain, bytes);
   const uint64_t address = allocation->map(bytes, PROT_READ | PROT_WRITE, nullptr, CUDA_ERROR_OUT_OF_MEMORY);
-  ranges_[address] = {bytes, &context, std::move(allocation), 0};
+  ranges_[address] = {bytes, &context, std::move(allocation), 0, false};
   return address;
 }
 
@@ -49,6 +50,11 @@ void Memory::free(uint64_t address, Lock &lock) {
   // Another thread may have freed it meanwhile.
   range = ranges_.find(address);
   require(range != ranges_.end());
+  if (range->second.allocation->is_open_elsewhere()) {
+    // What CUDA says must not be done, and what it does then is undefined.
+    fputs("dime sim: cuMemFree of memory that another process has open\n", stderr);
+    abort();
+  }
   unmap(range);
 }
 
@@ -57,17 +63,25 @@ void *Memory::allocate_host(Context &context, size_t bytes) {
   bytes = whole_pages(bytes);
   void *address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   require(address != MAP_FAILED, CUDA_ERROR_OUT_OF_MEMORY);
-  ranges_[uint64_t(address)] = {bytes, &context, nullptr, 0};
+  ranges_[uint64_t(address)] = {bytes, &context, nullptr, 0, false};
   return address;
 }
 
 void Memory::free_host(void *address, Lock &lock) {
   auto range = ranges_.find(uint64_t(address));
-  require(range != ranges_.end() && !range->second.allocation);
-  range->second.context->device.engine.synchronize(lock);
+  require(range != ranges_.end() && !range->second.allocation && !range->second.is_registered);
+  for (const auto &device : Driver::instance().devices) device->engine.synchronize(lock);
   range = ranges_.find(uint64_t(address));
   require(range != ranges_.end());
   unmap(range);
+}
+
+void Memory::register_host(Context &context, void *address, size_t bytes) {
+  require(bytes != 0 && uint64_t(address) % PAGE_BYTES == 0 && bytes % PAGE_BYTES == 0);
+  for (const auto &[begin, range] : ranges_)
+    require(begin >= uint64_t(address) + bytes || begin + range.bytes <= uint64_t(address),
+            CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+  ranges_[uint64_t(address)] = {bytes, &context, nullptr, 0, true};
 }
 
 bool Memory::is_pinned(const void *address, size_t bytes) const {
@@ -101,6 +115,7 @@ uint64_t Memory::open(Context &context, const CUipcMemHandle &handle) {
   auto allocation = Allocation::adopt(descriptor);
   // Freed meanwhile: the descriptor may be something else's.
   require(allocation && allocation->inode == shared.inode, CUDA_ERROR_INVALID_HANDLE);
+  allocation->mark_as_open();
 
   const Driver &driver = Driver::instance();
   require(driver.sees(allocation->host_number), CUDA_ERROR_INVALID_DEVICE);
@@ -112,12 +127,15 @@ uint64_t Memory::open(Context &context, const CUipcMemHandle &handle) {
   }
   const size_t bytes = allocation->bytes;
   const uint64_t address = allocation->map(bytes, PROT_READ | PROT_WRITE, nullptr, CUDA_ERROR_MAP_FAILED);
-  ranges_[address] = {bytes, &context, std::move(allocation), 1};
+  ranges_[address] = {bytes, &context, std::move(allocation), 1, false};
   return address;
 }
 
-void Memory::close(uint64_t address) {
+void Memory::close(uint64_t address, Lock &lock) {
   auto range = ranges_.find(address);
+  require(range != ranges_.end() && range->second.opens != 0);
+  range->second.context->device.engine.synchronize(lock);
+  range = ranges_.find(address);
   require(range != ranges_.end() && range->second.opens != 0);
   if (--range->second.opens == 0) unmap(range);
 }
@@ -141,7 +159,7 @@ Memory::Ranges::const_iterator Memory::range_around(uint64_t address, size_t byt
 }
 
 void Memory::unmap(Ranges::iterator range) {
-  munmap(reinterpret_cast<void *>(range->first), range->second.bytes);
+  if (!range->second.is_registered) munmap(reinterpret_cast<void *>(range->first), range->second.bytes);
   ranges_.erase(range);
 }
 

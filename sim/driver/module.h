@@ -1,8 +1,16 @@
 // Modules and functions. There is one set of kernels, compiled into this library: every image of device code names it.
+//
+// Which architecture an image is compiled for decides what its kernels can do. PTX says it. Of a fatbin it is taken to have code for
+// every device, up to the architecture in
+//
+//   DIME_SIM_KERNELS_ARCH   90 for 9.0; when it is not set, there is code for all
 #ifndef DIME_SIM_DRIVER_MODULE_H
 #define DIME_SIM_DRIVER_MODULE_H
 
 #include <sim/gpu/kernel.h>
+
+#include <cstdint>
+#include <string>
 
 #include "context.h"
 #include "cuda_api.h"
@@ -10,19 +18,27 @@
 namespace sim {
 
 struct Module {
+  // Fails for what is no image, and for PTX that is too new for the device.
+  Module(Context &context, const void *image);
+
   Context &context;
+  std::string ptx;     // empty: a fatbin
+  uint32_t arch;       // that its kernels are compiled for, with __CUDA_ARCH__ ten times that
+
+  // Null: there is no such kernel in it.
+  const Kernel *find(const char *name) const;
 };
 
 struct Function {
   Context &context;
   const Kernel &kernel;
+  const uint32_t arch;
 
+  // Whether it is compiled for an architecture that has griddepcontrol.
+  bool knows_dependents() const { return arch >= 90; }
   // Fails for what the simulator cannot answer.
   int attribute(CUfunction_attribute attribute) const;
 };
-
-// Whether this begins as a fatbin does, or as the wrapper of one.
-bool is_fatbin(const void *image);
 
 }  // namespace sim
 

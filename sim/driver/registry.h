@@ -33,6 +33,14 @@ class Registry {
     return slots_[offset / STRIDE];
   }
 
+  // Null: there is none.
+  template <class Condition>
+  std::shared_ptr<Object> find_if(Condition condition) const {
+    for (const auto &object : slots_)
+      if (object && condition(*object)) return object;
+    return nullptr;
+  }
+
   // The handle must be one that `find` finds.
   std::shared_ptr<Object> remove(Handle handle) {
     const size_t slot = (uint64_t(handle) - base_) / STRIDE;

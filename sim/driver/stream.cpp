@@ -37,9 +37,12 @@ void Stream::require_open() {
 void Stream::enqueue(Lock &lock, std::shared_ptr<const Operation> operation, Order order) {
   require_open();
   if (capture_) {
-    if (!captured_last_is_own_) order = Order::Full;
-    captured_last_ = {capture_->graph().add(context.device.engine, std::move(operation), captured_last_, order)};
-    captured_last_is_own_ = true;
+    // What the driver makes of other work behind such an edge is not known.
+    if (frontier_.is_annotated() && !operation->is_kernel())
+      fail_not_simulated("a captured stream", "work behind a programmatic event", id, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    if (!frontier_is_own_) order = Order::Full;
+    const Capture::Node node = capture_->graph().add(context.device.engine, std::move(operation), frontier_, order);
+    set_own(node);
   } else {
     append(lock, std::make_shared<Task>(context.device.engine, std::move(operation)), order);
   }
@@ -48,8 +51,15 @@ void Stream::enqueue(Lock &lock, std::shared_ptr<const Operation> operation, Ord
 void Stream::enqueue_wait(std::shared_ptr<Event> event) {
   require(capture_ != nullptr);
   require_open();
-  captured_last_ = {capture_->graph().add_wait(context.device.engine, std::move(event), captured_last_)};
-  captured_last_is_own_ = true;
+  if (frontier_.is_annotated())
+    fail_not_simulated("cuStreamWaitEvent", "a wait behind a programmatic event", id, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  set_own(capture_->graph().add_wait(context.device.engine, std::move(event), frontier_.nodes));
+}
+
+void Stream::set_own(Capture::Node node) {
+  frontier_ = {};
+  frontier_.add(node);
+  frontier_is_own_ = true;
 }
 
 void Stream::append(Lock &lock, const std::shared_ptr<Task> &task, Order order) {
@@ -83,22 +93,27 @@ void Stream::retire() {
   kept.push_back(last_);
 }
 
-void Stream::join_capture(std::shared_ptr<Capture> capture, const std::vector<Capture::Node> &nodes) {
+void Stream::join_capture(std::shared_ptr<Capture> capture, const Capture::Frontier &joined) {
   if (!capture_) {
     capture->streams.push_back(weak_from_this());
     capture_ = std::move(capture);
   }
-  for (Capture::Node node : nodes) {
-    if (std::find(captured_last_.begin(), captured_last_.end(), node) != captured_last_.end()) continue;
-    captured_last_.push_back(node);
-    captured_last_is_own_ = false;
+  for (size_t i = 0; i < joined.nodes.size(); ++i) {
+    const auto &known = frontier_.nodes;
+    if (std::find(known.begin(), known.end(), joined.nodes[i]) != known.end()) continue;
+    frontier_.add(joined.nodes[i], joined.edges[i]);
+    frontier_is_own_ = false;
   }
+}
+
+void Stream::set_frontier(Capture::Frontier frontier) {
+  frontier_ = std::move(frontier);
+  frontier_is_own_ = false;
 }
 
 void Stream::leave_capture() {
   capture_.reset();
-  captured_last_.clear();
-  captured_last_is_own_ = false;
+  set_frontier({});
 }
 
 void Stream::abandon_capture(Lock &lock) {

@@ -34,6 +34,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
   void enqueue_wait(std::shared_ptr<Event> event);
   // The same for a task that is made outside; not while the stream is captured.
   void append(Lock &lock, const std::shared_ptr<Task> &task, Order order = Order::Full);
+  // The task that was put into it last; not while it is captured. Null: none.
+  const std::shared_ptr<Task> &last() const { return last_; }
   // What a host that waits for the stream waits for.
   std::vector<std::shared_ptr<Task>> unfinished();
 
@@ -42,19 +44,24 @@ class Stream : public std::enable_shared_from_this<Stream> {
 
   // Null: not captured.
   const std::shared_ptr<Capture> &capture() const { return capture_; }
-  const std::vector<Capture::Node> &captured_last() const { return captured_last_; }
+  // What is captured of the stream next is behind this.
+  const Capture::Frontier &frontier() const { return frontier_; }
   // What is captured of the stream from now on is behind these nodes, too.
-  void join_capture(std::shared_ptr<Capture> capture, const std::vector<Capture::Node> &nodes);
+  void join_capture(std::shared_ptr<Capture> capture, const Capture::Frontier &nodes);
+  // What is captured of the stream from now on is behind these nodes.
+  void set_frontier(Capture::Frontier frontier);
   void leave_capture();
   // The stream is destroyed while it is captured.
   void abandon_capture(Lock &lock);
 
  private:
+  void set_own(Capture::Node node);
+
   std::shared_ptr<Task> last_;
   std::vector<std::shared_ptr<Task>> of_retired_;  // the legacy stream's: work of blocking streams that are destroyed
   std::shared_ptr<Capture> capture_;
-  std::vector<Capture::Node> captured_last_;
-  bool captured_last_is_own_ = false;  // not another stream's, by an event
+  Capture::Frontier frontier_;
+  bool frontier_is_own_ = false;  // not another stream's, by an event
 };
 
 // Of a handle, the special ones included.

@@ -1137,6 +1137,29 @@ TEST("host memory has a device address") {
   EXPECT(CUDA_ERROR_INVALID_VALUE, cuMemHostGetDevicePointer_v2(&address, host, 0));
 }
 
+TEST("memory of the application is registered until the context ends") {
+  start();
+  constexpr size_t PAGE = 4096;
+  void *page = mmap(nullptr, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  auto *host = static_cast<volatile uint32_t *>(page);
+  CUdeviceptr address;
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuMemHostGetDevicePointer_v2(&address, page, 0));
+  DO(cuMemHostRegister_v2(page, PAGE, CU_MEMHOSTREGISTER_DEVICEMAP));
+  EXPECT(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, cuMemHostRegister_v2(page, 2 * PAGE, 0));
+  DO(cuMemHostGetDevicePointer_v2(&address, page, 0));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuMemFreeHost(page));
+  DO(cuMemsetD32Async(address, 78, 1, nullptr));
+  DO(cuStreamSynchronize(nullptr));
+  CHECK(host[0] == 78);
+  CUcontext context;
+  DO(cuDevicePrimaryCtxRelease_v2(0));
+  host[0] = 79;
+  DO(cuDevicePrimaryCtxRetain(&context, 0));
+  DO(cuCtxSetCurrent(context));
+  EXPECT(CUDA_ERROR_INVALID_VALUE, cuMemHostGetDevicePointer_v2(&address, page, 0));
+  DO(cuMemHostRegister_v2(page, PAGE, CU_MEMHOSTREGISTER_DEVICEMAP));
+}
+
 constexpr size_t MIB = 1 << 20;
 constexpr auto POSIX_FD = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 
@@ -1170,6 +1193,49 @@ CUdeviceptr map_somewhere(CUmemGenericAllocationHandle handle, size_t bytes) {
   DO(cuMemMap(address, bytes, 0, handle, 0));
   open_to(address, bytes, 0);
   return address;
+}
+
+TEST("cuMemUnmap waits for the device") {
+  start();
+  CUmemGenericAllocationHandle handle = new_allocation(2 * MIB);
+  const CUdeviceptr address = map_somewhere(handle, 2 * MIB);
+  CUstream stream = new_stream();
+  Words words(1);
+  Gate gate;
+  DO(gate.put_into(stream));
+  words.set(1, stream);
+  std::thread opens([&] {
+    rest_ms(20);
+    gate.is_open = true;
+  });
+  DO(cuMemUnmap(address, 2 * MIB));
+  CHECK(words[0] == 1);
+  opens.join();
+  DO(cuMemAddressFree(address, 2 * MIB));
+  DO(cuMemRelease(handle));
+}
+
+TEST("cuMemFreeHost waits for every device of the process") {
+  start();
+  void *host;
+  DO(cuMemHostAlloc(&host, 4, CU_MEMHOSTALLOC_PORTABLE));
+  CUcontext other, first;
+  DO(cuCtxGetCurrent(&first));
+  DO(cuDevicePrimaryCtxRetain(&other, 1));
+  DO(cuCtxSetCurrent(other));
+  CUstream stream = new_stream();
+  Gate gate;
+  DO(gate.put_into(stream));
+  DO(cuCtxSetCurrent(first));
+  std::atomic<bool> opens_now{false};
+  std::thread opens([&] {
+    rest_ms(20);
+    opens_now = true;
+    gate.is_open = true;
+  });
+  DO(cuMemFreeHost(host));
+  CHECK(opens_now);
+  opens.join();
 }
 
 TEST("an allocation lives until its last handle and mapping are gone") {
@@ -1355,9 +1421,11 @@ TEST("plain memory travels to another process as an IPC handle") {
         tell(socket, handle);
         CHECK(hear<int>(socket) == 1);
         CHECK(words[999] == 42);
+        tell(socket, 1);
+        CHECK(hear<int>(socket) == 2);
         DO(cuMemFree_v2(words.address));
-        tell(socket, 2);
-        CHECK(hear<int>(socket) == 3);
+        tell(socket, 3);
+        CHECK(hear<int>(socket) == 4);
       },
       [](int socket) {
         start(1);
@@ -1371,16 +1439,72 @@ TEST("plain memory travels to another process as an IPC handle") {
         DO(cuMemsetD32Async(address, 42, 1000, nullptr));
         DO(cuStreamSynchronize(nullptr));
         tell(socket, 1);
-        CHECK(hear<int>(socket) == 2);
+        CHECK(hear<int>(socket) == 1);
         DO(cuIpcCloseMemHandle(address));
         DO(cuMemsetD32Async(address, 43, 1000, nullptr));
         DO(cuStreamSynchronize(nullptr));
         DO(cuIpcCloseMemHandle(address));
         EXPECT(CUDA_ERROR_INVALID_VALUE, cuIpcCloseMemHandle(address));
+        tell(socket, 2);
+        CHECK(hear<int>(socket) == 3);
         EXPECT(CUDA_ERROR_INVALID_HANDLE, cuIpcOpenMemHandle_v2(&address, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
         CUipcMemHandle junk{};
         EXPECT(CUDA_ERROR_INVALID_HANDLE, cuIpcOpenMemHandle_v2(&address, junk, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
-        tell(socket, 3);
+        tell(socket, 4);
+      });
+}
+
+TEST("a process ends that frees what another one has open") {
+  in_two_processes(
+      [](int socket) {
+        start(0);
+        Words words(1000);
+        CUipcMemHandle handle;
+        DO(cuIpcGetMemHandle(&handle, words.address));
+        tell(socket, handle);
+        CHECK(hear<int>(socket) == 1);
+        // A fork would not have the driver, so this process itself sees its end coming.
+        static int to_peer;
+        to_peer = socket;
+        signal(SIGABRT, [](int) {
+          tell(to_peer, 2);
+          _exit(0);
+        });
+        cuMemFree_v2(words.address);
+        CHECK(!"the free went well");
+      },
+      [](int socket) {
+        start(1);
+        const auto handle = hear<CUipcMemHandle>(socket);
+        CUdeviceptr address;
+        DO(cuIpcOpenMemHandle_v2(&address, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
+        tell(socket, 1);
+        CHECK(hear<int>(socket) == 2);
+      });
+}
+
+TEST("what a process had open that has gone may be freed") {
+  in_two_processes(
+      [](int socket) {
+        start(0);
+        Words words(1000);
+        CUipcMemHandle handle;
+        DO(cuIpcGetMemHandle(&handle, words.address));
+        tell(socket, handle);
+        CHECK(hear<int>(socket) == 1);
+        int nothing;
+        while (read(socket, &nothing, sizeof nothing) > 0) {
+        }
+        DO(cuMemFree_v2(words.address));
+      },
+      [](int socket) {
+        start(1);
+        const auto handle = hear<CUipcMemHandle>(socket);
+        CUdeviceptr address;
+        DO(cuIpcOpenMemHandle_v2(&address, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
+        tell(socket, 1);
+        fflush(nullptr);
+        _exit(0);
       });
 }
 
@@ -1468,6 +1592,89 @@ TEST("a launch that no GPU could do is refused") {
   DO(cuCtxSetCurrent(other));
   config = config_of(1, 32, new_stream());
   EXPECT(CUDA_ERROR_INVALID_HANDLE, cuLaunchKernelEx(&config, function, parameters, nullptr));
+}
+
+// What the driver says of a function: architecture of its source, and of what runs.
+void must_be_for(CUfunction function, int source, int machine) {
+  int ptx_version = 0, binary_version = 0;
+  DO(cuFuncGetAttribute(&ptx_version, CU_FUNC_ATTRIBUTE_PTX_VERSION, function));
+  DO(cuFuncGetAttribute(&binary_version, CU_FUNC_ATTRIBUTE_BINARY_VERSION, function));
+  CHECK(ptx_version == source && binary_version == machine);
+}
+
+TEST("PTX has the kernels that it names, for its own architecture") {
+  start();
+  CUmodule module;
+  CUfunction function;
+  DO(cuModuleLoadData(&module, ".version 8.0\n.target sm_75\n.visible .entry test_copy(...)"));
+  DO(cuModuleGetFunction(&function, module, "test_copy"));
+  must_be_for(function, 75, 90);
+  EXPECT(CUDA_ERROR_NOT_FOUND, cuModuleGetFunction(&function, module, "test_write_late"));
+  EXPECT(CUDA_ERROR_NO_BINARY_FOR_GPU, cuModuleLoadData(&module, ".version 8.0\n.target sm_100\n"));
+  EXPECT(CUDA_ERROR_INVALID_PTX, cuModuleLoadData(&module, ".version 8.0\n"));
+}
+
+TEST("a fatbin has code for every device") {
+  start();
+  must_be_for(new_function("dime_probe_write"), 90, 90);
+}
+
+TEST_IN("a fatbin has code up to the architecture that is asked for", {"DIME_SIM_KERNELS_ARCH=89"}) {
+  start();
+  must_be_for(new_function("dime_probe_write"), 89, 90);
+}
+
+TEST("edges behind the event of a programmatic launch carry data, which a query must not lose") {
+  start();
+  CUstream stream = new_stream(), branch = new_stream();
+  CUevent event = new_event();
+  CUmodule module;
+  CUfunction copy;
+  Words words(2);
+  DO(cuModuleLoadData(&module, ".version 8.0\n.target sm_90\n.visible .entry test_copy(...)"));
+  DO(cuModuleGetFunction(&copy, module, "test_copy"));
+  uint64_t from = words.address, to = words.address + 4;
+  uint32_t count = 1;
+  void *parameters[] = {&from, &to, &count};
+  CUlaunchConfig config = config_of(1, 1, stream);
+  CUlaunchAttribute attribute{};
+  attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT;
+  attribute.value.programmaticEvent.event = event;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  words.set(7, stream);
+  DO(cuMemsetD32Async(to, 0, 1, stream));
+  DO(cuStreamSynchronize(stream));
+  DO(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+  DO(cuLaunchKernelEx(&config, copy, parameters, nullptr));
+  DO(cuStreamWaitEvent(branch, event, 0));
+  CUstreamCaptureStatus status;
+  const CUgraphNode *nodes = nullptr;
+  const CUgraphEdgeData *edges = nullptr;
+  size_t node_count = 0;
+  EXPECT(CUDA_ERROR_LOSSY_QUERY, cuStreamGetCaptureInfo_v2(branch, &status, nullptr, nullptr, &nodes, &node_count));
+  EXPECT(CUDA_ERROR_LOSSY_QUERY,
+         cuStreamGetCaptureInfo_v3(branch, &status, nullptr, nullptr, &nodes, nullptr, &node_count));
+  DO(cuStreamGetCaptureInfo_v2(branch, &status, nullptr, nullptr, nullptr, nullptr));
+  DO(cuStreamGetCaptureInfo_v3(branch, &status, nullptr, nullptr, &nodes, &edges, &node_count));
+  CHECK(node_count == 1 && nodes[0] == last_node(stream));
+  CHECK(edges[0].from_port == CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC && edges[0].type == CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC);
+  // Not behind the node in this way any more.
+  CUgraphNode node = nodes[0];
+  DO(cuStreamUpdateCaptureDependencies(branch, &node, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES));
+  CHECK(last_node(branch) == node);
+  CUgraphNodeType type;
+  DO(cuGraphNodeGetType(node, &type));
+  CHECK(type == CU_GRAPH_NODE_TYPE_KERNEL);
+  CUgraph graph;
+  DO(cuStreamEndCapture(stream, &graph));
+  size_t all = 0;
+  DO(cuGraphGetNodes(graph, nullptr, &all));
+  CHECK(all == 1);
+  CUgraphExec executable = instantiate(graph);
+  DO(cuGraphLaunch(executable, stream));
+  DO(cuStreamSynchronize(stream));
+  CHECK(words[1] == 7);
 }
 
 // Faults.

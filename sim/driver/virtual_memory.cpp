@@ -6,6 +6,7 @@
 
 #include "driver.h"
 #include "failure.h"
+#include "variables.h"
 
 namespace sim {
 
@@ -59,7 +60,13 @@ void VirtualMemory::map(uint64_t address, size_t bytes, std::shared_ptr<Allocati
   mappings_[address] = {bytes, std::move(allocation), {}};
 }
 
-void VirtualMemory::unmap(uint64_t address, size_t bytes) {
+void VirtualMemory::unmap(uint64_t address, size_t bytes, Lock &lock) {
+  std::vector<int> devices;
+  static const bool waits = number_variable("DIME_SIM_UNMAP_WAITS", 1, 0, 1) != 0;
+  for (uint64_t mapping : mappings_of(address, bytes))
+    for (const auto &[device, protection] : mappings_[mapping].protection_by_device) devices.push_back(device);
+  if (!waits) devices.clear();
+  for (int device : devices) Driver::instance().devices[size_t(device)]->engine.synchronize(lock);
   for (uint64_t mapping : mappings_of(address, bytes)) {
     mmap(pointer(mapping), mappings_[mapping].bytes, PROT_NONE, RESERVED | MAP_FIXED, -1, 0);
     mappings_.erase(mapping);

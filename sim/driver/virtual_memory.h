@@ -1,6 +1,7 @@
 // Virtual memory management: reserved addresses, and allocations mapped there. What is mapped cannot be touched until
 // access is set. The rights of the devices that see one address are the process's, so one that has access gives it to
-// all.
+// all. Who unmaps waits for the devices that have access, as the real driver may; with DIME_SIM_UNMAP_WAITS=0 it
+// does not, as the real one need not: then whoever touches what is gone ends.
 #ifndef DIME_SIM_DRIVER_VIRTUAL_MEMORY_H
 #define DIME_SIM_DRIVER_VIRTUAL_MEMORY_H
 
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "allocation.h"
+#include "lock.h"
 
 namespace sim {
 
@@ -23,7 +25,7 @@ class VirtualMemory {
   uint64_t reserve(size_t bytes, size_t alignment_bytes);
   void free(uint64_t address, size_t bytes);
   void map(uint64_t address, size_t bytes, std::shared_ptr<Allocation> allocation);
-  void unmap(uint64_t address, size_t bytes);
+  void unmap(uint64_t address, size_t bytes, Lock &lock);
   void set_access(uint64_t address, size_t bytes, const CUmemAccessDesc &access);
 
   // Whether all of this is mapped, with access.

@@ -72,11 +72,15 @@ void give_way() {
 
 void await_earlier_launches() {
   Thread &self = Thread::current();
-  if (!self.block->launch->wait_is_over) leave(Thread::State::AwaitsEarlierLaunches);
-  self.sight.seen = self.block->launch->ready_at;
+  const Launch &launch = *self.block->launch;
+  if (launch.knows_dependents() && !launch.wait_is_over) leave(Thread::State::AwaitsEarlierLaunches);
+  self.sight.seen = launch.ready_at;
 }
 
-void let_dependents_start() { Thread::current().block->let_dependents_start(); }
+void let_dependents_start() {
+  Block &block = *Thread::current().block;
+  if (block.launch->knows_dependents()) block.let_dependents_start();
+}
 
 uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire) {
   Thread &self = Thread::current();

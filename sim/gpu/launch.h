@@ -11,8 +11,9 @@ namespace sim {
 
 class Launch {
  public:
-  // Copies the parameters.
-  Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters);
+  // Copies the parameters. `knows_dependents`: it is compiled for an architecture that has griddepcontrol; else its wait returns at
+  // once, and it lets nothing start before its end.
+  Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters, bool knows_dependents = true);
   Launch(const Launch &) = delete;
   Launch &operator=(const Launch &) = delete;
 
@@ -20,6 +21,7 @@ class Launch {
   uint32_t blocks() const { return blocks_; }
   uint32_t threads() const { return threads_; }  // of a block
   void *const *parameters() const { return parameters_.data(); }
+  bool knows_dependents() const { return knows_dependents_; }
 
   // Every thread has ended, and all it wrote is in memory.
   bool is_done() const { return ended_blocks == blocks_; }
@@ -40,6 +42,7 @@ class Launch {
  private:
   const Kernel &kernel_;
   const uint32_t blocks_, threads_;
+  const bool knows_dependents_;
   std::vector<std::vector<unsigned char>> parameter_bytes_;
   std::vector<void *> parameters_;
 };

@@ -3,6 +3,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "device.h"
@@ -28,11 +32,25 @@ bool is_blocking(const ncclConfig_t *config, bool by_default) {
   }
 }
 
+// As NCCL does at its first communicator: what the file NCCL_CONF_FILE says is put into the environment, where nothing is said yet.
+void read_configuration_file() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    const char *path = getenv("NCCL_CONF_FILE");
+    std::ifstream file(path ? path : "");
+    for (std::string line; std::getline(file, line);) {
+      const size_t equals = line.find('=');
+      if (equals != std::string::npos) setenv(line.substr(0, equals).c_str(), line.substr(equals + 1).c_str(), 0);
+    }
+  });
+}
+
 ncclResult_t init(ncclComm_t *comm, int ranks, const ncclUniqueId &id, int rank, const ncclConfig_t *config) {
   if (!comm) fail(ncclInvalidArgument, "the place for the communicator is NULL");
   if (ranks < 1 || ranks > SharedState::MOST_RANKS)
     fail(ncclInvalidArgument, "%d ranks, not 1 to %d", ranks, SharedState::MOST_RANKS);
   if (rank < 0 || rank >= ranks) fail(ncclInvalidArgument, "rank %d of %d", rank, ranks);
+  read_configuration_file();
   const auto join = [=, device = current_device()] {
     return std::make_unique<JoiningById>(id, rank, ranks, device);
   };
@@ -193,9 +211,7 @@ EXPORTED ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     const ncclResult_t state = state_of(comm);
     if (state == ncclInProgress && !comm->is_finalized)
       fail(ncclInvalidArgument, "the communicator is still at work: wait for it, or abort it");
-    if (comm->communicator) comm->communicator->endpoint().wait_until_idle();
-    delete comm;
-    return ncclSuccess;
+    return group::add_ending(comm);
   });
 }
 
@@ -204,8 +220,7 @@ EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (!comm) return ncclSuccess;
     if (comm->mark != ncclComm::MARK) fail(ncclInvalidArgument, "the communicator has been destroyed, or is none");
     if (comm->communicator) comm->communicator->endpoint().stop();
-    delete comm;
-    return ncclSuccess;
+    return group::add_ending(comm);
   });
 }
 

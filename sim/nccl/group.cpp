@@ -20,6 +20,7 @@ struct Group {
   ncclResult_t failure = ncclSuccess;
   std::vector<std::unique_ptr<Birth>> births;
   std::vector<Batch> batches;  // in the order of their first calls
+  std::vector<ncclComm_t> endings;
 };
 
 thread_local int depth = 0;
@@ -43,6 +44,20 @@ ncclResult_t launch(ncclComm_t comm, std::vector<Call> calls) {
   return ncclInProgress;
 }
 
+// After its work, unless that has been told to stop.
+void end_communicator(ncclComm_t comm) {
+  if (comm->communicator) comm->communicator->endpoint().wait_until_idle();
+  delete comm;
+}
+
+// Behind all else that the end of a group does, also when that fails.
+struct EndsLast {
+  const std::vector<ncclComm_t> communicators;
+  ~EndsLast() {
+    for (ncclComm_t comm : communicators) end_communicator(comm);
+  }
+};
+
 // For estimates: of the order of what two busy cores move.
 constexpr float BYTES_PER_US = 1000;
 
@@ -53,6 +68,7 @@ void start() { ++depth; }
 ncclResult_t end() {
   std::optional<Group> group = close_one();
   if (!group) return ncclSuccess;
+  const EndsLast ends_last{std::move(group->endings)};
   if (group->failure != ncclSuccess) fail(group->failure, "a call of the group has failed");
   ncclResult_t result = deliver(std::move(group->births));
   for (Batch &batch : group->batches)
@@ -63,6 +79,7 @@ ncclResult_t end() {
 void end_without_work(ncclSimInfo_t *info) {
   std::optional<Group> group = close_one();
   if (!group) return;
+  const EndsLast ends_last{std::move(group->endings)};
   constexpr unsigned MAGIC = 0x74685283;  // that of NCCL_SIM_INFO_INITIALIZER
   if (info && info->magic != MAGIC)
     fail(ncclInvalidArgument, "the information was not initialized with NCCL_SIM_INFO_INITIALIZER");
@@ -91,6 +108,12 @@ ncclResult_t add(ncclComm_t comm, const Call &call) {
   auto batch = std::find_if(batches.begin(), batches.end(), [&](const Batch &one) { return one.comm == comm; });
   if (batch == batches.end()) batch = batches.insert(batch, {comm, {}});
   batch->calls.push_back(call);
+  return ncclSuccess;
+}
+
+ncclResult_t add_ending(ncclComm_t comm) {
+  if (depth > 0) open_group.endings.push_back(comm);
+  else end_communicator(comm);
   return ncclSuccess;
 }
 

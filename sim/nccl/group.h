@@ -24,6 +24,10 @@ ncclResult_t add(std::unique_ptr<Birth> birth);
 // blocking, and its state tells when that is enqueued.
 ncclResult_t add(ncclComm_t comm, const Call &call);
 
+// Ends a communicator, at the end of the group when one is open: with or without its work. What waits in it for other ranks has been
+// told to stop before, at once, so that those that are aborted in one group do not wait for each other.
+ncclResult_t add_ending(ncclComm_t comm);
+
 // If a group is open, its end gives this result, unless a call failed before.
 void note_failure(ncclResult_t code);
 

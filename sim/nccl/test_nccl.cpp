@@ -731,6 +731,33 @@ void abort_ends_work_that_waits_for_a_peer() {
   });
 }
 
+// Of two communicators whose work is in one stream: the second abort lets the first end.
+void aborts_in_a_group_end_together() {
+  as_processes(2, [](Seat &seat) {
+    seat.connect();
+    std::vector<Lane> lanes = lanes_of(seat);
+    Lane &lane = lanes[0];
+    ncclComm_t child;
+    NCCL(ncclCommSplit(lane.comm, 0, 0, &child, nullptr));
+    if (seat.ranks[0] == 1) {
+      barrier(*seat.shared, 2);
+      _exit(0);
+    }
+    lane.input = std::make_unique<Memory>(4);
+    NCCL(sum_in_place(lane, *lane.input, *lane.stream));
+    barrier(*seat.shared, 2);
+    NCCL(ncclGroupStart());
+    NCCL(ncclCommDestroy(child));
+    NCCL(ncclCommAbort(lane.comm));
+    // Still there, since the group is open.
+    ncclResult_t state;
+    NCCL(ncclCommGetAsyncError(child, &state));
+    NCCL(ncclGroupEnd());
+    CHECK_EQUAL(ncclCommGetAsyncError(child, &state), ncclInvalidArgument);
+    lane.stream->wait();
+  });
+}
+
 void revoke_ends_work_but_leaves_the_ranks_together() {
   as_threads(3, [](Seat &seat) {
     seat.connect();
@@ -841,6 +868,7 @@ const Test TESTS[] = {
     TEST(non_blocking_init_is_polled),
     TEST(an_init_without_its_peer_can_be_aborted),
     TEST(abort_ends_work_that_waits_for_a_peer),
+    TEST(aborts_in_a_group_end_together),
     TEST(revoke_ends_work_but_leaves_the_ranks_together),
     TEST(ranks_that_disagree_are_told),
     TEST(communicators_give_everything_back),

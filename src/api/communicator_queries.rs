@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use super::abi::{ncclComm_t, ncclCommMemStat_t, ncclInternalError, ncclResult_t, ncclSuccess};
 use super::boundary::boundary;
+use crate::comm::presence;
 use crate::real;
 
 /// Writes the error that a communicator has met since it was made, ncclSuccess, or ncclInProgress while a call is at
@@ -16,6 +17,7 @@ pub unsafe extern "C" fn ncclCommGetAsyncError(comm: ncclComm_t, asyncError: *mu
         let result = unsafe { real::ncclCommGetAsyncError(comm, asyncError) };
         // SAFETY: NCCL has just written to the pointer.
         if result == ncclSuccess && unsafe { *asyncError } == ncclSuccess {
+            presence::ready(comm);
             // SAFETY: as above.
             unsafe { *asyncError = crate::comm::async_error(comm) };
         }
@@ -32,6 +34,7 @@ pub unsafe extern "C" fn pncclCommGetAsyncError(comm: ncclComm_t, asyncError: *m
         let result = unsafe { real::ncclCommGetAsyncError(comm, asyncError) };
         // SAFETY: NCCL has just written to the pointer.
         if result == ncclSuccess && unsafe { *asyncError } == ncclSuccess {
+            presence::ready(comm);
             // SAFETY: as above.
             unsafe { *asyncError = crate::comm::async_error(comm) };
         }

@@ -3,9 +3,10 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclUniqueId};
+use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclSuccess, ncclUniqueId};
 use super::boundary::boundary;
 use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
+use crate::comm::graph_usage::GraphUsage;
 use crate::comm::presence;
 use crate::real::{self, Function};
 
@@ -23,25 +24,27 @@ unsafe fn bytes_of<'a>(ids: *const ncclUniqueId, count: c_int) -> &'a [u8] {
     }
 }
 
-/// Whether calls on a communicator with this configuration return when they are done. None: it does not say.
+/// The handles that NCCL has written.
 ///
 /// # Safety
-/// The configuration is NCCL's, or NULL.
-unsafe fn blocks(config: *const ncclConfig_t) -> Option<bool> {
-    const UNDEFINED: c_int = c_int::MIN;
-    // NCCL takes it for what the configuration leaves open.
-    let by_environment = std::env::var("NCCL_COMM_BLOCKING").ok().and_then(|text| text.trim().parse::<c_int>().ok());
-    if let Some(blocking) = by_environment {
-        return Some(blocking != 0);
+/// They are there, or `comm` is NULL.
+unsafe fn handles_of<'a>(comm: *const ncclComm_t, count: c_int) -> &'a [ncclComm_t] {
+    match usize::try_from(count) {
+        // SAFETY: the caller's contract.
+        Ok(count) if !comm.is_null() => unsafe { std::slice::from_raw_parts(comm, count) },
+        _ => &[],
     }
-    // SAFETY: the caller's contract: size, two numbers, and the flag, which every version has.
-    let said = unsafe {
-        match config.cast::<usize>().as_ref() {
-            Some(size) if *size >= 24 => *config.byte_add(16).cast::<c_int>(),
-            _ => UNDEFINED,
-        }
-    };
-    (said != UNDEFINED).then_some(said != 0)
+}
+
+/// After NCCL was asked for so many communicators.
+///
+/// # Safety
+/// `place` is what NCCL was given for their handles.
+unsafe fn made(usage: GraphUsage, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
+    // SAFETY: the caller's contract.
+    unsafe { usage.made(place, count, result) };
+    // It logs what it makes.
+    crate::log::nccl_may_have_opened_its_log();
 }
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
@@ -49,14 +52,24 @@ unsafe fn blocks(config: *const ncclConfig_t) -> Option<bool> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclGetUniqueId(uniqueId) };
+        crate::log::nccl_may_have_opened_its_log();
+        result
+    })
 }
 
 /// Same as ncclGetUniqueId, for profilers that put their own ncclGetUniqueId before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclGetUniqueId(uniqueId) })
+    boundary(ncclInternalError, || {
+        // SAFETY: as above.
+        let result = unsafe { real::ncclGetUniqueId(uniqueId) };
+        crate::log::nccl_may_have_opened_its_log();
+        result
+    })
 }
 
 /// Makes a communicator of `nranks` ranks, of which the caller is number `rank`, on the current CUDA device.
@@ -72,9 +85,11 @@ pub unsafe extern "C" fn ncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
+        let usage = GraphUsage::of(ptr::null());
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -89,9 +104,11 @@ pub unsafe extern "C" fn pncclCommInitRank(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(ptr::null()).unwrap_or(true));
+        let usage = GraphUsage::of(ptr::null());
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -110,9 +127,11 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
+        let usage = GraphUsage::of(config);
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -128,9 +147,11 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank, blocks(config).unwrap_or(true));
+        let usage = GraphUsage::of(config);
+        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
+        made(usage, comm, 1, result);
         result
     })
 }
@@ -147,9 +168,11 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
+        let usage = GraphUsage::of(config);
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -166,9 +189,11 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank, blocks(config).unwrap_or(true));
+        let usage = GraphUsage::of(config);
+        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -179,14 +204,30 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
+        let result = real::ncclCommInitAll(comm, ndev, devlist);
+        if result == ncclSuccess {
+            presence::all_made(handles_of(comm, ndev));
+        }
+        made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
+        result
+    })
 }
 
 /// Same as ncclCommInitAll, for profilers that put their own ncclCommInitAll before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, devlist: *const c_int) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommInitAll(comm, ndev, devlist) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of(ptr::null());
+        let result = real::ncclCommInitAll(comm, ndev, devlist);
+        if result == ncclSuccess {
+            presence::all_made(handles_of(comm, ndev));
+        }
+        made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
+        result
+    })
 }
 
 /// Completes all operations of a communicator, after which only ncclCommDestroy may follow. All ranks call it.
@@ -194,9 +235,11 @@ pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, de
 pub unsafe extern "C" fn ncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::finalize(comm);
+        let ending = crate::comm::finalize(comm);
         // SAFETY: as above.
-        unsafe { real::ncclCommFinalize(comm) }
+        let result = unsafe { real::ncclCommFinalize(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -205,9 +248,11 @@ pub unsafe extern "C" fn ncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        crate::comm::finalize(comm);
+        let ending = crate::comm::finalize(comm);
         // SAFETY: as above.
-        unsafe { real::ncclCommFinalize(comm) }
+        let result = unsafe { real::ncclCommFinalize(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -216,11 +261,11 @@ pub unsafe extern "C" fn pncclCommFinalize(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
+        let ending = crate::comm::destroy(comm);
         // SAFETY: as above.
-        unsafe {
-            crate::comm::destroy(comm);
-            real::ncclCommDestroy(comm)
-        }
+        let result = unsafe { real::ncclCommDestroy(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -229,11 +274,11 @@ pub unsafe extern "C" fn ncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
+        let ending = crate::comm::destroy(comm);
         // SAFETY: as above.
-        unsafe {
-            crate::comm::destroy(comm);
-            real::ncclCommDestroy(comm)
-        }
+        let result = unsafe { real::ncclCommDestroy(comm) };
+        ending.close();
+        result
     })
 }
 
@@ -242,10 +287,10 @@ pub unsafe extern "C" fn pncclCommDestroy(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn ncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        let aborted = crate::comm::abort(comm);
+        let ending = crate::comm::abort(comm);
         // SAFETY: as above.
         let result = unsafe { real::ncclCommAbort(comm) };
-        aborted.close();
+        ending.close();
         result
     })
 }
@@ -255,10 +300,10 @@ pub unsafe extern "C" fn ncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
 pub unsafe extern "C" fn pncclCommAbort(comm: ncclComm_t) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || {
-        let aborted = crate::comm::abort(comm);
+        let ending = crate::comm::abort(comm);
         // SAFETY: as above.
         let result = unsafe { real::ncclCommAbort(comm) };
-        aborted.close();
+        ending.close();
         result
     })
 }
@@ -305,9 +350,11 @@ pub unsafe extern "C" fn ncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
+        let usage = GraphUsage::of_part(comm, config);
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -324,9 +371,11 @@ pub unsafe extern "C" fn pncclCommSplit(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part), blocks(config));
+        let usage = GraphUsage::of_part(comm, config);
+        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
         result
     })
 }
@@ -350,9 +399,11 @@ pub unsafe extern "C" fn ncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
-            let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
+            let usage = GraphUsage::of_part(comm, config);
+            let arrival = presence::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
+            made(usage, newcomm, 1, result);
             result
         }
     })
@@ -375,9 +426,11 @@ pub unsafe extern "C" fn pncclCommShrink(
         }
         // SAFETY: as above.
         unsafe {
-            let arrival = presence::arrive_from(comm, Some(b"shrunk"), blocks(config));
+            let usage = GraphUsage::of_part(comm, config);
+            let arrival = presence::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
+            made(usage, newcomm, 1, result);
             result
         }
     })
@@ -387,14 +440,26 @@ pub unsafe extern "C" fn pncclCommShrink(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGetUniqueId(comm, uniqueId) })
+    boundary(ncclInternalError, || unsafe {
+        let result = real::ncclCommGetUniqueId(comm, uniqueId);
+        if result == ncclSuccess {
+            presence::grows_by(comm, bytes_of(uniqueId, 1));
+        }
+        result
+    })
 }
 
 /// Same as ncclCommGetUniqueId, for profilers that put their own ncclCommGetUniqueId before this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut ncclUniqueId) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGetUniqueId(comm, uniqueId) })
+    boundary(ncclInternalError, || unsafe {
+        let result = real::ncclCommGetUniqueId(comm, uniqueId);
+        if result == ncclSuccess {
+            presence::grows_by(comm, bytes_of(uniqueId, 1));
+        }
+        result
+    })
 }
 
 /// Makes a communicator of `nRanks` ranks out of an existing one and new ranks.
@@ -410,7 +475,18 @@ pub unsafe extern "C" fn ncclCommGrow(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of_grown(comm, config);
+        let arrival = if comm.is_null() {
+            presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
+        } else {
+            presence::arrive_growing(comm, nRanks)
+        };
+        let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
+        arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
+        result
+    })
 }
 
 /// Same as ncclCommGrow, for profilers that put their own ncclCommGrow before this one.
@@ -424,7 +500,18 @@ pub unsafe extern "C" fn pncclCommGrow(
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-    boundary(ncclInternalError, || unsafe { real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config) })
+    boundary(ncclInternalError, || unsafe {
+        let usage = GraphUsage::of_grown(comm, config);
+        let arrival = if comm.is_null() {
+            presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
+        } else {
+            presence::arrive_growing(comm, nRanks)
+        };
+        let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
+        arrival.made(newcomm, result);
+        made(usage, newcomm, 1, result);
+        result
+    })
 }
 
 /// Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU. All ranks call it.

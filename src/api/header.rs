@@ -1,5 +1,8 @@
 //! The types of nccl.h. cbindgen writes them into include/nccl.h; layouts and values are NCCL 2.32's.
 //!
+//! The header has two faces: NCCL's interface as of 2.27, and with a macro all of it. What is newer than 2.27 is marked with
+//! `cfg(nccl_2_28)`, which becomes a condition in the header. The build script sets it: this crate has all of it.
+//!
 //! The enums here are declarations for C only. No function takes or returns them: a newer NCCL may pass a value that is not
 //! listed, which a Rust enum must never hold. [`super::abi`] has the integers that stand for them at the boundary.
 
@@ -18,12 +21,16 @@ pub const NCCL_WIN_DEFAULT: c_int = 0x00;
 /// Window flags: every rank registers the same size at the same offset, for symmetric kernels.
 pub const NCCL_WIN_COLL_SYMMETRIC: c_int = 0x01;
 /// Window flags: accesses are not reordered.
+#[cfg(nccl_2_28)]
 pub const NCCL_WIN_STRICT_ORDERING: c_int = 0x02;
 /// Window flags: register with GPU-initiated networking only.
+#[cfg(nccl_2_28)]
 pub const NCCL_WIN_GIN_ONLY: c_int = 0x04;
 /// Window flags: register with counted CFT only.
+#[cfg(nccl_2_28)]
 pub const NCCL_WIN_CFT_COUNTED: c_int = 0x08;
 /// Alignment in bytes of a window's buffer.
+#[cfg(nccl_2_28)]
 pub const NCCL_WIN_REQUIRED_ALIGNMENT: c_int = 4096;
 
 /// CTA policy: NCCL decides.
@@ -31,6 +38,7 @@ pub const NCCL_CTA_POLICY_DEFAULT: c_int = 0x00;
 /// CTA policy: few thread blocks rather than the last bit of bandwidth.
 pub const NCCL_CTA_POLICY_EFFICIENCY: c_int = 0x01;
 /// CTA policy: no thread blocks where copy engines can do the work.
+#[cfg(nccl_2_28)]
 pub const NCCL_CTA_POLICY_ZERO: c_int = 0x02;
 
 /// Shrink: the parent must be idle.
@@ -39,9 +47,11 @@ pub const NCCL_SHRINK_DEFAULT: c_int = 0x00;
 pub const NCCL_SHRINK_ABORT: c_int = 0x01;
 
 /// Revoke: the only value defined so far.
+#[cfg(nccl_2_28)]
 pub const NCCL_REVOKE_DEFAULT: c_int = 0x00;
 
 /// Suspend: give back the memory that can be given back.
+#[cfg(nccl_2_28)]
 pub const NCCL_SUSPEND_MEM: c_int = 0x01;
 
 /// What a communicator handle points to.
@@ -53,19 +63,33 @@ pub struct ncclComm {
 pub type ncclComm_t = *mut ncclComm;
 
 /// What a window handle points to.
+#[cfg(nccl_2_28)]
 pub struct ncclWindow_vidmem {
     _opaque: [u8; 0],
 }
 
+/// What a window handle points to.
+#[cfg(not(nccl_2_28))]
+pub struct ncclWindow {
+    _opaque: [u8; 0],
+}
+
 /// A registered memory window.
+#[cfg(not(nccl_2_28))]
+pub type ncclWindow_t = *mut ncclWindow;
+
+/// A registered memory window.
+#[cfg(nccl_2_28)]
 pub type ncclWindow_t = *mut ncclWindow_vidmem;
 
 /// What a parameter handle points to.
+#[cfg(nccl_2_28)]
 pub struct ncclParamHandle {
     _opaque: [u8; 0],
 }
 
 /// A parameter of the NCCL runtime.
+#[cfg(nccl_2_28)]
 pub type ncclParamHandle_t = *mut ncclParamHandle;
 
 /// Names a communicator while its ranks find each other. One rank makes it, all ranks get a copy.
@@ -96,12 +120,18 @@ pub enum ncclResult_t {
     /// Not an error: a non-blocking communicator is still at work.
     ncclInProgress = 7,
     /// The operation took longer than was allowed.
+    #[cfg(nccl_2_28)]
     ncclTimeout = 8,
     /// One more than the largest value above.
+    #[cfg(nccl_2_28)]
     ncclNumResults = 9,
+    /// One more than the largest value above.
+    #[cfg(not(nccl_2_28))]
+    ncclNumResults = 8,
 }
 
 /// Communicator configuration: use of CFT by the host.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub enum ncclHostCftMode_t {
     /// Not set.
@@ -115,6 +145,7 @@ pub enum ncclHostCftMode_t {
 }
 
 /// Communicator configuration: parts of NVLink SHARP that the host may use. The single-bit values combine.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub enum ncclNvlsHostMode_t {
     /// Not set.
@@ -165,26 +196,37 @@ pub struct ncclConfig_v23100 {
     /// Thread blocks for NVLink SHARP.
     pub nvlsCTAs: c_int,
     /// Channels to each peer over the network.
+    #[cfg(nccl_2_28)]
     pub nChannelsPerNetPeer: c_int,
     /// 1: schedule for NVLink rather than the network.
+    #[cfg(nccl_2_28)]
     pub nvlinkCentricSched: c_int,
     /// How CUDA graphs and eager calls mix on this communicator.
+    #[cfg(nccl_2_28)]
     pub graphUsageMode: c_int,
     /// Contexts for one-sided operations.
+    #[cfg(nccl_2_28)]
     pub numRmaCtx: c_int,
     /// Most peers for point-to-point operations.
+    #[cfg(nccl_2_28)]
     pub maxP2pPeers: c_int,
     /// 1: captured operations keep the order of their streams.
+    #[cfg(nccl_2_28)]
     pub graphStreamOrdering: c_int,
     /// 1: operations of different communicators are launched in program order.
+    #[cfg(nccl_2_28)]
     pub launchOrderImplicit: c_int,
     /// Signals for one-sided operations.
+    #[cfg(nccl_2_28)]
     pub numRmaSig: c_int,
     /// 1: set up one-sided operations at once.
+    #[cfg(nccl_2_28)]
     pub rmaEagerInit: c_int,
     /// One of `ncclHostCftMode_t`.
+    #[cfg(nccl_2_28)]
     pub hostCftMode: c_int,
     /// `ncclNvlsHostMode_t`, combined.
+    #[cfg(nccl_2_28)]
     pub nvlsHostMode: c_int,
 }
 
@@ -192,6 +234,7 @@ pub struct ncclConfig_v23100 {
 pub type ncclConfig_t = ncclConfig_v23100;
 
 /// Names an option of a vendor.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ncclConfigExtKey {
@@ -202,6 +245,7 @@ pub struct ncclConfigExtKey {
 }
 
 /// Value of a vendor's option.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub union ncclConfigExtValue {
     /// A number.
@@ -213,6 +257,7 @@ pub union ncclConfigExtValue {
 }
 
 /// One vendor's option, a link of an unordered list that ends with NULL.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub struct ncclConfigExt {
     /// The next option, or NULL.
@@ -224,9 +269,11 @@ pub struct ncclConfigExt {
 }
 
 /// One vendor's option.
+#[cfg(nccl_2_28)]
 pub type ncclConfigExt_t = ncclConfigExt;
 
 /// Configuration of one collective call, equal on all ranks. Start from `NCCL_COLLCONFIG_INITIALIZER`, then set fields.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub struct ncclCollConfig_v23200 {
     /// Bytes of the caller's struct. Set by the initializer.
@@ -258,6 +305,7 @@ pub struct ncclCollConfig_v23200 {
 }
 
 /// Configuration of one collective call.
+#[cfg(nccl_2_28)]
 pub type ncclCollConfig_t = ncclCollConfig_v23200;
 
 /// What a simulated group would cost. Start from `NCCL_SIM_INFO_INITIALIZER`.
@@ -277,6 +325,7 @@ pub struct ncclSimInfo_v22200 {
 pub type ncclSimInfo_t = ncclSimInfo_v22200;
 
 /// Which number ncclCommMemStats reports.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub enum ncclCommMemStat_t {
     /// Bytes on the GPU that can be suspended.
@@ -356,6 +405,7 @@ pub enum ncclScalarResidence_t {
 }
 
 /// Signals to wait for from one peer.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub struct ncclWaitSignalDesc_t {
     /// How many signals.
@@ -369,6 +419,7 @@ pub struct ncclWaitSignalDesc_t {
 }
 
 /// How NCCL's TCP sockets are encrypted.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub enum ncclEncryptionMode_t {
     /// Not at all.
@@ -378,6 +429,7 @@ pub enum ncclEncryptionMode_t {
 }
 
 /// Encryption of NCCL's TCP sockets. Start from `NCCL_ENCRYPTION_CONFIG_INITIALIZER`.
+#[cfg(nccl_2_28)]
 #[repr(C)]
 pub struct ncclEncryptionConfig_v23200 {
     /// Bytes of the caller's struct. Set by the initializer.
@@ -393,4 +445,5 @@ pub struct ncclEncryptionConfig_v23200 {
 }
 
 /// Encryption of NCCL's TCP sockets.
+#[cfg(nccl_2_28)]
 pub type ncclEncryptionConfig_t = ncclEncryptionConfig_v23200;

@@ -183,12 +183,6 @@ impl Agreement {
         self.verdict
     }
 
-    /// Whether peers may use this rank's scratch although it is not fast: it has told them of scratch, and does not know what
-    /// they concluded.
-    pub fn peers_may_go_on(&self) -> bool {
-        self.verdict == Some(Verdict::Failed) && self.hello.round >= 2 && self.hello.refusal.is_none()
-    }
-
     /// Whether a message came from every rank, ours as we said it. Each round begins with zeros where they arrive, so an exchange
     /// that NCCL gave up half-way does not pass for one, nor do messages that an earlier setup left in that memory.
     fn is_whole(&self, gathered: &[u8]) -> bool {

@@ -1,5 +1,6 @@
 //! Exchanging messages between the ranks of communicators over NCCL itself: one ncclAllGather a round, on a stream of our own.
 
+use std::ffi::c_void;
 use std::ptr;
 
 use super::hello::{HELLO_BYTES, Hello};
@@ -17,28 +18,73 @@ pub struct Channel {
     ranks: usize,
     driver: &'static Driver,
     context: CUcontext,
-    /// A stream that nobody else uses.
+    /// A stream that nobody else uses, or this thread's default one.
     pub stream: CUstream,
     /// Our message, and behind it everybody's.
-    buffer: CUdeviceptr,
+    buffer: Buffer,
 }
 
+/// Memory that NCCL can reach.
+#[derive(Debug)]
+enum Buffer {
+    OfDevice(CUdeviceptr),
+    /// Of the host, which has the same address on the device.
+    OfHost(*mut c_void),
+}
+
+impl Buffer {
+    const BYTES: usize = HELLO_BYTES * (MAX_RANKS + 1);
+
+    /// Memory of the device or, where that is full, of the host: a rank that found no place for its message could not tell the others
+    /// that it cannot go on, and they would wait for it.
+    fn allocate(driver: &Driver) -> DriverResult<Self> {
+        const PORTABLE_AND_MAPPED: u32 = 1 | 2;
+        let mut address: CUdeviceptr = 0;
+        let mut host = ptr::null_mut();
+        // SAFETY: out pointers are ours.
+        unsafe {
+            match driver.check("cuMemAlloc", (driver.mem_alloc)(&mut address, Self::BYTES)) {
+                Ok(()) => Ok(Self::OfDevice(address)),
+                Err(full) => {
+                    let allocated = (driver.mem_host_alloc)(&mut host, Self::BYTES, PORTABLE_AND_MAPPED);
+                    driver.check("cuMemHostAlloc", allocated).map(|()| Self::OfHost(host)).map_err(|_| full)
+                }
+            }
+        }
+    }
+
+    fn address(&self) -> CUdeviceptr {
+        match *self {
+            Self::OfDevice(address) => address,
+            Self::OfHost(address) => address as CUdeviceptr,
+        }
+    }
+
+    fn free(self, driver: &Driver) -> DriverResult<()> {
+        // SAFETY: allocated in `allocate`; nothing uses it any more.
+        unsafe {
+            match self {
+                Self::OfDevice(address) => driver.check("cuMemFree", (driver.mem_free)(address)),
+                Self::OfHost(address) => driver.check("cuMemFreeHost", (driver.mem_free_host)(address)),
+            }
+        }
+    }
+}
+
+/// Each thread's own default stream, which is always there.
+const STREAM_OF_THREAD: CUstream = 2 as CUstream;
+
 impl Channel {
-    /// Makes a stream and a buffer in `context`.
+    /// Makes a stream and a buffer in `context`. Without a stream of its own, the thread's default one serves, lest this rank leave the
+    /// others waiting.
     pub fn open(comm: ncclComm_t, ranks: usize, driver: &'static Driver, context: CUcontext) -> DriverResult<Self> {
         const NON_BLOCKING: u32 = 1;
         with_context(driver, context, || {
+            let buffer = Buffer::allocate(driver)?;
             let mut stream: CUstream = ptr::null_mut();
-            let mut buffer: CUdeviceptr = 0;
-            // SAFETY: out pointers are ours.
-            unsafe {
-                driver.check("cuStreamCreate", (driver.stream_create)(&mut stream, NON_BLOCKING))?;
-                let bytes = HELLO_BYTES * (MAX_RANKS + 1);
-                if let Err(error) = driver.check("cuMemAlloc", (driver.mem_alloc)(&mut buffer, bytes)) {
-                    (driver.stream_destroy)(stream);
-                    return Err(error);
-                }
-            }
+            // SAFETY: the out pointer is ours.
+            let created = driver.check("cuStreamCreate", unsafe { (driver.stream_create)(&mut stream, NON_BLOCKING) });
+            let stream = created.map_or(STREAM_OF_THREAD, |()| stream);
             Ok(Self { comm, ranks, driver, context, stream, buffer })
         })?
     }
@@ -50,18 +96,23 @@ impl Channel {
         with_context(self.driver, self.context, || {
             // SAFETY: the driver has read pageable memory when it returns.
             self.driver.check("cuMemcpyHtoDAsync", unsafe {
-                (self.driver.memcpy_htod_async)(self.buffer, message.as_ptr().cast(), message.len(), self.stream)
+                (self.driver.memcpy_htod_async)(
+                    self.buffer.address(),
+                    message.as_ptr().cast(),
+                    message.len(),
+                    self.stream,
+                )
             })
         })?
     }
 
     /// Has NCCL gather the messages of all ranks.
     fn gather(&self) -> ncclResult_t {
-        let gathered = self.buffer + HELLO_BYTES as CUdeviceptr;
+        let (sent, gathered) = (self.buffer.address(), self.buffer.address() + HELLO_BYTES as CUdeviceptr);
         // SAFETY: both buffers are device memory of the communicator's device, as long as said.
         unsafe {
             real::ncclAllGather(
-                self.buffer as *const _,
+                sent as *const _,
                 gathered as *mut _,
                 HELLO_BYTES,
                 ncclUint8,
@@ -83,7 +134,7 @@ impl Channel {
                     "cuMemcpyDtoHAsync",
                     (self.driver.memcpy_dtoh_async)(
                         bytes.as_mut_ptr().cast(),
-                        self.buffer + HELLO_BYTES as CUdeviceptr,
+                        self.buffer.address() + HELLO_BYTES as CUdeviceptr,
                         bytes.len(),
                         self.stream,
                     ),
@@ -103,14 +154,20 @@ impl Channel {
         asked == Ok(0)
     }
 
+    /// Whether the driver waits for every device of the process when the buffer is given back.
+    pub fn is_in_host_memory(&self) -> bool {
+        matches!(self.buffer, Buffer::OfHost(_))
+    }
+
     /// Gives stream and buffer back.
     pub fn close(self) -> DriverResult<()> {
         with_context(self.driver, self.context, || {
-            // SAFETY: made in `open`; nothing runs on the stream any more.
-            unsafe {
-                let freed = self.driver.check("cuMemFree", (self.driver.mem_free)(self.buffer));
-                freed.and(self.driver.check("cuStreamDestroy", (self.driver.stream_destroy)(self.stream)))
+            let freed = self.buffer.free(self.driver);
+            if self.stream == STREAM_OF_THREAD {
+                return freed;
             }
+            // SAFETY: made in `open`; nothing runs on the stream any more.
+            freed.and(self.driver.check("cuStreamDestroy", unsafe { (self.driver.stream_destroy)(self.stream) }))
         })?
     }
 }

@@ -7,14 +7,17 @@
 //!
 //! Within a capture an operation comes behind the one before, by an edge where its stream has not got it there anyway.
 //!
-//! NCCL orders graphs in the same way, and with NCCL_GRAPH_MIXING_SUPPORT=0 it does not; then neither do we. (Such graphs may be
-//! bodies of conditional nodes, which can hold no event nodes.)
+//! An operation comes behind the ends of all that is before it in its stream, also of a kernel whose event of programmatic launch the stream
+//! waits for (cudaLaunchAttributeProgrammaticEvent), which would let it start when that kernel says so. Our kernels would wait for
+//! that end anyway, and event nodes cannot come behind anything else.
+//!
+//! NCCL orders graphs in the same way. Where it does not, we do not either ([`super::graph_usage`]).
 
 use std::cell::RefCell;
 use std::ptr;
 
 use super::order::new_event;
-use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::driver::{Driver, DriverResult, EdgeData};
 use crate::gpu::graphs::Graphs;
 use crate::gpu::{CUevent, CUgraph, CUgraphNode, CUstream};
 
@@ -67,6 +70,7 @@ impl GraphOrder {
     ) -> DriverResult<()> {
         const EXTERNAL: u32 = 1;
         const ADD: u32 = 0;
+        let last_node = come_behind_ends(driver, stream)?;
         let mut known = self.known.borrow_mut();
         match known.iter().find(|known| known.id == capture.id) {
             None => {
@@ -81,7 +85,7 @@ impl GraphOrder {
                 }
                 known.push(Known { id: capture.id, node: ptr::null_mut(), record: ptr::null_mut() });
             }
-            Some(last) if !last.node.is_null() && last_node(driver, stream)? != Some(last.node) => {
+            Some(last) if !last.node.is_null() && last_node != Some(last.node) => {
                 let mut node = last.node;
                 // SAFETY: a node of the graph that the stream's capture makes.
                 let joined = unsafe { (driver.stream_update_capture_dependencies)(stream, &mut node, 1, ADD) };
@@ -95,7 +99,7 @@ impl GraphOrder {
     /// Call after an operation was captured on `stream`.
     pub fn after(&self, driver: &Driver, capture: Capture, stream: CUstream) -> DriverResult<()> {
         const ILLEGAL_STATE: i32 = 401;
-        let Some(node) = last_node(driver, stream)? else {
+        let Some(node) = come_behind_ends(driver, stream)? else {
             return driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE);
         };
         let mut known = self.known.borrow_mut();
@@ -128,20 +132,36 @@ impl GraphOrder {
     }
 }
 
-/// The one node that what is captured next on `stream` comes behind. None: there are several, or there is none.
-fn last_node(driver: &Driver, stream: CUstream) -> DriverResult<Option<CUgraphNode>> {
-    let (mut status, mut nodes, mut count) = (0, ptr::null::<CUgraphNode>(), 0);
-    // SAFETY: out pointers are ours; the nodes are the driver's until the next call on the stream.
-    unsafe {
-        let asked = (driver.stream_get_capture_info)(
-            stream,
-            &mut status,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            &mut nodes,
-            &mut count,
-        );
-        driver.check("cuStreamGetCaptureInfo", asked)?;
-        Ok(if count == 1 { Some(*nodes) } else { None })
+/// Has what is captured next on `stream` come behind the ends of the nodes before it. Returns the one node. None: there are several, or
+/// there is none.
+fn come_behind_ends(driver: &Driver, stream: CUstream) -> DriverResult<Option<CUgraphNode>> {
+    const SET: u32 = 1;
+    let (mut status, mut nodes, mut edges, mut count) = (0, ptr::null::<CUgraphNode>(), ptr::null::<EdgeData>(), 0);
+    // SAFETY: out pointers are ours.
+    let asked = unsafe {
+        let (id, graph) = (ptr::null_mut(), ptr::null_mut());
+        match driver.stream_get_capture_info_with_edges {
+            Some(ask) => ask(stream, &mut status, id, graph, &mut nodes, &mut edges, &mut count),
+            // Of the time when there were no other edges.
+            None => (driver.stream_get_capture_info)(stream, &mut status, id, graph, &mut nodes, &mut count),
+        }
+    };
+    driver.check("cuStreamGetCaptureInfo", asked)?;
+    // SAFETY: the arrays are the driver's until the next call on the stream.
+    let (nodes, edges) = unsafe { (array(nodes, count), if edges.is_null() { &[] } else { array(edges, count) }) };
+    let last = if let [node] = nodes { Some(*node) } else { None };
+    if edges.iter().any(|edge| *edge != EdgeData::default()) {
+        let mut nodes = nodes.to_vec();
+        // SAFETY: nodes of the graph that the stream's capture makes.
+        let set = unsafe { (driver.stream_update_capture_dependencies)(stream, nodes.as_mut_ptr(), count, SET) };
+        driver.check("cuStreamUpdateCaptureDependencies", set)?;
     }
+    Ok(last)
+}
+
+/// # Safety
+/// There are `count` of it, as long as `'a`.
+unsafe fn array<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    // SAFETY: the caller's contract.
+    if count == 0 || first.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(first, count) } }
 }

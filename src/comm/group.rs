@@ -5,8 +5,9 @@
 
 use std::cell::RefCell;
 
-use super::AllReduce;
+use super::ending::Ending;
 use super::presence::Pending;
+use super::{AllReduce, graph_usage};
 use crate::api::abi::{ncclResult_t, ncclSuccess};
 use crate::real::thread;
 
@@ -16,12 +17,17 @@ pub struct Kept {
     pub calls: Vec<AllReduce>,
     /// Communicators whose handles NCCL writes at the end.
     pub pending: Vec<Pending>,
+    /// What was declared of communicators that are made in it.
+    pub usages: Vec<graph_usage::Pending>,
+    /// Communicators that NCCL ends at the end.
+    pub endings: Vec<Ending>,
     /// The first failure of ours in it.
     pub failure: ncclResult_t,
 }
 
 impl Kept {
-    const NOTHING: Self = Self { calls: Vec::new(), pending: Vec::new(), failure: ncclSuccess };
+    const NOTHING: Self =
+        Self { calls: Vec::new(), pending: Vec::new(), usages: Vec::new(), endings: Vec::new(), failure: ncclSuccess };
 }
 
 thread_local! {
@@ -56,6 +62,16 @@ pub fn keep_pending(pending: Pending) {
     KEPT.with_borrow_mut(|kept| kept.pending.push(pending));
 }
 
+/// Keeps what was declared of a communicator that is made until the outermost end.
+pub fn keep_usage(pending: graph_usage::Pending) {
+    KEPT.with_borrow_mut(|kept| kept.usages.push(pending));
+}
+
+/// Keeps what is left to do for a communicator that ends until the outermost end.
+pub fn keep_ending(ending: Ending) {
+    KEPT.with_borrow_mut(|kept| kept.endings.push(ending));
+}
+
 /// A call of ours failed. If that was in a group, its end will say so too, as NCCL's does.
 pub fn note(failure: ncclResult_t) -> ncclResult_t {
     if is_open() {
@@ -72,7 +88,9 @@ pub fn note(failure: ncclResult_t) -> ncclResult_t {
 #[inline]
 pub fn take() -> Option<Kept> {
     KEPT.with_borrow_mut(|kept| {
-        let any = !kept.calls.is_empty() || !kept.pending.is_empty() || kept.failure != ncclSuccess;
+        let any_made = !kept.pending.is_empty() || !kept.usages.is_empty();
+        let any_ended = !kept.endings.is_empty();
+        let any = !kept.calls.is_empty() || any_made || any_ended || kept.failure != ncclSuccess;
         any.then(|| std::mem::replace(kept, Kept::NOTHING))
     })
 }

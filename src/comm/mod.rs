@@ -1,16 +1,18 @@
 //! A communicator's life with us: seen, set up, used, destroyed.
 //!
 //! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`slot`], [`state`]). The first
-//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`]). From
+//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`], [`switches`]). From
 //! then on [`crate::route`] decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`]
 //! keeps them until the end of a group, and [`crate::launch`] enqueues them. Before all that [`presence`] sees whether every rank could answer;
-//! [`watchdog`] looks after what runs, and [`ending`] ends it.
+//! [`watchdog`] looks after what runs, [`ending`] ends it, and [`leftovers`] gives back what it owned ([`idle`] knows when nothing uses
+//! that).
 //!
 //! Invariants:
 //! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
 //! - A call that is ours takes no lock and allocates nothing. It asks the driver two things that it cannot know otherwise, which
 //!   context is current and whether the stream is captured, and makes one launch (a message larger than its slots: a few). A
 //!   communicator that is used from several streams also waits for and records an event; the first call of a capture counts the graph.
+//! - The end of a communicator waits for its own work at most, and nothing is freed where the driver may wait for other work.
 //! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
 //!   is an error of that call.
 
@@ -18,8 +20,10 @@ pub mod agreement;
 pub mod ending;
 pub mod exchange;
 pub mod graph_order;
+pub mod graph_usage;
 pub mod group;
 pub mod hello;
+pub mod idle;
 pub mod joined;
 pub mod leftovers;
 pub mod order;
@@ -31,13 +35,14 @@ pub mod slot;
 pub mod slots;
 pub mod sockets;
 pub mod state;
+pub mod switches;
 pub mod sync;
 pub mod table;
 pub mod watchdog;
 
 use std::ptr;
 
-pub use self::ending::{abort, async_error, destroy, finalize, revoke};
+pub use self::ending::{Ending, abort, async_error, destroy, finalize, revoke};
 use self::graph_order::Capture;
 use self::group::Kept;
 use self::joined::Joined;
@@ -155,11 +160,18 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
-            // Not earlier: only in a call that needs all ranks can none have ended the communicator already.
-            if presence::are_all_here(call.comm, comm.ranks()) == Some(false) {
-                comm.set_forward(Reason::Absent);
-                report::decided(call.comm, Reason::Absent.text());
-                report::forward(&call, Reason::Absent);
+            // SAFETY: the caller's contract.
+            let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, &call) } };
+            let all_here = setup::await_all(comm, call.comm);
+            drop(busy);
+            if comm.is_aborted() {
+                // SAFETY: the caller's contract.
+                return unsafe { refuse(comm, &call) };
+            }
+            if let Err(reason) = all_here {
+                comm.set_forward(reason);
+                report::decided(call.comm, reason.text());
+                report::forward(&call, reason);
                 // SAFETY: the caller's contract.
                 return unsafe { forward(&call) };
             }
@@ -193,7 +205,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     };
     let ranks = ranks.max(0) as usize;
     comm.set_ranks(ranks);
-    if let Some(reason) = route::never_fast(ranks) {
+    if let Some(reason) = route::never_fast(ranks).or_else(|| presence::forwards(call.comm)) {
         comm.set_forward(reason);
         report::decided(call.comm, reason.text());
     }
@@ -311,7 +323,7 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
     })
     .and_then(|inner| inner)
     .map_err(|error| {
-        let begun = before != launches();
+        let begun = before != launches() || fast.order.is_lost();
         Failure { error, begun }
     })?;
     if crate::log::traces() {
@@ -462,9 +474,14 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 #[cold]
 unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
     kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
+    kept.usages.into_iter().for_each(|pending| pending.group_ended(result));
+    // Of a communicator that the group has ended, whose handle is void, nothing is issued.
+    let (mut calls, endings) = (kept.calls, kept.endings);
+    calls.retain(|call| !endings.iter().any(|ending| ending.is_of(call.comm)));
+    ending::close_all(endings);
     // After a failure NCCL issues nothing of a group.
     let result = if result == ncclSuccess { kept.failure } else { result };
-    let kept = kept.calls;
+    let kept = calls;
     if kept.is_empty() {
         return result;
     }
@@ -487,8 +504,13 @@ unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
 /// After NCCL simulated the end of a group: what was kept is dropped. A failure closes the group too, but a NCCL that lacks the
 /// function has closed nothing.
 pub fn group_simulated() {
-    if real::has(Function::ncclGroupSimulateEnd) && !real::thread::is_inside_nccl() && group::end() {
-        group::take();
+    if real::has(Function::ncclGroupSimulateEnd)
+        && !real::thread::is_inside_nccl()
+        && group::end()
+        && let Some(kept) = group::take()
+    {
+        // NCCL ends communicators here, too.
+        ending::close_all(kept.endings);
     }
 }
 
@@ -526,7 +548,10 @@ pub unsafe fn explain(
         Some((_, Status::Poisoned(_))) => failed(),
         Some((_, Status::Forward(reason))) => forward(reason),
         None | Some((_, Status::New)) => match route::may_need_setup(ranks, count, datatype, op) {
-            Ok(()) => "undecided: the first all-reduce sets the communicator up".to_owned(),
+            // A rank that is absent may have ended the communicator already.
+            Ok(()) => presence::forwards(handle)
+                .filter(|reason| *reason != Reason::Absent)
+                .map_or_else(|| "undecided: the first all-reduce sets the communicator up".to_owned(), forward),
             Err(reason) => forward(reason),
         },
     })

@@ -4,7 +4,8 @@
 //! While a communicator is used from one stream only, no event is recorded: it would cost a driver call and keep the next launch from
 //! starting early. At the first change of streams the earlier stream may be gone already, or in a capture, so it is not
 //! touched: a kernel on the new stream waits for the count of blocks to say that the launches before are over. From then on every
-//! operation waits for an event that the one before recorded behind itself, whatever their streams look like.
+//! operation waits for an event that the one before recorded behind itself, whatever their streams look like. No count tells when that
+//! kernel is over, so the event is recorded behind it at once: the launch behind it may fail.
 //!
 //! Streams are told apart by their handles, and the per-thread default streams, which share one, by their threads. The driver gives the
 //! handle of a destroyed stream to the next one that is made, also while work of the first still runs; such a second stream is
@@ -15,6 +16,7 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::{CUevent, CUstream};
@@ -45,12 +47,19 @@ pub struct Order {
     last: Cell<Option<Place>>,
     /// Every operation records the event behind itself.
     records: Cell<bool>,
+    /// A kernel that waits was enqueued, and the event could not be recorded behind it.
+    is_lost: AtomicBool,
 }
 
 impl Order {
     /// In the current context.
     pub fn new(driver: &Driver) -> DriverResult<Self> {
-        Ok(Self { event: new_event(driver)?, last: Cell::new(None), records: Cell::new(false) })
+        Ok(Self {
+            event: new_event(driver)?,
+            last: Cell::new(None),
+            records: Cell::new(false),
+            is_lost: AtomicBool::new(false),
+        })
     }
 
     /// Call before an operation is enqueued on `stream`. `await_launches` has `stream` wait until the launches of this lane are over.
@@ -67,6 +76,7 @@ impl Order {
             self.await_last(driver, stream)?;
         } else if self.last.get().is_some_and(|last| last != place) {
             await_launches()?;
+            self.record(driver, stream).inspect_err(|_| self.is_lost.store(true, Ordering::Relaxed))?;
             self.records.set(true);
         }
         Ok(place)
@@ -87,6 +97,24 @@ impl Order {
     fn record(&self, driver: &Driver, stream: CUstream) -> DriverResult<()> {
         // SAFETY: as above.
         driver.check("cuEventRecord", unsafe { (driver.event_record)(self.event, stream) })
+    }
+
+    /// Whether what was enqueued here and is not counted is over. Any thread may ask; nothing is waited for.
+    pub fn is_over(&self, driver: &Driver) -> DriverResult<bool> {
+        const NOT_READY: i32 = 600;
+        if self.is_lost() {
+            return Ok(false);
+        }
+        // SAFETY: an event of ours.
+        match unsafe { (driver.event_query)(self.event) } {
+            NOT_READY => Ok(false),
+            code => driver.check("cuEventQuery", code).map(|()| true),
+        }
+    }
+
+    /// Whether something was enqueued of which nobody can tell when it is over.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Gives the event back.

@@ -14,6 +14,7 @@
 
 mod probe;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -24,13 +25,15 @@ use super::AllReduce;
 use super::agreement::{Agreement, STAGES, Stage, Verdict};
 use super::exchange::{self, Channel};
 use super::graph_order::GraphOrder;
+use super::graph_usage;
 use super::hello::{self, Hello};
-use super::leftovers;
+use super::leftovers::{self, Leftovers, Moment};
 use super::order::Order;
 use super::presence;
 use super::report;
 use super::sockets::{self, Listener, Party, Peer};
 use super::state::{Comm, Fast};
+use super::switches::Switches;
 use super::watchdog;
 use crate::api::abi::{ncclComm_t, ncclSuccess};
 use crate::config::{Config, KernelChoice};
@@ -69,6 +72,12 @@ pub fn set_up(comm: &'static Comm) {
     candidate.finish(&config, began);
 }
 
+/// Whether every rank of a communicator will answer in its setup, or why all forward. A rank that could not look waits to be told.
+pub fn await_all(comm: &'static Comm, handle: ncclComm_t) -> Result<(), Reason> {
+    let limit = || Duration::from_secs(Config::from_env().0.setup_timeout_s.0.into());
+    presence::verdict(handle, comm.ranks(), limit, || comm.is_aborted())
+}
+
 /// The handle of a communicator that we are busy with. None: it was aborted meanwhile, and NCCL may have freed it.
 fn handle_of(comm: &Comm) -> Option<ncclComm_t> {
     // In this order: an abort marks the communicator before it takes the handle away.
@@ -76,8 +85,10 @@ fn handle_of(comm: &Comm) -> Option<ncclComm_t> {
     (!comm.is_aborted()).then_some(handle)
 }
 
-/// Whether the call's stream is being captured, or cannot be asked: then nothing may be set up.
+/// Whether the call's stream is being captured, or another capture keeps it from being asked: then nothing may be set up. That is so on all
+/// ranks or on none. Any other failure is this rank's alone, and must not keep it from the setup that the others come to.
 pub fn is_captured(call: &AllReduce) -> bool {
+    const OF_CAPTURES: std::ops::RangeInclusive<i32> = 900..=908;
     let Ok(driver) = Driver::get() else { return false };
     let mut status = 0;
     // SAFETY: the out pointer is ours; the others may be null.
@@ -91,13 +102,13 @@ pub fn is_captured(call: &AllReduce) -> bool {
             ptr::null_mut(),
         )
     };
-    code != 0 || status != 0
+    OF_CAPTURES.contains(&code) || code == 0 && status != 0
 }
 
 /// Scratch of the ranks of this process, by token, while they are set up.
 static OF_THIS_PROCESS: Lock<Vec<([u8; 16], SameProcess)>> = Lock::new(Vec::new());
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct SameProcess {
     key: SameProcessKey,
     context: usize,
@@ -108,23 +119,24 @@ fn of_this_process() -> Held<'static, Vec<([u8; 16], SameProcess)>> {
 }
 
 /// A number that no other process has, a child of fork neither.
-fn process_id() -> [u8; 16] {
+fn process_id() -> io::Result<[u8; 16]> {
     static RANDOM: OnceBox<[u8; 16]> = OnceBox::new();
-    let mut id = *RANDOM.get_or_init(|| Box::new(sockets::random().unwrap_or_default()));
+    let mut id = *RANDOM.get_or_try_init(|| sockets::random().map(Box::new))?;
     id[..4].copy_from_slice(&std::process::id().to_le_bytes());
-    id
+    Ok(id)
 }
 
 /// The host and its present boot.
-fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+fn boot_id() -> Result<[u8; 16], String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(PATH).map_err(|error| format!("{PATH}: {error}"))?;
     let mut id = [0; 16];
     let digits: Vec<u8> =
         text.bytes().filter_map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8)).collect();
     for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = pair[0] << 4 | pair[1];
     }
-    id
+    Ok(id)
 }
 
 fn build() -> u64 {
@@ -157,23 +169,37 @@ fn forced(config: &Config) -> Option<Kernel> {
     }
 }
 
-/// Whether graphs are ordered among themselves, as NCCL does unless it was told not to.
-fn mixes_graphs() -> bool {
-    std::env::var_os("NCCL_GRAPH_MIXING_SUPPORT").is_none_or(|value| value != "0")
-}
-
 /// Why this rank will not take part, before it knows of the others.
-fn own_refusal(config: &Config, device: &Device) -> Option<Reason> {
+fn own_refusal(config: &Config, switches: &Switches, device: &Device) -> Option<Reason> {
     if config.disable {
         Some(Reason::Disabled)
     } else if !kernels::built_in() {
         Some(Reason::NoKernels)
     } else if std::env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value == "1") {
         Some(Reason::LaunchBlocking)
+    } else if switches.forbids_peer_access() {
+        Some(Reason::P2pDisabled)
     } else if device.mig {
         Some(Reason::Mig)
     } else {
         None
+    }
+}
+
+/// What a rank says of its device when it does not know: it refuses anyway.
+fn unknown_device(ordinal: i32) -> Device {
+    Device { ordinal, uuid: [0; 16], arch: 0, multiprocessors: 0, mig: false, shares_descriptors: false }
+}
+
+/// Why scratch is not shared by descriptors, for the log.
+fn why_legacy_ipc(agreement: &Agreement, config: &Config, switches: &Switches) -> String {
+    let of_rank = agreement.hellos().iter().position(|hello| !hello.shares_descriptors);
+    match of_rank {
+        None => String::new(),
+        Some(rank) if rank != agreement.rank() => format!(" (as rank {rank} needs it)"),
+        Some(_) if config.legacy_ipc => " (DIME_LEGACY_IPC is set)".to_owned(),
+        Some(_) if switches.avoids_cumem() => " (NCCL_CUMEM_ENABLE is 0)".to_owned(),
+        Some(_) => " (the driver has nothing else)".to_owned(),
     }
 }
 
@@ -183,6 +209,7 @@ struct Candidate {
     handle: ncclComm_t,
     driver: &'static Driver,
     device: Device,
+    switches: Switches,
     context: CUcontext,
     channel: Channel,
     agreement: Agreement,
@@ -194,7 +221,7 @@ struct Candidate {
     watch: Option<WatchWords>,
     order: Option<Order>,
     graph_order: Option<GraphOrder>,
-    /// Our scratch as a descriptor, and those of the peers in other processes.
+    /// What every peer in another process gets, and what came from those: scratch as a descriptor, or the lease to it.
     exported: Option<OwnedFd>,
     received: Vec<(u32, OwnedFd)>,
     peers: Vec<(usize, PeerScratch)>,
@@ -217,7 +244,7 @@ impl Candidate {
         let driver = match Driver::get() {
             Ok(driver) => driver,
             Err(detail) => {
-                // NCCL needs it too, so no rank of this host has one.
+                // One that other processes count on has given its sign, and so has a driver.
                 comm.set_forward(Reason::NoDriver);
                 let why = format!("{}: {detail}", Reason::NoDriver.text());
                 report::decided(comm.handle() as ncclComm_t, &why);
@@ -249,9 +276,6 @@ impl Candidate {
         if asked != ncclSuccess {
             return Err(format!("NCCL does not tell rank and device ({asked})"));
         }
-        let device = Device::describe(driver, ordinal).map_err(text)?;
-        let random = || sockets::random().map_err(|error| error.to_string());
-        let (socket, token) = (random()?, random()?);
         let mut context: CUcontext = ptr::null_mut();
         // SAFETY: the out pointer is ours; released when the communicator is closed.
         let retained = unsafe { (driver.primary_ctx_retain)(&mut context, ordinal) };
@@ -261,26 +285,46 @@ impl Candidate {
             unsafe { (driver.primary_ctx_release)(ordinal) };
             text(error)
         })?;
-        let mut refusal = own_refusal(config, &device);
-        let mut objection = None;
-        let listener = Listener::bind(&socket)
-            .map_err(|error| {
-                refusal.get_or_insert(Reason::Sockets);
-                objection = Some((Reason::Sockets, error.to_string()));
+        // Whatever this rank does not find out about itself it says in its first message. The others wait for that.
+        let mut objection: Option<Objection> = None;
+        let mut object = |reason, detail| {
+            objection.get_or_insert((reason, detail));
+        };
+        let device = Device::describe(driver, ordinal).unwrap_or_else(|error| {
+            object(Reason::SelfUnknown, error.to_string());
+            unknown_device(ordinal)
+        });
+        let mut or_object = |bytes: io::Result<[u8; 16]>| {
+            bytes.unwrap_or_else(|error| {
+                object(Reason::SelfUnknown, format!("no random bytes: {error}"));
+                [0; 16]
             })
-            .ok();
+        };
+        let (socket, token) = (or_object(sockets::random()), or_object(sockets::random()));
+        let process = or_object(process_id());
+        let boot_id = boot_id().unwrap_or_else(|error| {
+            object(Reason::SelfUnknown, error);
+            [0; 16]
+        });
+        let switches = Switches::from_env();
+        let listener = if objection.is_none() { Listener::bind(&socket).map(Some) } else { Ok(None) };
+        let listener = listener.unwrap_or_else(|error| {
+            objection = Some((Reason::Sockets, error.to_string()));
+            None
+        });
+        let refusal = own_refusal(config, &switches, &device).or(objection.as_ref().map(|(reason, _)| *reason));
         let hello = Hello {
             round: 1,
             rank: rank as u32,
             ranks: ranks as u32,
             build: build(),
             settings: settings(config),
-            boot_id: boot_id(),
-            process: process_id(),
+            boot_id,
+            process,
             device_uuid: device.uuid,
             arch: device.arch,
             multiprocessors: device.multiprocessors,
-            shares_descriptors: device.shares_descriptors && !config.legacy_ipc,
+            shares_descriptors: device.shares_descriptors && !config.legacy_ipc && !switches.avoids_cumem(),
             socket,
             token,
             refusal,
@@ -291,6 +335,7 @@ impl Candidate {
             handle,
             driver,
             device,
+            switches,
             context,
             channel,
             agreement: Agreement::new(hello).allow_shared_gpus(config.allow_shared_gpu),
@@ -372,11 +417,15 @@ impl Candidate {
             }
             match topology::link(self.driver, &self.device, hello.device_uuid) {
                 Link::Nvlink => {}
+                Link::Other if config.allow_pcie && !self.switches.allows_pcie() => {
+                    return Err((Reason::P2pDisabled, format!("to rank {peer}, over PCIe")));
+                }
                 Link::Other if config.allow_pcie => {}
                 Link::Other => return Err((Reason::NoNvlink, format!("to rank {peer}"))),
                 Link::None => return Err((Reason::NoPeerAccess, format!("to rank {peer}"))),
             }
         }
+        self.reach_peers()?;
         let began = Instant::now();
         let functions = self.in_context(|| Functions::load(self.driver, self.context, self.agreement.ranks()));
         self.functions = Some(functions.map_err(|error| (Reason::Load, error.to_string()))?);
@@ -394,25 +443,38 @@ impl Candidate {
         // Here and not when it is passed: what fails before round 2 is said in it, and nobody waits.
         self.export_scratch()?;
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: self.context as usize }));
-        self.watch = Some(self.in_context(|| WatchWords::allocate(driver)).map_err(memory)?);
+        self.watch = Some(self.in_context(|| WatchWords::allocate(driver, self.context)).map_err(memory)?);
         self.order = Some(self.in_context(|| Order::new(driver)).map_err(memory)?);
-        self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, mixes_graphs())).map_err(memory)?);
+        let between_graphs = graph_usage::mixes(self.handle, self.switches.mixes_graphs());
+        self.graph_order = Some(self.in_context(|| GraphOrder::new(driver, between_graphs)).map_err(memory)?);
         Ok(())
     }
 
-    /// Our scratch as a descriptor, where it goes to other processes.
+    /// Whether a descriptor can go to the other processes. Here and not when it is passed, for the same reason as below.
+    fn reach_peers(&self) -> Result<(), Objection> {
+        self.agreement.remote_peers().try_for_each(|hello| {
+            sockets::packet::reach(&hello.socket)
+                .map_err(|error| (Reason::Sockets, format!("rank {} cannot be reached: {error}", hello.rank)))
+        })
+    }
+
+    /// Our scratch as a descriptor, or the lease to it, where it goes to other processes.
     fn export_scratch(&mut self) -> Result<(), Objection> {
-        if self.agreement.sharing() == Sharing::Descriptor
-            && self.agreement.remote_peers().next().is_some()
-            && let Some(scratch) = &self.scratch
+        let (sharing, driver, context) = (self.agreement.sharing(), self.driver, self.context);
+        if self.agreement.remote_peers().next().is_some()
+            && let Some(scratch) = &mut self.scratch
         {
-            let exported = self.in_context(|| scratch.export_descriptor(self.driver));
-            self.exported = Some(exported.map_err(memory)?);
+            self.exported = Some(match sharing {
+                Sharing::Descriptor => with_context(driver, context, || scratch.export_descriptor(driver))
+                    .and_then(|inner| inner)
+                    .map_err(memory)?,
+                Sharing::LegacyIpc => scratch.lease().map_err(|error| (Reason::Memory, error.to_string()))?,
+            });
         }
         Ok(())
     }
 
-    /// Our scratch to the other processes, and theirs to us.
+    /// Our scratch, or the lease to it, to the other processes, and theirs to us.
     fn pass_scratch(&mut self, config: &Config) -> Result<(), Objection> {
         let Some(party) = self.party() else { return Ok(()) };
         let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
@@ -442,25 +504,27 @@ impl Candidate {
     /// The peers' scratch is mapped, and a pattern written into each.
     fn map_peers(&mut self) -> Result<(), Objection> {
         let (driver, device, rank) = (self.driver, self.device.ordinal, self.agreement.rank());
-        let here = process_id();
+        let here = self.agreement.message().process;
         for peer in (0..self.agreement.ranks()).filter(|peer| *peer != rank) {
             let hello = &self.agreement.hellos()[peer];
             let mapped = if hello.process == here {
-                let known = of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| *known);
+                let known =
+                    of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| known.clone());
                 let known = known.ok_or((Reason::Memory, format!("rank {peer} of this process has no scratch")))?;
                 let (context, theirs) = (self.context, known.context as CUcontext);
                 self.in_context(|| PeerScratch::same_process(driver, device, context, known.key, theirs))
-            } else if self.agreement.sharing() == Sharing::Descriptor {
-                let descriptor = self.received.iter().find(|(rank, _)| *rank as usize == peer);
-                let (_, descriptor) = descriptor.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
-                self.in_context(|| PeerScratch::import_descriptor(driver, device, descriptor, SCRATCH_BYTES))
             } else {
-                self.in_context(|| PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES))
+                let place = self.received.iter().position(|(rank, _)| *rank as usize == peer);
+                let place = place.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
+                let (_, descriptor) = self.received.swap_remove(place);
+                self.in_context(|| match self.agreement.sharing() {
+                    Sharing::Descriptor => PeerScratch::import_descriptor(driver, device, &descriptor, SCRATCH_BYTES),
+                    Sharing::LegacyIpc => PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES, descriptor),
+                })
             };
             self.peers.push((peer, mapped.map_err(memory)?));
         }
-        // They are mapped: the descriptors have served.
-        self.received.clear();
+        // They are mapped: what was passed has served.
         self.exported = None;
         self.in_context(|| {
             for (peer, scratch) in &self.peers {
@@ -519,13 +583,12 @@ impl Candidate {
             functions,
             scratch: addresses,
             watch: watch.device,
+            early_launch: config.early_launch,
             first_epoch: config.first_epoch.0,
             rank: self.agreement.rank() as u8,
             ranks: self.agreement.ranks() as u8,
         };
-        // Its buffer cannot be given back now: that waits for the device, where another communicator may be waiting for what its
-        // peer does next.
-        leftovers::keep_channel(self.channel, self.driver, self.device.ordinal);
+        leftovers::keep_channel(self.channel, self.driver, self.context, self.device.ordinal);
         let words = watch.view();
         self.comm.set_fast(Fast {
             driver: self.driver,
@@ -539,7 +602,6 @@ impl Candidate {
             eager: Enqueued::default(),
             captured: Enqueued::default(),
             graphs: Graphs::default(),
-            sharing: self.agreement.sharing(),
             scratch,
             peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
         });
@@ -547,8 +609,9 @@ impl Candidate {
             let (rank, device) = (self.agreement.rank(), self.device.ordinal);
             watchdog::begin(self.comm, rank, device, words, config.timeout_s);
         }
+        let why = why_legacy_ipc(&self.agreement, config, &self.switches);
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.agreement.sharing(),
             began.elapsed().as_secs_f64() * 1e3,
@@ -557,36 +620,18 @@ impl Candidate {
         );
     }
 
-    /// Undoes what was done, as far as it can be.
-    fn give_back(mut self) {
-        let driver = self.driver;
-        let mut scratch = self.scratch.take();
-        // The last reference to a VMM allocation frees it, so peers in other processes keep what they were sent. Others do not.
-        let is_shared_by_address = self.agreement.sharing() == Sharing::LegacyIpc
-            || self.agreement.remote_peers().count() + 1 < self.agreement.ranks();
-        if self.agreement.peers_may_go_on() && is_shared_by_address && scratch.take().is_some() {
-            log::warn!("other ranks may still use scratch memory of a setup that failed here: it stays allocated");
-        }
-        let mut first_error = None;
-        let mut note = |step: DriverResult<()>| {
-            if let Err(error) = step {
-                first_error.get_or_insert(error);
-            }
-        };
-        let in_context = with_context(driver, self.context, || {
-            self.peers.drain(..).for_each(|(_, mapped)| note(mapped.close(driver)));
-            scratch.into_iter().for_each(|scratch| note(scratch.free(driver)));
-            self.watch.take().into_iter().for_each(|watch| note(watch.free(driver)));
-            self.order.take().into_iter().for_each(|order| note(order.free(driver)));
-            self.graph_order.take().into_iter().for_each(|order| note(order.free(driver)));
+    /// Leaves what was made to be given back: kernels of a step that failed half-way may still run, and peers may go on.
+    fn give_back(self) {
+        let nothing = Leftovers::nothing(self.driver, self.context, self.device.ordinal);
+        leftovers::keep(Leftovers {
+            channel: Some(self.channel),
+            scratch: self.scratch,
+            peers: self.peers.into_iter().map(|(_, mapped)| mapped).collect(),
+            watch: self.watch,
+            order: self.order,
+            graph_order: self.graph_order,
+            ..nothing
         });
-        note(in_context);
-        leftovers::keep_channel(self.channel, driver, self.device.ordinal);
-        // SAFETY: retained in `open`.
-        let released = unsafe { (driver.primary_ctx_release)(self.device.ordinal) };
-        note(driver.check("cuDevicePrimaryCtxRelease", released));
-        if let Some(error) = first_error {
-            log::warn!("not everything could be given back: {error}");
-        }
+        leftovers::sweep(Moment::Setup(self.comm));
     }
 }

@@ -3,7 +3,8 @@
 //! Slots are never freed, only used again: another thread may look at one at any time. What a communicator owns is touched by
 //! calls on it, which come from one thread at a time, and by an abort, which NCCL allows from another thread meanwhile. Each call
 //! is counted while it lasts ([`Busy`]). An abort first lets no further call in, then takes the handle away, and takes out what
-//! the communicator owned only when no call is left.
+//! the communicator owned only when no call is left. So does a destroy, beside which NCCL allows no call: another thread may be asking
+//! whether the communicator is idle, which counts as one.
 //!
 //! All interleavings of that are searched by `tests/interleavings`.
 
@@ -209,6 +210,12 @@ impl<T> Slot<T> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let busy = Busy(self);
         (self.handle.load(Ordering::SeqCst) == handle).then_some(busy)
+    }
+
+    /// Begins a call on whatever communicator has the slot. None: it has none, or that one is ending.
+    pub fn begin_unless_hidden(&'static self) -> Option<Busy<T>> {
+        let handle = self.handle();
+        if handle > HIDDEN { self.begin(handle) } else { None }
     }
 
     /// Whether it was aborted or revoked.

@@ -158,7 +158,11 @@ fn wait(going: &[Passing], left: Duration) {
     // Rounded up, or the last millisecond would be spent in turns that do not wait.
     let timeout_ms = timeout.as_millis() as c_int + 1;
     // SAFETY: as many pollfds as said. An error is as good as a turn without news.
-    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms) };
+    let polled = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms) };
+    if polled < 0 {
+        // Where it may not be called, the turns must not follow each other at once.
+        std::thread::sleep(timeout.min(RETRY));
+    }
 }
 
 /// How far a party has come.

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::presence;
 use super::slots::Slots;
 use super::state::{Comm, Fast};
 use crate::real::{self, thread};
@@ -49,8 +50,34 @@ fn search(handle: usize) -> Option<&'static Comm> {
 pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
     find(handle).or_else(|| {
         watch_forks();
-        TABLE.find_or_add(handle).inspect(|comm| remember(comm))
+        let added = match presence::take_reservation(handle) {
+            Some(reservation) => {
+                // The slot takes its place.
+                std::mem::forget(reservation);
+                TABLE.find_or_add_reserved(handle)
+            }
+            None => TABLE.find_or_add(handle),
+        };
+        added.inspect(|comm| remember(comm))
     })
+}
+
+/// A slot that is kept free for a communicator: a rank must not find out at its first all-reduce that there is none left, when the other
+/// ranks count on it.
+#[derive(Debug)]
+pub struct Reservation(());
+
+impl Reservation {
+    /// None: there is no slot left.
+    pub fn make() -> Option<Self> {
+        TABLE.reserve().then_some(Self(()))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        TABLE.unreserve();
+    }
 }
 
 /// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there,
@@ -73,9 +100,14 @@ extern "C" fn leave_all_to_parent() {
     stats::leave_all_to_parent();
 }
 
-/// Forgets a handle, but not yet its slot.
-pub fn hide(comm: &'static Comm) {
-    TABLE.hide(comm);
+/// Every communicator that is known, those that are ending included.
+pub fn all() -> impl Iterator<Item = &'static Comm> {
+    TABLE.all().iter().filter(|comm| comm.handle() != 0)
+}
+
+/// Forgets a handle, but not yet its slot. False: the slot is not this handle's any more.
+pub fn hide(comm: &'static Comm, handle: usize) -> bool {
+    TABLE.hide(comm, handle)
 }
 
 /// Forgets a handle. The slot is used again.
@@ -102,6 +134,18 @@ mod tests {
                 assert!(find(handle(index)).is_none());
             }
         }
+    }
+
+    #[test]
+    fn a_slot_that_is_kept_for_a_communicator_goes_to_no_other() {
+        static FEW: Slots<Fast, 4> = Slots::new();
+        assert!(FEW.reserve() && FEW.reserve());
+        assert!(FEW.find_or_add(0x10).is_some() && FEW.find_or_add(0x20).is_some());
+        assert!(!FEW.reserve() && FEW.find_or_add(0x30).is_none(), "two of four are kept");
+        assert!(FEW.find_or_add_reserved(0x40).is_some());
+        FEW.unreserve();
+        assert!(FEW.find_or_add(0x30).is_some());
+        assert!(FEW.find_or_add(0x50).is_none() && !FEW.reserve());
     }
 
     #[test]

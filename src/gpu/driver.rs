@@ -29,14 +29,26 @@ impl fmt::Display for DriverError {
 /// What a checked driver call returns.
 pub type DriverResult<T> = Result<T, DriverError>;
 
+/// How something comes behind a node of a graph; all 0 is behind its end. The driver's CUgraphEdgeData, which CUDA 12.3 added.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeData {
+    from_port: u8,
+    to_port: u8,
+    kind: u8,
+    reserved: [u8; 5],
+}
+
 macro_rules! driver_functions {
-    ($($field:ident = $symbol:literal ($($argument:ty),* $(,)?);)*) => {
-        /// The driver, opened.
+    (
+        newer { $($newer:ident = $newer_symbol:literal ($($newer_argument:ty),* $(,)?);)* }
+        $($field:ident = $symbol:literal ($($argument:ty),* $(,)?);)*
+    ) => {
+        /// The driver, opened. The oldest that serves is that of CUDA 12.0; what came later may be missing.
         #[allow(missing_docs)]
         pub struct Driver {
             $(pub $field: unsafe extern "C" fn($($argument),*) -> c_int,)*
-            /// Newer than the oldest driver that serves (12.4); loads a function without running it.
-            pub func_load: Option<unsafe extern "C" fn(CUfunction) -> c_int>,
+            $(pub $newer: Option<unsafe extern "C" fn($($newer_argument),*) -> c_int>,)*
         }
 
         impl Driver {
@@ -49,10 +61,12 @@ macro_rules! driver_functions {
                         // SAFETY: the driver's function of this name has this C type.
                         unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> c_int>(address) }
                     },)*
-                    func_load: symbol(library, "cuFuncLoad\0").map(|address| {
+                    $($newer: symbol(library, concat!($newer_symbol, "\0")).map(|address| {
                         // SAFETY: as above.
-                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(CUfunction) -> c_int>(address) }
-                    }),
+                        unsafe {
+                            std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($newer_argument),*) -> c_int>(address)
+                        }
+                    }),)*
                 })
             }
         }
@@ -60,6 +74,13 @@ macro_rules! driver_functions {
 }
 
 driver_functions! {
+    newer {
+        // 12.4; loads a function without running it.
+        func_load = "cuFuncLoad" (CUfunction);
+        // 12.3; the one before refuses to tell of nodes that something comes behind in another way than behind their ends.
+        stream_get_capture_info_with_edges = "cuStreamGetCaptureInfo_v3"
+            (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *const CUgraphNode, *mut *const EdgeData, *mut usize);
+    }
     init = "cuInit" (c_uint);
     get_error_string = "cuGetErrorString" (c_int, *mut *const c_char);
     device_get_count = "cuDeviceGetCount" (*mut c_int);
@@ -78,8 +99,9 @@ driver_functions! {
     mem_alloc = "cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     mem_free = "cuMemFree_v2" (CUdeviceptr);
     mem_host_alloc = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
-    mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2" (*mut CUdeviceptr, *mut c_void, c_uint);
     mem_free_host = "cuMemFreeHost" (*mut c_void);
+    mem_host_register = "cuMemHostRegister_v2" (*mut c_void, usize, c_uint);
+    mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2" (*mut CUdeviceptr, *mut c_void, c_uint);
     memset_d8_async = "cuMemsetD8Async" (CUdeviceptr, u8, usize, CUstream);
     memset_d32_async = "cuMemsetD32Async" (CUdeviceptr, c_uint, usize, CUstream);
     memcpy_htod_async = "cuMemcpyHtoDAsync_v2" (CUdeviceptr, *const c_void, usize, CUstream);
@@ -117,6 +139,7 @@ driver_functions! {
     event_create = "cuEventCreate" (*mut CUevent, c_uint);
     event_destroy = "cuEventDestroy_v2" (CUevent);
     event_record = "cuEventRecord" (CUevent, CUstream);
+    event_query = "cuEventQuery" (CUevent);
     module_load_data = "cuModuleLoadData" (*mut CUmodule, *const c_void);
     module_get_function = "cuModuleGetFunction" (*mut CUfunction, CUmodule, *const c_char);
     func_get_attribute = "cuFuncGetAttribute" (*mut c_int, c_int, CUfunction);

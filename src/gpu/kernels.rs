@@ -52,10 +52,20 @@ impl Reduction {
     }
 }
 
+/// An all-reduce kernel as it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct AllReduceFunction {
+    /// The driver's handle.
+    pub handle: CUfunction,
+    /// It executes `griddepcontrol.wait` (kernels/device/grid.h), so a launch may have the attribute of programmatic dependent launch.
+    /// That is a question of what it was compiled for and not of the GPU: PTX of compute capability 8.9 runs on a 9.0 and has no wait.
+    pub waits_for_stream: bool,
+}
+
 /// The functions that a communicator of one size may launch, loaded: launching one for the first time does not load it.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {
-    all_reduce: [[CUfunction; Reduction::ALL.len()]; KERNELS.len()],
+    all_reduce: [[AllReduceFunction; Reduction::ALL.len()]; KERNELS.len()],
     /// Writes a pattern into a peer's scratch.
     pub probe_write: CUfunction,
     /// Counts what of the pattern is wrong.
@@ -66,7 +76,7 @@ pub struct Functions {
 
 impl Functions {
     /// The function of a kernel and a reduction.
-    pub fn all_reduce(&self, kernel: Kernel, reduction: Reduction) -> CUfunction {
+    pub fn all_reduce(&self, kernel: Kernel, reduction: Reduction) -> AllReduceFunction {
         self.all_reduce[kernel as usize][reduction as usize]
     }
 
@@ -74,8 +84,9 @@ impl Functions {
     pub fn load(driver: &Driver, context: CUcontext, ranks: usize) -> DriverResult<Self> {
         let module = module_of(driver, context)?;
         let specialised = matches!(ranks, 2 | 4 | 8);
+        let none = AllReduceFunction { handle: ptr::null_mut(), waits_for_stream: false };
         let mut functions = Self {
-            all_reduce: [[ptr::null_mut(); Reduction::ALL.len()]; KERNELS.len()],
+            all_reduce: [[none; Reduction::ALL.len()]; KERNELS.len()],
             probe_write: load_function(driver, module, "dime_probe_write")?,
             probe_check: load_function(driver, module, "dime_probe_check")?,
             await_blocks: load_function(driver, module, "dime_await_blocks")?,
@@ -89,7 +100,10 @@ impl Functions {
                     _ => "n".to_owned(),
                 };
                 let name = format!("dime_{}_{}_{for_ranks}", kernel.name(), reduction.name());
-                functions.all_reduce[kernel as usize][reduction as usize] = load_function(driver, module, &name)?;
+                let handle = load_function(driver, module, &name)?;
+                let waits_for_stream = compiled_for(driver, handle)? >= FIRST_ARCH_WITH_DEPENDENT_LAUNCH;
+                functions.all_reduce[kernel as usize][reduction as usize] =
+                    AllReduceFunction { handle, waits_for_stream };
             }
         }
         Ok(functions)
@@ -121,6 +135,20 @@ fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
     })?;
     modules.push((id, module as usize));
     Ok(module)
+}
+
+/// As `__CUDA_ARCH__ / 10` in kernels/device/grid.h.
+const FIRST_ARCH_WITH_DEPENDENT_LAUNCH: c_int = 90;
+
+/// The compute capability that a function was compiled for, 90 for 9.0: of machine code and of PTX that the driver compiled the one that
+/// `__CUDA_ARCH__` stood for. The binary version is no answer: of PTX it is the GPU's.
+fn compiled_for(driver: &Driver, function: CUfunction) -> DriverResult<c_int> {
+    const PTX_VERSION: c_int = 5;
+    let mut version = 0;
+    // SAFETY: the out pointer is ours, the function is loaded.
+    let asked = unsafe { (driver.func_get_attribute)(&mut version, PTX_VERSION, function) };
+    driver.check("cuFuncGetAttribute", asked)?;
+    Ok(version)
 }
 
 /// Finds a function and has the driver load its code now: with lazy loading the first launch would, and may wait for the whole

@@ -1,11 +1,15 @@
 //! Scratch memory: allocated here, mapped by every peer.
 //!
-//! The usual way is a VMM allocation that travels as a file descriptor (or, within one process, as its handle). Where a device
-//! lacks that, plain device memory travels as a legacy IPC handle (within one process, as its address).
+//! The usual way is a VMM allocation that travels as a file descriptor (or, within one process, as its handle). Every mapping of it keeps
+//! the memory alive. Where a device lacks that, plain device memory travels as a legacy IPC handle (within one process, as its
+//! address). Its owner must not free it while a peer has it open, so each peer holds a lease until it has closed it: of another process
+//! the writing end of a pipe, which also ends with that process; of this one a reference.
 
 use std::ffi::{c_int, c_void};
+use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use cudarc::driver::sys::{
     CUipcMemHandle, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationHandleType, CUmemAllocationProp,
@@ -38,6 +42,10 @@ pub struct Scratch {
     pub address: CUdeviceptr,
     bytes: usize,
     allocation: Option<CUmemGenericAllocationHandle>,
+    /// Leases of this process: ranks that map it, or use its address.
+    leases_here: Arc<()>,
+    /// The reading end of the pipe whose writing ends are the leases of other processes.
+    leases_elsewhere: Option<OwnedFd>,
 }
 
 /// Scratch of a peer, mapped here.
@@ -49,11 +57,12 @@ pub struct PeerScratch {
     kind: PeerKind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum PeerKind {
     Mapped,
-    Ipc,
-    SameProcess,
+    /// With the lease, which is held until the memory is closed.
+    Ipc(OwnedFd),
+    SameProcess(#[allow(dead_code, reason = "held, not read")] Arc<()>),
 }
 
 /// One thread of the process at a time maps, unmaps, imports or releases: with several threads that do so with the same
@@ -122,7 +131,7 @@ impl Scratch {
             let mut address: CUdeviceptr = 0;
             // SAFETY: the out pointer is ours.
             driver.check("cuMemAlloc", unsafe { (driver.mem_alloc)(&mut address, bytes) })?;
-            return Ok(Self { address, bytes, allocation: None });
+            return Ok(Self::new(address, bytes, None));
         }
         let properties = properties(device);
         let mut granularity = 0_usize;
@@ -138,13 +147,47 @@ impl Scratch {
         // SAFETY: as above.
         driver.check("cuMemCreate", unsafe { (driver.mem_create)(&mut allocation, bytes, &properties, 0) })?;
         match map(driver, device, allocation, bytes) {
-            Ok(address) => Ok(Self { address, bytes, allocation: Some(allocation) }),
+            Ok(address) => Ok(Self::new(address, bytes, Some(allocation))),
             Err(error) => {
                 // SAFETY: nothing maps the allocation.
                 unsafe { (driver.mem_release)(allocation) };
                 Err(error)
             }
         }
+    }
+
+    fn new(address: CUdeviceptr, bytes: usize, allocation: Option<CUmemGenericAllocationHandle>) -> Self {
+        Self { address, bytes, allocation, leases_here: Arc::default(), leases_elsewhere: None }
+    }
+
+    /// The lease that every peer of another process must have before it opens the legacy IPC handle, and hold until it has closed
+    /// it. The caller passes it on and drops it.
+    pub fn lease(&mut self) -> io::Result<OwnedFd> {
+        let mut ends = [-1; 2];
+        // SAFETY: two descriptors are written, and are ours then.
+        let (reading, writing) = unsafe {
+            if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        };
+        self.leases_elsewhere = Some(reading);
+        Ok(writing)
+    }
+
+    /// Whether a peer holds a lease.
+    pub fn is_leased(&self) -> bool {
+        Arc::strong_count(&self.leases_here) > 1 || self.is_leased_elsewhere()
+    }
+
+    /// Whether a peer of another process does. A pipe hangs up when nobody has a writing end any more.
+    pub fn is_leased_elsewhere(&self) -> bool {
+        self.leases_elsewhere.as_ref().is_some_and(|pipe| {
+            let mut polled = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
+            // SAFETY: one pollfd, as said; it does not wait.
+            let news = unsafe { libc::poll(&mut polled, 1, 0) };
+            news != 1 || polled.revents & libc::POLLHUP == 0
+        })
     }
 
     /// A descriptor that another process can import; close-on-exec.
@@ -173,11 +216,12 @@ impl Scratch {
 
     /// What a peer in this process maps.
     pub fn same_process_key(&self) -> SameProcessKey {
-        SameProcessKey { allocation: self.allocation, address: self.address, bytes: self.bytes }
+        let lease = Arc::clone(&self.leases_here);
+        SameProcessKey { allocation: self.allocation, address: self.address, bytes: self.bytes, lease }
     }
 
-    /// Gives the memory back. The caller knows that no kernel of ours uses it any more; a peer's mapping of a VMM allocation
-    /// keeps the memory alive for the peer.
+    /// Gives the memory back. The caller knows that no kernel of ours uses it any more and that nobody holds a lease; a peer's mapping of
+    /// a VMM allocation keeps the memory alive for the peer.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
         let _alone = one_at_a_time();
         match self.allocation {
@@ -192,12 +236,13 @@ impl Scratch {
     }
 }
 
-/// Names a scratch allocation within this process.
-#[derive(Clone, Copy, Debug)]
+/// Names a scratch allocation within this process, and keeps it.
+#[derive(Clone, Debug)]
 pub struct SameProcessKey {
     allocation: Option<CUmemGenericAllocationHandle>,
     address: CUdeviceptr,
     bytes: usize,
+    lease: Arc<()>,
 }
 
 impl PeerScratch {
@@ -226,15 +271,20 @@ impl PeerScratch {
         Ok(Self { address, bytes, kind: PeerKind::Mapped })
     }
 
-    /// Opens a legacy IPC handle of a peer process.
-    pub fn import_ipc(driver: &Driver, handle: [u8; IPC_HANDLE_BYTES], bytes: usize) -> DriverResult<Self> {
+    /// Opens a legacy IPC handle of a peer process, of which this is the lease.
+    pub fn import_ipc(
+        driver: &Driver,
+        handle: [u8; IPC_HANDLE_BYTES],
+        bytes: usize,
+        lease: OwnedFd,
+    ) -> DriverResult<Self> {
         let mut address: CUdeviceptr = 0;
         let handle = CUipcMemHandle { reserved: handle.map(|byte| byte as _) };
         // SAFETY: the out pointer is ours; the driver checks the handle.
         driver.check("cuIpcOpenMemHandle", unsafe {
             (driver.ipc_open_mem_handle)(&mut address, handle, IPC_LAZY_ENABLE_PEER_ACCESS)
         })?;
-        Ok(Self { address, bytes, kind: PeerKind::Ipc })
+        Ok(Self { address, bytes, kind: PeerKind::Ipc(lease) })
     }
 
     /// Maps scratch of another rank of this process, in `context`, which is the current one and that of `device`.
@@ -259,7 +309,7 @@ impl PeerScratch {
                 driver.check("cuCtxEnablePeerAccess", code)?;
             }
         }
-        Ok(Self { address: key.address, bytes: key.bytes, kind: PeerKind::SameProcess })
+        Ok(Self { address: key.address, bytes: key.bytes, kind: PeerKind::SameProcess(key.lease) })
     }
 
     /// Takes the mapping away. The caller knows that no kernel of ours uses it any more.
@@ -267,11 +317,14 @@ impl PeerScratch {
         let _alone = one_at_a_time();
         match self.kind {
             PeerKind::Mapped => unmap(driver, self.address, self.bytes),
-            PeerKind::Ipc => {
+            PeerKind::Ipc(lease) => {
                 // SAFETY: opened by import_ipc.
-                driver.check("cuIpcCloseMemHandle", unsafe { (driver.ipc_close_mem_handle)(self.address) })
+                let closed =
+                    driver.check("cuIpcCloseMemHandle", unsafe { (driver.ipc_close_mem_handle)(self.address) });
+                // What may be open still is not freed.
+                closed.inspect_err(|_| mem::forget(lease))
             }
-            PeerKind::SameProcess => Ok(()),
+            PeerKind::SameProcess(_) => Ok(()),
         }
     }
 }

@@ -20,8 +20,8 @@ pub use cudarc::driver::sys::{
     CUstream,
 };
 
-/// The attributes of a launch that may begin before the launch ahead of it in the stream has ended. Our kernels wait for that
-/// end themselves. A kernel behind ours that is launched without this attribute starts when ours has ended, as ever; one that
+/// The attributes of a launch that may begin before the launch ahead of it in the stream has ended: of a kernel that waits for that
+/// end itself. A kernel behind ours that is launched without this attribute starts when ours has ended, as ever; one that
 /// is launched with it has to wait by itself, behind ours as behind any other.
 #[inline]
 pub fn launch_attributes() -> [CUlaunchAttribute; 1] {

@@ -12,8 +12,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::functions::{COUNT, FUNCTIONS};
-use super::open::{Opened, open};
-use super::search::{Surroundings, places};
+use super::mapped::Object;
+use super::open::{Opened, Refusal, open};
+use super::search::{Caller, Surroundings, places};
 use super::{functions, mapped};
 use crate::api::abi::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclSystemError};
 use crate::config::Config;
@@ -123,7 +124,8 @@ fn outcome_or_search() -> Option<&'static Outcome> {
         ACTIVE.store((&raw const library.addresses).cast_mut(), Ordering::Release);
     }
     for warning in warnings {
-        log::warn!("{warning}");
+        let level = if warning.is_about_the_level { log::Level::Error } else { log::Level::Warn };
+        log::log!(level, "{warning}");
     }
     match found {
         Outcome::Found(library) => {
@@ -141,32 +143,66 @@ fn outcome_or_search() -> Option<&'static Outcome> {
 
 /// Tries all places in order. The second part says where it was found.
 fn search(config: &Config) -> (Outcome, String) {
+    let objects = mapped::objects(c"libnccl.so.2", mapped::caller());
     let surroundings = Surroundings::of_this_process(
         config.nccl_lib.clone(),
-        mapped::libraries(),
-        mapped::run_paths_to(c"libnccl.so.2"),
+        objects.iter().filter_map(|object| object.path.clone()).collect(),
+        // Nobody asks the loader when the answer is given.
+        if config.nccl_lib.is_some() { Vec::new() } else { callers(objects) },
     );
     let mut searched = "no NCCL library was found, so no call can succeed. Searched:".to_owned();
+    let (mut is_dime, mut is_diverted) = (false, false);
     for place in places(&surroundings) {
         let mut refusals = Vec::new();
-        for file in &place.files {
-            match open(file) {
+        for file in place.files() {
+            match open(&file) {
                 Ok(opened) => return (Outcome::Found(Box::new(Library::new(opened))), place.what),
-                Err(refusal) => refusals.push(format!("{}: {refusal}", file.display())),
+                Err(refusal) => {
+                    is_dime |= refusal.is_dime();
+                    is_diverted |= matches!(refusal, Refusal::Diverted(_));
+                    refusals.push(format!("{}: {}: {refusal}", place.what, file.display()));
+                }
             }
         }
         if refusals.is_empty() {
-            refusals.push("nothing there".to_owned());
+            refusals.push(format!("{place}: nothing there"));
         }
         for refusal in refusals {
-            searched.push_str(&format!("\n  {}: {refusal}", place.what));
+            searched.push('\n');
+            searched.push_str(&crate::log::one_line(format_args!("  {refusal}")));
         }
     }
-    searched.push_str(match surroundings.configured {
-        Some(_) => "\nCorrect DIME_NCCL_LIB, or unset it to have NCCL searched for.",
-        None => "\nSet DIME_NCCL_LIB to the path of the NCCL to use.",
+    searched.push_str(match (&surroundings.configured, is_dime, is_diverted) {
+        (_, _, true) => {
+            "\nStop what turns NCCL's name into Dime (LD_AUDIT), or set DIME_NCCL_LIB to the path of the real NCCL under a name \
+             that is left alone, such as that of a copy or a hard link."
+        }
+        (None, true, _) => {
+            "\nDime stands in the place of NCCL there. Set DIME_NCCL_LIB to the path of the real NCCL, wherever it is kept now."
+        }
+        (None, false, _) => "\nSet DIME_NCCL_LIB to the path of the NCCL to use.",
+        (Some(_), ..) => "\nCorrect DIME_NCCL_LIB, or unset it to have NCCL searched for.",
     });
     (Outcome::NotFound(searched), String::new())
+}
+
+/// Who may have asked the loader for NCCL: first what is linked with it, then what made the first call, then the program, then
+/// any library of the process, for any may call dlopen.
+fn callers(mut objects: Vec<Object>) -> Vec<Caller> {
+    // A stack that shows no caller is taken for one of the program's own.
+    let is_caller_seen = objects.iter().any(|object| object.holds_address);
+    for program in objects.iter_mut().filter(|object| object.path.is_none()) {
+        program.holds_address |= !is_caller_seen;
+    }
+    objects.sort_by_key(|object| (!object.needs_library, !object.holds_address, object.path.is_some()));
+    objects
+        .iter()
+        .map(|object| Caller {
+            is_known: object.needs_library || object.holds_address,
+            has_runpath: object.has_runpath,
+            folders: mapped::loader_folders(object),
+        })
+        .collect()
 }
 
 impl Library {

@@ -2,19 +2,20 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
+use super::library_file::{self, Unfit};
 use super::mapped;
 
 /// A symbol that every build of this library has and no NCCL: it gives away a copy of ourselves.
 const OUR_MARKER: &CStr = c"dimeVersion";
-/// A symbol that every NCCL has.
-const NCCL_MARKER: &CStr = c"ncclGetVersion";
+/// Symbols that every NCCL has, and without which nothing can be done with one.
+const NCCL_MARKERS: [&CStr; 5] =
+    [c"ncclGetVersion", c"ncclGetUniqueId", c"ncclCommInitRank", c"ncclCommDestroy", c"ncclAllReduce"];
 
 /// A library that has been opened and is NCCL, as far as symbols can tell.
 pub(super) struct Opened {
@@ -26,34 +27,46 @@ pub(super) struct Opened {
 /// Why a file cannot serve as the real NCCL.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Missing,
-    Unreadable(io::Error),
-    Directory,
-    NotAFile,
-    NotALibrary,
-    OtherMachine { file: String, process: &'static str },
+    Unfit(Unfit),
     Ourselves,
     CopyOfOurselves,
+    /// The loader was asked for one file and opened this one, which is Dime.
+    Diverted(PathBuf),
     NotLoadable(String),
-    NotNccl,
+    /// It lacks this function.
+    NotNccl(&'static CStr),
+}
+
+impl Refusal {
+    /// Whether the file would be Dime again.
+    pub fn is_dime(&self) -> bool {
+        matches!(self, Self::Ourselves | Self::CopyOfOurselves | Self::Diverted(_))
+    }
+}
+
+impl<E: Into<Unfit>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Unfit(error.into())
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => write!(f, "no such file"),
-            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            Self::Directory => write!(f, "is a directory, not a library"),
-            Self::NotAFile => write!(f, "is not a file"),
-            Self::NotALibrary => write!(f, "is not a shared library"),
-            Self::OtherMachine { file, process } => {
-                write!(f, "is built for {file}, but this process is {process}")
-            }
+            Self::Unfit(reason) => reason.fmt(f),
             Self::Ourselves => write!(f, "is Dime itself, not the NCCL behind it"),
             Self::CopyOfOurselves => write!(f, "is a copy of Dime, not the NCCL behind it"),
             Self::NotLoadable(reason) => write!(f, "cannot be loaded: {reason}"),
-            Self::NotNccl => {
-                write!(f, "is a library, but not NCCL: it has no {}", NCCL_MARKER.to_string_lossy())
+            Self::Diverted(to) => {
+                write!(
+                    f,
+                    "is not what the loader opens under this name: it opens Dime itself, {} (an auditor that LD_AUDIT names \
+                     can do that, or a library that replaces dlopen)",
+                    to.display()
+                )
+            }
+            Self::NotNccl(lacking) => {
+                write!(f, "is a library, but not NCCL: it has no {}", lacking.to_string_lossy())
             }
         }
     }
@@ -62,24 +75,17 @@ impl fmt::Display for Refusal {
 /// Opens the file at `path` and checks that it is an NCCL other than ourselves.
 pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
     // Links are followed first: the path is then the one that other tools report, and the log shows where links end.
-    let path = fs::canonicalize(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Refusal::Missing,
-        _ => Refusal::Unreadable(error),
-    })?;
-    let metadata = fs::metadata(&path).map_err(Refusal::Unreadable)?;
-    if metadata.is_dir() {
-        return Err(Refusal::Directory);
-    }
-    if !metadata.is_file() {
-        return Err(Refusal::NotAFile);
-    }
-    let own_file = mapped::ourselves().and_then(|(_, own)| fs::metadata(own).ok());
-    if own_file.is_some_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino())) {
+    let path = fs::canonicalize(path)?;
+    library_file::check(&path)?;
+    let metadata = fs::metadata(&path)?;
+    let is_same = |other: &Path| {
+        fs::metadata(other).is_ok_and(|other| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    if mapped::ourselves().is_some_and(|(_, own)| is_same(&own)) {
         return Err(Refusal::Ourselves);
     }
-    check_header(&path)?;
 
-    let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Refusal::Missing)?;
+    let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Unfit::Missing)?;
     // Local, so that nothing is resolved to it behind our back. Not RTLD_DEEPBIND: with it some releases abort in processes
     // that replace malloc.
     // SAFETY: the path is a C string; what the library's constructors do is NCCL's affair.
@@ -88,16 +94,25 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
         return Err(Refusal::NotLoadable(last_loader_error()));
     };
     let opened = Opened { path, handle };
-    if opened.symbol(OUR_MARKER).is_some() {
-        return Err(Refusal::CopyOfOurselves);
+    if let Some((base, file)) = mapped::behind(handle)
+        && opened.marker_base() == Some(base)
+    {
+        return Err(if is_same(&file) { Refusal::CopyOfOurselves } else { Refusal::Diverted(file) });
     }
-    if opened.symbol(NCCL_MARKER).is_none() {
-        return Err(Refusal::NotNccl);
+    if let Some(lacking) = NCCL_MARKERS.into_iter().find(|marker| opened.symbol(marker).is_none()) {
+        return Err(Refusal::NotNccl(lacking));
     }
     Ok(opened)
 }
 
 impl Opened {
+    /// Where the library is mapped that has our marker: this one, or one that it depends on.
+    fn marker_base(&self) -> Option<*const c_void> {
+        // SAFETY: the handle came from dlopen and is never closed; the name is a C string.
+        let address = NonNull::new(unsafe { libc::dlsym(self.handle.as_ptr(), OUR_MARKER.as_ptr()) })?;
+        mapped::owner(address.as_ptr()).map(|(base, _)| base)
+    }
+
     /// The address of a function of this library. None when it lacks it.
     ///
     /// A library that itself depends on libnccl.so.2 finds our functions under these names: those do not count.
@@ -107,53 +122,6 @@ impl Opened {
         let (owner, _) = mapped::owner(address.as_ptr())?;
         let ours = mapped::ourselves().is_some_and(|(own, _)| own == owner);
         (!ours).then_some(address)
-    }
-}
-
-/// Reads the start of the file, so that a wrong file gets a plain message instead of the loader's.
-fn check_header(path: &Path) -> Result<(), Refusal> {
-    const TYPE_SHARED: u16 = 3;
-    // Identification, type and machine.
-    let mut header = [0; 20];
-    let mut file = File::open(path).map_err(Refusal::Unreadable)?;
-    match file.read_exact(&mut header) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Refusal::NotALibrary),
-        Err(error) => return Err(Refusal::Unreadable(error)),
-    }
-    let half_word = |at: usize| {
-        let bytes = [header[at], header[at + 1]];
-        if header[5] == 2 { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
-    };
-    if !header.starts_with(b"\x7fELF") || half_word(16) != TYPE_SHARED {
-        return Err(Refusal::NotALibrary);
-    }
-    let (file_bits, file_machine) = (header[4], half_word(18));
-    let process = match std::env::consts::ARCH {
-        "x86_64" => (2, 62),
-        "aarch64" => (2, 183),
-        // Unknown to this table: leave the judgement to the loader.
-        _ => return Ok(()),
-    };
-    if (file_bits, file_machine) != process {
-        return Err(Refusal::OtherMachine {
-            file: machine_name(file_bits, file_machine),
-            process: if process.1 == 62 { "x86-64" } else { "aarch64" },
-        });
-    }
-    Ok(())
-}
-
-fn machine_name(bits: u8, machine: u16) -> String {
-    match (bits, machine) {
-        (2, 62) => "x86-64".to_owned(),
-        (1, 62) => "x32".to_owned(),
-        (_, 3) => "i386".to_owned(),
-        (_, 40) => "32-bit ARM".to_owned(),
-        (_, 183) => "aarch64".to_owned(),
-        (_, 21) => "ppc64".to_owned(),
-        (_, 243) => "RISC-V".to_owned(),
-        _ => format!("ELF machine {machine}"),
     }
 }
 

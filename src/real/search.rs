@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -28,10 +29,10 @@ const LOADER_FOLDERS: &[&str] = &[
 pub struct Surroundings {
     /// DIME_NCCL_LIB.
     pub configured: Option<PathBuf>,
-    /// Libraries mapped into the process, without this one.
+    /// Libraries mapped into the process.
     pub mapped: Vec<PathBuf>,
-    /// Run paths of the program and of libraries that need NCCL.
-    pub run_paths: Vec<PathBuf>,
+    /// The program and the libraries that may ask the loader for NCCL, the likeliest first.
+    pub callers: Vec<Caller>,
     /// LD_LIBRARY_PATH.
     pub library_path: Option<OsString>,
     /// VIRTUAL_ENV.
@@ -40,102 +41,188 @@ pub struct Surroundings {
     pub conda_prefix: Option<PathBuf>,
     /// The running program, by the name it was started with and by the file that is executed.
     pub programs: Vec<PathBuf>,
-    /// The loader's configuration file.
+    /// The loader's list of libraries, as ldconfig writes it.
+    pub loader_cache: PathBuf,
+    /// The configuration file that ldconfig reads.
     pub loader_configuration: PathBuf,
     /// Folders of the loader that are in no configuration file.
     pub loader_folders: Vec<PathBuf>,
 }
 
-/// One place, with the files there that may be NCCL.
-#[derive(Debug, PartialEq, Eq)]
+/// A program or library, and where the loader looks for what it asks for.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// It is linked with NCCL or made the first call. Any other may have asked for NCCL, and be asked for it later.
+    pub is_known: bool,
+    /// It has a DT_RUNPATH, so no DT_RPATH counts for it.
+    pub has_runpath: bool,
+    /// The loader's folders for it, in the loader's order: DT_RPATH, LD_LIBRARY_PATH, DT_RUNPATH, those of the system.
+    pub folders: Vec<PathBuf>,
+}
+
+/// One place, with what may be NCCL there.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// What the place is, for the log.
     pub what: String,
-    /// Files to try in this order. They exist, unless the user named them.
-    pub files: Vec<PathBuf>,
+    /// Files that are known by name.
+    pub named: Vec<PathBuf>,
+    /// Folders in which NCCL may lie.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Place {
+    /// Files to try in this order. Those from folders exist.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let in_folders = self.folders.iter().flat_map(|folder| nccl_files_in(folder));
+        distinct(self.named.iter().cloned().chain(in_folders))
+    }
+}
+
+/// The place and its folders.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        for (index, folder) in self.folders.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { " (" } else { ", " }, folder.display())?;
+        }
+        f.write_str(if self.folders.is_empty() { "" } else { ")" })
+    }
 }
 
 impl Surroundings {
     /// Looks at the process as it is now.
-    pub fn of_this_process(configured: Option<PathBuf>, mapped: Vec<PathBuf>, run_paths: Vec<PathBuf>) -> Self {
+    pub fn of_this_process(configured: Option<PathBuf>, mapped: Vec<PathBuf>, callers: Vec<Caller>) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             configured,
             mapped,
-            run_paths,
+            callers,
             library_path: variable("LD_LIBRARY_PATH"),
             virtual_env: variable("VIRTUAL_ENV").map(PathBuf::from),
             conda_prefix: variable("CONDA_PREFIX").map(PathBuf::from),
             programs: running_programs(variable("PATH")),
+            loader_cache: "/etc/ld.so.cache".into(),
             loader_configuration: "/etc/ld.so.conf".into(),
             loader_folders: LOADER_FOLDERS.iter().map(PathBuf::from).collect(),
         }
+    }
+
+    /// LD_LIBRARY_PATH as a list. An empty entry means the current folder to the loader. Not to us: what lies there is chance.
+    fn library_path(&self) -> Vec<PathBuf> {
+        let text = self.library_path.as_deref().unwrap_or_default().as_bytes();
+        let entries = text.split(|byte| matches!(byte, b':' | b';')).filter(|entry| !entry.is_empty());
+        distinct(entries.map(|entry| PathBuf::from(OsStr::from_bytes(entry))))
     }
 }
 
 /// All places, best first. A place that the user configured is the only one: a wrong setting must show, not be papered over.
 pub fn places(surroundings: &Surroundings) -> Vec<Place> {
     if let Some(path) = &surroundings.configured {
-        return vec![Place { what: "DIME_NCCL_LIB".to_owned(), files: vec![path.clone()] }];
+        return vec![Place { what: "DIME_NCCL_LIB".to_owned(), named: vec![path.clone()], folders: Vec::new() }];
     }
-    let mut places = vec![Place {
-        what: "libraries mapped into this process".to_owned(),
-        files: surroundings.mapped.iter().filter(|path| is_nccl_name(path)).cloned().collect(),
-    }];
-
-    places.push(Place {
-        what: "beside the frameworks mapped into this process".to_owned(),
-        files: distinct(surroundings.mapped.iter().filter(|path| is_framework(path)).flat_map(|path| {
-            // Some frameworks lie one folder deeper than others.
-            path.ancestors()
-                .skip(2)
-                .take(4)
+    let named =
+        |what: &str, named: Vec<PathBuf>| Place { what: what.to_owned(), named: distinct(named), folders: Vec::new() };
+    let folders = |what: &str, folders: Vec<PathBuf>| Place {
+        what: what.to_owned(),
+        named: Vec::new(),
+        folders: distinct(folders),
+    };
+    let mapped = &surroundings.mapped;
+    let mut places = vec![
+        named("libraries mapped into this process", mapped.iter().filter(|path| is_nccl_name(path)).cloned().collect()),
+        // Some frameworks lie one folder deeper than others.
+        named(
+            "beside the frameworks mapped into this process",
+            mapped
+                .iter()
+                .filter(|path| is_framework(path))
+                .flat_map(|path| path.ancestors().skip(2).take(4))
                 .flat_map(|folder| nccl_files_in(&folder.join(IN_PACKAGES)))
-                .collect::<Vec<_>>()
-        })),
-    });
+                .collect(),
+        ),
+    ];
 
-    for folder in surroundings.library_path.iter().flat_map(std::env::split_paths) {
-        // An empty entry means the current folder to the loader. Not to us: what lies there is chance.
-        if !folder.as_os_str().is_empty() {
-            places.push(Place { what: format!("LD_LIBRARY_PATH {}", folder.display()), files: nccl_files_in(&folder) });
-        }
+    let library_path = surroundings.library_path();
+    let (rpath, runpath) = run_paths(surroundings, &library_path, true);
+    let (other_rpath, other_runpath) = run_paths(surroundings, &library_path, false);
+    let mut others = [other_rpath, other_runpath].concat();
+    others.retain(|folder| !rpath.contains(folder) && !runpath.contains(folder));
+    places.push(folders("DT_RPATH for what uses NCCL here", rpath));
+    for folder in library_path {
+        places.push(folders("LD_LIBRARY_PATH", vec![folder]));
     }
+    places.push(folders("DT_RUNPATH of what uses NCCL here", runpath));
 
-    let run_paths = distinct(surroundings.run_paths.iter().cloned());
-    if !run_paths.is_empty() {
-        places.push(Place {
-            what: format!("run paths of what needs NCCL here ({})", listed(&run_paths)),
-            files: run_paths.iter().flat_map(|folder| nccl_files_in(folder)).collect(),
-        });
+    // The environment that the program runs from is a fact; the variables tell which one some shell had activated.
+    let prefixes =
+        distinct(surroundings.programs.iter().filter_map(|program| Some(program.parent()?.parent()?.into())));
+    let (environments, installations): (Vec<_>, Vec<_>) =
+        prefixes.into_iter().partition(|prefix| is_environment(prefix));
+    for prefix in &environments {
+        places.push(folders("environment of the running program", folders_of_prefix(prefix)));
     }
-
     for (name, prefix) in [("VIRTUAL_ENV", &surroundings.virtual_env), ("CONDA_PREFIX", &surroundings.conda_prefix)] {
         let Some(prefix) = prefix else { continue };
-        let mut files: Vec<PathBuf> =
-            packages_below(prefix).flat_map(|p| nccl_files_in(&p.join(IN_PACKAGES))).collect();
-        files.extend(nccl_files_in(&prefix.join("lib")));
-        places.push(Place { what: format!("{name} {}", prefix.display()), files });
+        places.push(folders(&format!("{name} {}", prefix.display()), folders_of_prefix(prefix)));
     }
+    places.push(folders("run paths of the program and all its libraries", others));
+    let mut installed: Vec<PathBuf> = installations.iter().flat_map(|prefix| folders_of_prefix(prefix)).collect();
+    installed.extend(mapped.iter().filter_map(|path| packages_above(path)).map(|packages| packages.join(IN_PACKAGES)));
+    // Those come last.
+    installed.retain(|folder| !surroundings.loader_folders.contains(folder));
+    places.push(folders("installation of the running program", installed));
 
-    let of_programs =
-        surroundings.programs.iter().filter_map(|program| program.parent()?.parent()).flat_map(packages_below);
-    let of_modules = surroundings.mapped.iter().filter_map(|path| packages_above(path));
-    let packages = distinct(of_programs.chain(of_modules));
-    places.push(Place {
-        what: format!("Python packages of the running program ({})", listed(&packages)),
-        files: packages.iter().flat_map(|packages| nccl_files_in(&packages.join(IN_PACKAGES))).collect(),
-    });
-
-    let mut folders = Vec::new();
-    configured_loader_folders(&surroundings.loader_configuration, &mut Vec::new(), &mut folders);
-    folders.extend(surroundings.loader_folders.iter().cloned());
-    let folders = distinct(folders.into_iter().filter(|folder| folder.is_dir()));
-    places.push(Place {
-        what: format!("folders of the loader ({})", listed(&folders)),
-        files: folders.iter().flat_map(|folder| nccl_files_in(folder)).collect(),
-    });
+    places.push(named(&surroundings.loader_cache.display().to_string(), cached_files(&surroundings.loader_cache)));
+    let mut of_loader = Vec::new();
+    configured_loader_folders(&surroundings.loader_configuration, &mut Vec::new(), &mut of_loader);
+    of_loader.extend(surroundings.loader_folders.iter().cloned());
+    of_loader.retain(|folder| folder.is_dir());
+    places.push(folders("folders of the loader", of_loader));
     places
+}
+
+/// The folders of DT_RPATH, which the loader takes before LD_LIBRARY_PATH, and those of DT_RUNPATH, which it takes behind it, for
+/// the callers that are known to be some, or for the others.
+///
+/// The loader gives one list for each caller. What is its own or LD_LIBRARY_PATH's is cut off, for these are places of their own.
+fn run_paths(surroundings: &Surroundings, library_path: &[PathBuf], known: bool) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let is_of_library_path = |folder: &PathBuf| library_path.contains(folder);
+    let (mut rpath, mut runpath) = (Vec::new(), Vec::new());
+    for caller in surroundings.callers.iter().filter(|caller| caller.is_known == known) {
+        let mut folders = caller.folders.as_slice();
+        while let Some((last, rest)) = folders.split_last()
+            && surroundings.loader_folders.contains(last)
+        {
+            folders = rest;
+        }
+        if caller.has_runpath {
+            runpath.extend(folders.iter().filter(|folder| !is_of_library_path(folder)).cloned());
+            continue;
+        }
+        // A folder may be in both: only as many as LD_LIBRARY_PATH has are its own.
+        for _ in library_path {
+            match folders.split_last() {
+                Some((last, rest)) if is_of_library_path(last) => folders = rest,
+                _ => break,
+            }
+        }
+        rpath.extend_from_slice(folders);
+    }
+    // Relative ones depend on the current folder, and what lies there is chance.
+    [&mut rpath, &mut runpath].into_iter().for_each(|list| list.retain(|folder| folder.is_absolute()));
+    (rpath, runpath)
+}
+
+/// Whether this is an environment of Python's venv or of conda.
+fn is_environment(prefix: &Path) -> bool {
+    ["pyvenv.cfg", "conda-meta"].iter().any(|mark| prefix.join(mark).exists())
+}
+
+/// Where NCCL lies in an installation of Python at `prefix`: among its packages, or among its libraries.
+fn folders_of_prefix(prefix: &Path) -> Vec<PathBuf> {
+    let packages = packages_below(prefix).map(|packages| packages.join(IN_PACKAGES));
+    packages.chain(["lib", "lib64"].map(|lib| prefix.join(lib))).collect()
 }
 
 /// Files of a folder that are NCCL by name: the name that programs ask for first, then versions, the newest first.
@@ -166,6 +253,7 @@ fn is_nccl_name(path: &Path) -> bool {
 fn is_framework(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with("libtorch_cuda")
+        || name.starts_with("libtensorflow")
         || name.contains("xla_cuda_plugin")
         || path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("cupy"))
 }
@@ -193,6 +281,34 @@ fn packages_below(prefix: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     // Newest Python first, and the same order every time.
     folders.sort_by(|a, b| b.cmp(a));
     folders.into_iter()
+}
+
+/// Files of the loader's cache that are NCCL by name, in its order.
+fn cached_files(cache: &Path) -> Vec<PathBuf> {
+    fs::read(cache).map_or_else(|_| Vec::new(), |bytes| cached(&bytes).unwrap_or_default())
+}
+
+/// The same for the bytes of the cache: a head with the number of entries at byte 20, then entries of 24 bytes whose third
+/// word says where the path begins. None when it is cut short. An older format may come before this one.
+fn cached(bytes: &[u8]) -> Option<Vec<PathBuf>> {
+    const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+    const HEAD: usize = 48;
+    const ENTRY: usize = 24;
+    let start = bytes.windows(MAGIC.len()).position(|window| window == MAGIC)?;
+    let bytes = &bytes[start..];
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
+    let text = |at: usize| bytes.get(at..)?.split(|byte| *byte == 0).next();
+    let mut files = Vec::new();
+    for entry in 0..word(MAGIC.len())? {
+        let at = HEAD + entry * ENTRY;
+        let path = Path::new(OsStr::from_bytes(text(word(at + 8)?)?));
+        if is_nccl_name(path) && path.is_absolute() {
+            files.push(path.to_owned());
+        }
+    }
+    // The name that programs ask for first.
+    files.sort_by_key(|path| path.file_name() != Some(OsStr::new(LIBRARY)));
+    Some(files)
 }
 
 /// Reads the loader's configuration: a folder a line, and `include` lines whose last part may hold one `*`. Paths are bytes, and so
@@ -266,13 +382,6 @@ fn distinct(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     kept
 }
 
-fn listed(paths: &[PathBuf]) -> String {
-    if paths.is_empty() {
-        return "none".to_owned();
-    }
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,7 +413,7 @@ mod tests {
 
     /// All files below the folder that would be tried, in order.
     fn found(folder: &Folder, surroundings: &Surroundings) -> Vec<PathBuf> {
-        let files = places(surroundings).into_iter().flat_map(|place| place.files);
+        let files = places(surroundings).into_iter().flat_map(|place| place.files());
         distinct(files.filter(|file| file.starts_with(&folder.0)))
     }
 
@@ -317,7 +426,7 @@ mod tests {
         };
         let places = places(&surroundings);
         assert_eq!(places.len(), 1);
-        assert_eq!(places[0].files, [PathBuf::from("/nowhere/libnccl.so.2")]);
+        assert_eq!(places[0].files(), [PathBuf::from("/nowhere/libnccl.so.2")]);
     }
 
     #[test]
@@ -326,30 +435,135 @@ mod tests {
         let library = |path: &str| folder.file(path, "");
         let mapped = library("mapped/libnccl.so.2");
         let beside = library("torch-env/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let on_rpath = library("rpath/libnccl.so.2");
         let on_path = library("on-path/libnccl.so.2");
-        let on_run_path = library("run-path/libnccl.so.2");
+        let on_runpath = library("runpath/libnccl.so.2");
+        let of_other = library("other/libnccl.so.2");
+        let of_program = library("env/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let beside_program = library("env/lib/libnccl.so.2");
+        folder.file("env/pyvenv.cfg", "");
         let of_venv = library("venv/lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2");
         let of_conda = library("conda/lib/libnccl.so.2");
-        let of_program = library("usr/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let of_installation = library("usr/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2");
+        let of_cache = library("cached/libnccl.so.2");
         let of_loader = library("opt/libnccl.so.2");
         let of_system = library("lib/libnccl.so.2");
         let configuration = folder.file("ld.so.conf", "include conf.d/*.conf\n");
         folder.file("conf.d/opt.conf", format!("# comment\n{}\n", folder.0.join("opt").display()));
+        let cache = folder.file("ld.so.cache", cache_with(&[("libnccl.so.2", &of_cache)]));
+        let [rpath, path, runpath, of_others, lib] =
+            ["rpath", "on-path", "runpath", "other", "lib"].map(|name| folder.0.join(name));
         let surroundings = Surroundings {
             configured: None,
             mapped: vec![folder.0.join("torch-env/site-packages/torch/lib/libtorch_cuda.so"), mapped.clone()],
-            run_paths: vec![folder.0.join("nowhere"), folder.0.join("run-path")],
-            library_path: Some(format!(":{}", folder.0.join("on-path").display()).into()),
+            callers: vec![
+                Caller { is_known: true, has_runpath: true, folders: vec![path.clone(), runpath, lib.clone()] },
+                Caller { is_known: true, has_runpath: false, folders: vec![rpath, path.clone(), lib.clone()] },
+                Caller { is_known: false, has_runpath: false, folders: vec![of_others, path.clone()] },
+            ],
+            library_path: Some(format!(":{}", path.display()).into()),
             virtual_env: Some(folder.0.join("venv")),
             conda_prefix: Some(folder.0.join("conda")),
-            programs: vec![folder.0.join("usr/bin/python3")],
+            programs: vec![folder.0.join("usr/bin/python3"), folder.0.join("env/bin/python3")],
+            loader_cache: cache,
             loader_configuration: configuration,
-            loader_folders: vec![folder.0.join("lib")],
+            loader_folders: vec![lib],
         };
         assert_eq!(
             found(&folder, &surroundings),
-            [mapped, beside, on_path, on_run_path, of_venv, of_conda, of_program, of_loader, of_system]
+            [
+                mapped,
+                beside,
+                on_rpath,
+                on_path,
+                on_runpath,
+                of_program,
+                beside_program,
+                of_venv,
+                of_conda,
+                of_other,
+                of_installation,
+                of_cache,
+                of_loader,
+                of_system
+            ]
         );
+    }
+
+    /// The list of DT_RPATH and that of DT_RUNPATH that are made of one caller's folders.
+    fn split(has_runpath: bool, folders: &[&str], library_path: &str) -> [Vec<PathBuf>; 2] {
+        let surroundings = Surroundings {
+            callers: vec![Caller { is_known: true, has_runpath, folders: folders.iter().map(PathBuf::from).collect() }],
+            library_path: Some(library_path.into()),
+            loader_folders: vec!["/lib".into(), "/usr/lib".into()],
+            ..Surroundings::default()
+        };
+        let (rpath, runpath) = run_paths(&surroundings, &surroundings.library_path(), true);
+        [rpath, runpath]
+    }
+
+    fn paths(list: &[&str]) -> Vec<PathBuf> {
+        list.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn what_is_the_loaders_and_the_library_paths_is_cut_off_the_run_paths() {
+        assert_eq!(split(false, &["/r", "/p", "/lib", "/usr/lib"], "/p"), [paths(&["/r"]), paths(&[])]);
+        assert_eq!(split(true, &["/p", "/r", "/lib", "/usr/lib"], "/p"), [paths(&[]), paths(&["/r"])]);
+        // A folder in both lists keeps its place in the first.
+        assert_eq!(split(false, &["/p", "/r", "/p", "/lib"], "/p"), [paths(&["/p", "/r"]), paths(&[])]);
+        assert_eq!(split(false, &["/a", "/b", "/a", "/lib"], "/b;/a"), [paths(&["/a"]), paths(&[])]);
+        assert_eq!(split(false, &["/usr/lib", "/r", "/lib"], ""), [paths(&["/usr/lib", "/r"]), paths(&[])]);
+    }
+
+    #[test]
+    fn relative_run_paths_do_not_count() {
+        assert_eq!(split(false, &[".", "lib", "/r"], ""), [paths(&["/r"]), paths(&[])]);
+        assert_eq!(split(true, &["/r", ""], ""), [paths(&[]), paths(&["/r"])]);
+    }
+
+    /// A cache of the loader as ldconfig writes it.
+    fn cache_with(entries: &[(&str, &Path)]) -> Vec<u8> {
+        let mut head = b"glibc-ld.so.cache1.1".to_vec();
+        head.extend((entries.len() as u32).to_ne_bytes());
+        head.resize(48, 0);
+        let (mut list, mut texts) = (Vec::new(), Vec::new());
+        let texts_at = head.len() + 24 * entries.len();
+        for (name, path) in entries {
+            list.extend(0x303_u32.to_ne_bytes());
+            for text in [name.as_bytes(), path.as_os_str().as_bytes()] {
+                list.extend(((texts_at + texts.len()) as u32).to_ne_bytes());
+                texts.extend(text);
+                texts.push(0);
+            }
+            list.extend([0; 12]);
+        }
+        [head, list, texts].concat()
+    }
+
+    #[test]
+    fn the_cache_is_read_in_either_format_and_the_asked_for_name_comes_first() {
+        let [exact, versioned, other] = ["/b/libnccl.so.2", "/a/libnccl.so.2.9", "/a/libnccl-net.so"].map(Path::new);
+        let new = cache_with(&[("libnccl.so.2.9", versioned), ("libnccl-net.so", other), ("libnccl.so.2", exact)]);
+        assert_eq!(cached(&new), Some(vec![exact.to_owned(), versioned.to_owned()]));
+        let behind_old = [&b"ld.so-1.7.0\0\0\0\0\0"[..], &new].concat();
+        assert_eq!(cached(&behind_old), cached(&new));
+    }
+
+    #[test]
+    fn a_damaged_cache_is_passed_over() {
+        let whole = cache_with(&[("libnccl.so.2", Path::new("/b/libnccl.so.2"))]);
+        for length in 0..whole.len() {
+            // A text at the end need not be closed.
+            let files = cached(&whole[..length]).unwrap_or_default();
+            assert!(files.iter().all(|file| file.starts_with("/b")), "{length}: {files:?}");
+        }
+        for at in 20..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] = 0xff;
+            let _ = cached(&damaged);
+        }
+        assert_eq!(cached(b"no cache"), None);
     }
 
     #[test]

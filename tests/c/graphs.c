@@ -358,6 +358,144 @@ static void updated(struct rank *me) {
     NCCL(ncclCommDestroy(comm));
 }
 
+/* ---- What is declared of a communicator's graphs ---- */
+
+/* The nodes of a graph of two all-reduces that record an event or wait for one; each all-reduce is a kernel. */
+static int event_nodes(const struct rank *me, ncclComm_t comm, int members) {
+    enum { KERNEL = 0, WAIT_EVENT = 6, EVENT_RECORD = 7, MOST = 8 };
+    int (*get_nodes)(void *graph, void **nodes, size_t *count), (*get_type)(void *node, int *type);
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    void *addresses[] = {dlsym(driver, "cuGraphGetNodes"), dlsym(driver, "cuGraphNodeGetType")};
+    memcpy(&get_nodes, &addresses[0], sizeof get_nodes);
+    memcpy(&get_type, &addresses[1], sizeof get_type);
+
+    void *data = (void *)(size_t)me->buffer, *nodes[MOST];
+    sum(me, comm, members, 0, SMALL);
+    begin_capture(me->stream, THREAD_LOCAL);
+    for (int i = 0; i < 2; i++) {
+        atomic_fetch_add(&expected_fast, 1);
+        NCCL(ncclAllReduce(data, data, SMALL, ncclFloat, ncclSum, comm, me->stream));
+    }
+    void *graph = end_capture(me->stream);
+    size_t count = 0;
+    MUST(!get_nodes(graph, NULL, &count) && count <= MOST);
+    MUST(!get_nodes(graph, nodes, &count));
+    int events = 0, kernels = 0;
+    for (size_t i = 0; i < count; i++) {
+        int type;
+        MUST(!get_type(nodes[i], &type));
+        events += type == WAIT_EVENT || type == EVENT_RECORD;
+        kernels += type == KERNEL;
+    }
+    MUST(kernels == 2 && kernels + events == (int)count);
+    void *executable = executable_of(graph);
+    MUST(!more_cuda.launch(executable, me->stream) && !cuda.wait_stream(me->stream));
+    MUST(!more_cuda.destroy_executable(executable) && !more_cuda.destroy_graph(graph));
+    return events;
+}
+
+/* Graphs of the communicator are ordered if they mix, which the environment can say for all. */
+static void must_mix(const struct rank *me, ncclComm_t comm, int members, int mix) {
+    const char *for_all = getenv("NCCL_GRAPH_MIXING_SUPPORT");
+    if (for_all) mix = strcmp(for_all, "0") != 0;
+    const int events = event_nodes(me, comm, members);
+    if (is_nccl_alone() || events == (mix ? 2 : 0)) return;
+    printf("failed=rank %d: %d event nodes where graphs %s\n", me->number, events, mix ? "mix" : "do not mix");
+    fflush(stdout);
+    _exit(1);
+}
+
+static ncclConfig_t config_of(int mode) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.graphUsageMode = mode;
+    return config;
+}
+
+static ncclComm_t communicator_with(const struct rank *me, ncclConfig_t *config) {
+    ncclComm_t comm;
+    agree_on_ids(me, 1);
+    NCCL(ncclCommInitRankConfig(&comm, me->ranks, shared->ids[0], me->number, config));
+    return comm;
+}
+
+/* Parts have what their configuration says, or without one what the communicator has that they are made of. */
+static void declared(struct rank *me) {
+    const int all = everybody(me), modes[] = {0, NCCL_CONFIG_UNDEF_INT, 1, 2};
+    const int count = getenv("NCCL_GRAPH_MIXING_SUPPORT") ? 1 : 4;
+    for (int i = 0; i < count; i++) {
+        ncclConfig_t config = config_of(modes[i]), open = config_of(NCCL_CONFIG_UNDEF_INT), none = config_of(1);
+        const int mix = modes[i] != 0 && modes[i] != 1;
+        ncclComm_t comm = communicator_with(me, &config), part;
+        must_mix(me, comm, all, mix);
+
+        NCCL(ncclCommSplit(comm, 0, me->number, &part, NULL));
+        must_mix(me, part, all, mix);
+        ncclComm_t grandchild;
+        NCCL(ncclCommSplit(part, 0, me->number, &grandchild, NULL));
+        must_mix(me, grandchild, all, mix);
+        NCCL(ncclCommDestroy(grandchild));
+        NCCL(ncclCommDestroy(part));
+        NCCL(ncclCommSplit(comm, 0, me->number, &part, &open));
+        must_mix(me, part, all, 1);
+        NCCL(ncclCommDestroy(part));
+        NCCL(ncclCommSplit(comm, 0, me->number, &part, &none));
+        must_mix(me, part, all, 0);
+        NCCL(ncclCommDestroy(part));
+
+        NCCL(ncclGroupStart());
+        NCCL(ncclCommSplit(comm, 0, me->number, &part, NULL));
+        NCCL(ncclGroupEnd());
+        must_mix(me, part, all, mix);
+        NCCL(ncclCommDestroy(part));
+
+        int gone = me->ranks - 1;
+        if (me->number != gone) {
+            NCCL(ncclCommShrink(comm, &gone, 1, &part, NULL, NCCL_SHRINK_DEFAULT));
+            must_mix(me, part, all & ~(1 << gone), mix);
+            NCCL(ncclCommDestroy(part));
+        }
+        meet();
+        NCCL(ncclCommDestroy(comm));
+
+        agree_on_ids(me, 1);
+        NCCL(ncclCommInitRankScalable(&comm, me->ranks, me->number, 1, shared->ids, &config));
+        must_mix(me, comm, all, mix);
+        NCCL(ncclCommDestroy(comm));
+    }
+    /* NCCL writes the handle of the part later. */
+    ncclConfig_t waits_for_nobody = config_of(1);
+    waits_for_nobody.blocking = 0;
+    ncclComm_t comm, part = NULL;
+    agree_on_ids(me, 1);
+    ncclCommInitRankConfig(&comm, me->ranks, shared->ids[0], me->number, &waits_for_nobody);
+    GIVES(ncclSuccess, await(comm));
+    ncclCommSplit(comm, 0, me->number, &part, NULL);
+    GIVES(ncclSuccess, await(comm));
+    GIVES(ncclSuccess, await(part));
+    must_mix(me, part, all, 0);
+    must_mix(me, comm, all, 0);
+    NCCL(ncclCommDestroy(part));
+    NCCL(ncclCommDestroy(comm));
+
+    /* Handles come again. */
+    comm = communicator_of_all(me);
+    must_mix(me, comm, all, 1);
+    NCCL(ncclCommDestroy(comm));
+}
+
+/* The configurations of headers that do not have the mode. */
+static void not_declared(struct rank *me) {
+    ncclConfig_t shorter = config_of(1), older = config_of(1);
+    shorter.size = offsetof(ncclConfig_t, graphUsageMode);
+    older.version = NCCL_VERSION(2, 28, 9);
+    ncclConfig_t *configs[] = {&shorter, &older, NULL};
+    for (int i = 0; i < 3; i++) {
+        ncclComm_t comm = communicator_with(me, configs[i]);
+        must_mix(me, comm, everybody(me), 1);
+        NCCL(ncclCommDestroy(comm));
+    }
+}
+
 int main(int argc, char **argv) {
     static const struct situation situations[] = {
         {.name = "modes", .run = modes, .way = PROCESSES, .ranks = 3},
@@ -381,6 +519,20 @@ int main(int argc, char **argv) {
          .environment = {"NCCL_GRAPH_MIXING_SUPPORT=0"}},
         {.name = "in-a-stream", .run = graphs_in_a_stream, .way = PROCESSES, .ranks = 2},
         {.name = "outlives-communicator", .run = outlives_communicator, .way = THREADS, .ranks = 2},
+        {.name = "declared", .run = declared, .way = PROCESSES, .ranks = 3, .since = NCCL_VERSION(2, 27, 3)},
+        {.name = "declared-and-overruled",
+         .run = declared,
+         .way = PROCESSES,
+         .ranks = 3,
+         .since = NCCL_VERSION(2, 27, 3),
+         .environment = {"NCCL_GRAPH_MIXING_SUPPORT=1"}},
+        {.name = "declared-and-switched-off",
+         .run = declared,
+         .way = PROCESSES,
+         .ranks = 3,
+         .since = NCCL_VERSION(2, 27, 3),
+         .environment = {"NCCL_GRAPH_MIXING_SUPPORT=0"}},
+        {.name = "not-declared", .run = not_declared, .way = THREADS, .ranks = 2},
         {.name = "updated", .run = updated, .way = PROCESSES, .ranks = 2},
     };
     return run_situation(argc, argv, situations, sizeof situations / sizeof *situations);

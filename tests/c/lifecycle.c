@@ -257,6 +257,43 @@ static void must_begin(ncclResult_t result) {
     MUST(result == ncclSuccess || result == ncclInProgress);
 }
 
+/* Parts of which the parent tells when they are there: two kinds, and a part of a part. */
+static void non_blocking_parts(struct rank *me) {
+    const int all = everybody(me), first_two = me->number < 2 ? 3 : all & ~3;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    ncclComm_t comm, part = NULL, again = NULL, shrunk = NULL;
+    agree_on_ids(me, 1);
+    must_begin(ncclCommInitRankConfig(&comm, me->ranks, shared->ids[0], me->number, &config));
+    NCCL(await(comm));
+    must_begin(ncclCommSplit(comm, me->number < 2, me->number, &part, &config));
+    NCCL(await(comm));
+    MUST(part != NULL);
+    try_out(me, part, first_two, 0);
+    try_out(me, comm, all, 2);
+    must_begin(ncclCommSplit(part, 7, -me->number, &again, &config));
+    NCCL(await(part));
+    MUST(again != NULL);
+    NCCL(await(again));
+    try_out(me, again, first_two, 4);
+    if (me->number != me->ranks - 1) {
+        int gone[] = {me->ranks - 1};
+        must_begin(ncclCommShrink(comm, gone, 1, &shrunk, &config, NCCL_SHRINK_DEFAULT));
+        NCCL(await(comm));
+        MUST(shrunk != NULL);
+        try_out(me, shrunk, all & ~(1 << (me->ranks - 1)), 6);
+        must_begin(ncclCommFinalize(shrunk));
+        NCCL(await(shrunk));
+        NCCL(ncclCommDestroy(shrunk));
+    }
+    ncclComm_t ending[] = {again, part, comm};
+    for (int i = 0; i < 3; i++) {
+        must_begin(ncclCommFinalize(ending[i]));
+        NCCL(await(ending[i]));
+        NCCL(ncclCommDestroy(ending[i]));
+    }
+}
+
 static void non_blocking(struct rank *me) {
     const int all = everybody(me);
     void *data = (void *)(size_t)me->buffer;
@@ -454,6 +491,24 @@ static struct holdings holdings(void) {
     return now;
 }
 
+/* The context that a communicator was in ends with it, where nobody else keeps it. The next one is another context of the same handle. */
+static void contexts_come_again(struct rank *me) {
+    struct rank now = *me;
+    int ended = 0;
+    for (int round = 0; round < 3; round++) {
+        if (round) now = open_rank(me->number, me->ranks);
+        ncclComm_t comm = communicator_of_all(&now);
+        for (int step = 0; step < 2; step++) sum(&now, comm, everybody(me), round + step, SMALL);
+        must_be("fast: ", comm, SMALL);
+        NCCL(ncclCommDestroy(comm));
+        meet();
+        MUST(!more_cuda.release_context(gpu_of(me->number)));
+        /* CUDA's runtime, which NCCL uses on GPUs, keeps it. */
+        ended += more_cuda.query_stream(now.stream) != 0;
+    }
+    printf("contexts-ended=%d\n", ended);
+}
+
 /* Communicators are made, used and destroyed as often as fits; a process holds no more at the end than at the beginning. */
 static void again_and_again(struct rank *me) {
     enum { WARM_UP = 16, FEWEST = 48, MOST = 5000, LIMIT_S = 12, SETTLE_MS = 5000 };
@@ -643,6 +698,7 @@ static const struct situation situations[] = {
     {.name = "grows", .run = grows, .way = PROCESSES, .ranks = 4, .since = 22902},
     {.name = "suspends", .run = suspends, .way = PROCESSES, .ranks = 2, .since = 22907},
     {.name = "non-blocking", .run = non_blocking, .way = PROCESSES, .ranks = 3, .uncounted = 1, .since = 22705},
+    {.name = "non-blocking-parts", .run = non_blocking_parts, .way = PROCESSES, .ranks = 3, .since = 22705},
     {.name = "non-blocking-threads",
      .run = non_blocking,
      .way = THREADS,
@@ -654,6 +710,7 @@ static const struct situation situations[] = {
     {.name = "handles-come-again-to-threads", .run = handles_come_again, .way = THREADS, .ranks = 3},
     {.name = "many-at-once", .run = many_at_once, .way = PROCESSES, .ranks = 2},
     {.name = "again-and-again", .run = again_and_again, .way = PROCESSES, .ranks = 2},
+    {.name = "contexts-come-again", .run = contexts_come_again, .way = PROCESSES, .ranks = 2},
     {.name = "overlapping-subsets", .run = overlapping_subsets, .way = PROCESSES, .ranks = 3},
     {.name = "destroyed-in-flight", .run = destroyed_in_flight, .way = PROCESSES, .ranks = 3},
     {.name = "destroyed-beside-one-that-spins", .run = destroyed_beside_one_that_spins, .way = PROCESSES, .ranks = 2},

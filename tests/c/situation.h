@@ -5,7 +5,8 @@
  *
  * Prints right=1 and ends with 0 when all went as NCCL promises, or says what did not and ends with 1. On a machine with too
  * few GPUs it says so and ends with NOT_ENOUGH_GPUS, with a NCCL that lacks what it needs with NCCL_TOO_OLD. Rank i runs on GPU i
- * (gpus.h), unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation. */
+ * (gpus.h), unless a situation says otherwise. With DIME_DISABLE=1 it shows what NCCL alone makes of the situation; with
+ * DISABLED_RANK=N, what becomes of it when that holds for rank N only. */
 #ifndef SITUATION_H
 #define SITUATION_H
 
@@ -20,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Functions that nccl.h declares only when it is asked to. */
+#define DIME_NCCL_API 23203
 #include "dime.h"
 #include "gpus.h"
 #include "nccl.h"
@@ -66,6 +69,7 @@ static struct {
     int (*destroy_executable)(void *executable);
     int (*free)(device_address address);
     int (*free_memory)(size_t *free_bytes, size_t *total_bytes);
+    int (*release_context)(int device);
 } more_cuda;
 
 /* What all ranks share, also those in other processes. */
@@ -182,10 +186,16 @@ static inline void check_counters(void) {
     _exit(1);
 }
 
+/* The one rank that has DIME_DISABLE=1, of a situation in processes. -1: there is none. */
+static inline int disabled_rank(void) {
+    const char *rank = getenv("DISABLED_RANK");
+    return rank ? atoi(rank) : -1;
+}
+
 /* Whether NCCL is to do all, as if libdime.so were not there: then what NCCL itself does in a situation can be seen. */
 static inline int is_nccl_alone(void) {
     const char *disable = getenv("DIME_DISABLE");
-    return disable && strcmp(disable, "1") == 0;
+    return disabled_rank() >= 0 || (disable && strcmp(disable, "1") == 0);
 }
 
 /* What libdime.so says that an all-reduce of so many elements does begins like this. */
@@ -295,6 +305,7 @@ static inline void find_driver(void) {
         {"cuGraphExecDestroy", &more_cuda.destroy_executable},
         {"cuMemFree_v2", &more_cuda.free},
         {"cuMemGetInfo_v2", &more_cuda.free_memory},
+        {"cuDevicePrimaryCtxRelease_v2", &more_cuda.release_context},
     };
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *address = dlsym(driver, functions[i].name);
@@ -343,6 +354,7 @@ static inline void count_devices(int needed) {
 }
 
 static inline void run_here(int first) {
+    if (first == disabled_rank()) setenv("DIME_DISABLE", "1", 1);
     find_driver();
     if (current->way == THREADS) {
         run_threads(current->ranks);
@@ -369,7 +381,7 @@ static inline int run_each(int count, void (*body)(int)) {
         /* The others wait for it in vain. */
         for (int i = 0; !worst && i < count; i++)
             if (children[i]) kill(children[i], SIGKILL);
-        worst = 1;
+        worst = WIFEXITED(status) && WEXITSTATUS(status) == NOT_ENOUGH_GPUS ? NOT_ENOUGH_GPUS : 1;
     }
     return worst;
 }
@@ -411,7 +423,8 @@ static inline int run_situation(int argc, char **argv, const struct situation *s
     }
     share(current->way == ONE_THREAD ? 1 : current->ranks);
     if (current->way == PROCESSES) {
-        if (run_each(current->ranks, run_here)) return 1;
+        const int worst = run_each(current->ranks, run_here);
+        if (worst) return worst;
     } else {
         run_here(0);
     }

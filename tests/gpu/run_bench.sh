@@ -20,6 +20,9 @@ results=$(cd "$results" && pwd)
 dime=$root/target/release/dime
 [ -e "$dime" ] || { echo "$dime is missing; build it with make"; exit 2; }
 [ -x "$dime" ] || chmod +x "$dime"
+# The tool searches as libdime.so does, which knows no python3 but the running one.
+nccl=${DIME_NCCL_LIB:-$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
+[ -z "$nccl" ] || export DIME_NCCL_LIB=$nccl
 # NVLink multicast off for both libraries, as in every number published.
 export NCCL_NVLS_ENABLE=0
 count=$("$dime" devices --count) || { echo "no usable GPU"; exit 2; }

@@ -4,11 +4,12 @@
 #   tests/gpu/run_gpu_test.sh [RESULTS_DIR] [STAGE...]
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
-#   devices forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
-#   situations torch abort torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
+#   devices dependent-launch forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
+#   situations torch abort lost-rank torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
-# COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin, target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
+# NVCC (else CUDA_HOME, PATH, /usr/local/cuda/bin, target/cuda), COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin,
+# target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
 #
 # DEVICES may name a GPU several times, which gives each of them so many ranks: DEVICES=0,1,0,1,0,1,0,1 is eight ranks on two GPUs.
 # It must name all GPUs then. That needs NCCL 2.30, and MPS (nvidia-cuda-mps-control), which is started for the stages that have a
@@ -36,6 +37,8 @@ devices=${DEVICES:-$(seq -s, 0 $((count - 1)))}
 gpus=$(echo "$devices" | tr ',' '\n' | wc -l)
 [ "$(echo "$devices" | tr ',' '\n' | sort -u | wc -l)" -ge 2 ] || { echo "two GPUs are needed: $devices"; exit 2; }
 nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
+# The tool searches as libdime.so does, which knows no python3 but the running one.
+[ -z "$nccl" ] || export DIME_NCCL_LIB=$nccl
 echo "$gpus GPUs ($devices), results in $results"
 
 # Each once.
@@ -107,6 +110,20 @@ export -f sweep slice
 export dime results gpus devices check_seconds is_shared prefix="${together[*]}"
 
 stage devices 60 "$dime" devices
+nvcc=${NVCC:-}
+for candidate in "${CUDA_HOME:-}/bin/nvcc" "$(command -v nvcc)" /usr/local/cuda/bin/nvcc "$root/target/cuda/nvidia/cu13/bin/nvcc"; do
+    [ -z "$nvcc" ] && [ -x "$candidate" ] && nvcc=$candidate
+done
+# Whether griddepcontrol.wait waits for what the kernels need. A program that was compiled elsewhere serves too.
+dependent_launch=$root/target/dependent_launch
+if [ -n "$nvcc" ]; then
+    stage dependent-launch 120 bash -c '"$1" -arch=sm_90 -std=c++17 -O3 -L"$(dirname "$1")/../lib" -o "$2" "$3" && exec "$2"' \
+        compile-and-run "$nvcc" "$dependent_launch" "$here/dependent_launch.cu"
+elif [ -x "$dependent_launch" ]; then
+    stage dependent-launch 60 "$dependent_launch"
+else
+    missing dependent-launch "no nvcc, and no $dependent_launch"
+fi
 stage forwards 420 "$dime" forwards --devices "$(first 2)"
 # Results, routes and errors as a text that must be the same on every machine with these GPUs, and on the simulated node.
 short=$("$dime" devices --short)
@@ -150,6 +167,7 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
     stage torch 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
         "$here/torch_allreduce.py" --ranks "$gpus"
     stage abort 60 "$python" "$here/abort.py" "$library"
+    stage lost-rank 120 "$python" "$here/lost_rank.py" --dime "$library"
     stage torch-own-gpu 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
         "$here/torch_allreduce.py" --ranks "$gpus" --own-gpu
     stage ddp-2 200 "$python" "$here/compare_torch.py" --dime "$library" --out "$results/ddp-2" --limit 90 -- \
@@ -159,7 +177,7 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
     [ $power -gt 2 ] && stage "ddp-$power" 200 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" \
         --out "$results/ddp-$power" --limit 90 -- "$here/torch_ddp.py" --ranks $power
 else
-    for name in torch abort torch-own-gpu ddp-2; do
+    for name in torch abort lost-rank torch-own-gpu ddp-2; do
         missing $name "$python has no torch that sees a GPU"
     done
 fi

@@ -10,6 +10,8 @@ pub struct Header {
     pub file: PathBuf,
     pub includes: Vec<PathBuf>,
     pub cxx: bool,
+    /// Macros that are defined for it, as the compiler takes them.
+    pub defines: Vec<String>,
     statements: OnceLock<Vec<String>>,
 }
 
@@ -17,16 +19,24 @@ impl Header {
     /// Our own header, or NVIDIA's, in C. Both see the same stand-in for CUDA's headers.
     pub fn c(file: PathBuf) -> Header {
         let beside = file.parent().expect("a header has a directory").to_path_buf();
-        Header { file, includes: vec![beside, test_file("c/cuda_stand_in")], cxx: false, statements: OnceLock::new() }
+        let includes = vec![beside, test_file("c/cuda_stand_in")];
+        Header { file, includes, cxx: false, defines: Vec::new(), statements: OnceLock::new() }
     }
 
     /// For NVIDIA's headers under nccl_device/, which host compilers read as C++ only.
     pub fn cxx(file: PathBuf, root: PathBuf) -> Header {
-        Header { file, includes: vec![root, test_file("c/cuda_stand_in")], cxx: true, statements: OnceLock::new() }
+        let includes = vec![root, test_file("c/cuda_stand_in")];
+        Header { file, includes, cxx: true, defines: Vec::new(), statements: OnceLock::new() }
+    }
+
+    pub fn defining(mut self, define: &str) -> Header {
+        self.defines.push(define.to_owned());
+        self
     }
 
     pub fn compiler(&self) -> Cc {
         let cc = if self.cxx { Cc::cxx() } else { Cc::c() };
+        let cc = cc.args(self.defines.iter().map(|define| format!("-D{define}")));
         // NVIDIA's header asks for this to declare all that it exports on Linux.
         let cc = cc.arg("-DNCCL_OS_LINUX").args(["-Wno-deprecated-declarations", "-Wno-unused-function"]);
         self.includes.iter().fold(cc, |cc, directory| {

@@ -153,6 +153,16 @@ pub fn newest_release() -> RealNccl {
     fetch([newest.to_string().as_str()]).remove(0)
 }
 
+/// The release whose interface our nccl.h has when it is not asked for more.
+pub fn default_release() -> RealNccl {
+    fetch(["2.27.7"]).remove(0)
+}
+
+/// Has our nccl.h declare all that it knows.
+pub fn newest_api() -> String {
+    format!("DIME_NCCL_API={}", exports().iter().map(|export| export.since).max().expect("a release").code())
+}
+
 fn fetch<'a>(wanted: impl IntoIterator<Item = &'a str>) -> Vec<RealNccl> {
     let output = Command::new("python3")
         .arg(test_file("fetch_nccl.py"))

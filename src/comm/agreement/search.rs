@@ -15,9 +15,15 @@ enum Kind {
     OtherArchitecture,
     FirstRanksDevice,
     NoDescriptors,
+    /// It could not find out about itself what it has to say: no random bytes, no answer of the driver, no boot of the host.
+    KnowsNothing,
+    /// It has no listener.
+    NoListener,
+    /// NCCL's variables do not allow it.
+    NoPeers,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 10] = [
     Kind::Same,
     Kind::OtherHost,
     Kind::OtherBuild,
@@ -25,7 +31,22 @@ const KINDS: [Kind; 7] = [
     Kind::OtherArchitecture,
     Kind::FirstRanksDevice,
     Kind::NoDescriptors,
+    Kind::KnowsNothing,
+    Kind::NoListener,
+    Kind::NoPeers,
 ];
+
+impl Kind {
+    /// Why it says from the start that it cannot go on.
+    fn refusal(self) -> Option<Reason> {
+        match self {
+            Self::KnowsNothing => Some(Reason::SelfUnknown),
+            Self::NoListener => Some(Reason::Sockets),
+            Self::NoPeers => Some(Reason::P2pDisabled),
+            _ => None,
+        }
+    }
+}
 
 /// What becomes of a rank's message. NCCL brings the same to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +142,16 @@ fn introduce(rank: usize, ranks: usize, kind: Kind) -> Hello {
         shares_descriptors: true,
         socket: [5; 16],
         token: [rank as u8 + 1; 16],
-        refusal: None,
+        refusal: kind.refusal(),
         ipc_handle: [8; IPC_HANDLE_BYTES],
     };
     match kind {
-        Kind::Same => {}
+        Kind::Same | Kind::NoListener | Kind::NoPeers => {}
+        Kind::KnowsNothing => {
+            (hello.boot_id, hello.process, hello.device_uuid) = ([0; 16], [0; 16], [0; 16]);
+            (hello.arch, hello.multiprocessors, hello.shares_descriptors) = (0, 0, false);
+            (hello.socket, hello.token) = ([0; 16], [0; 16]);
+        }
         Kind::OtherHost => hello.boot_id = [4; 16],
         Kind::OtherBuild => hello.build += 1,
         Kind::OtherSettings => hello.settings += 1,
@@ -142,6 +168,7 @@ impl World {
         let rank = |rank| Rank { agreement: Agreement::new(hello(rank)), is_stuck: false, has_failed: false };
         let reason = |kind: Kind| match kind {
             Kind::Same | Kind::NoDescriptors => None,
+            Kind::KnowsNothing | Kind::NoListener | Kind::NoPeers => kind.refusal(),
             Kind::OtherHost => Some(Reason::SeveralHosts),
             Kind::OtherBuild => Some(Reason::Builds),
             Kind::OtherSettings => Some(Reason::Settings),
@@ -151,6 +178,8 @@ impl World {
         // The first rank is like itself; and all may be odd in the same way.
         let differs = |kind: Kind| match kind {
             Kind::FirstRanksDevice => kinds[1..].contains(&kind),
+            // Of these it is not the difference that counts.
+            Kind::KnowsNothing | Kind::NoListener | Kind::NoPeers => kinds.contains(&kind),
             _ => kinds.contains(&kind) && kinds.iter().any(|other| *other != kind),
         };
         let everyone = 0..kinds.len();

@@ -75,21 +75,35 @@ pub fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// Sends a packet and a descriptor to who listens at `name`. False: too many are waiting there to be taken; try again.
-pub fn send(name: &Name, packet: &[u8], descriptor: &OwnedFd) -> io::Result<bool> {
+/// A connection to who listens at `name`. None: too many are waiting there to be taken; try again.
+fn connect(name: &Name) -> io::Result<Option<OwnedFd>> {
     let socket = socket()?;
     let (address, bytes) = address(name);
     // SAFETY: the address is as long as said.
     let failed = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), bytes) } != 0;
     match last_error_if(failed) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-            return Ok(false);
-        }
+        Err(error) if is_passing(&error) => return Ok(None),
         outcome => outcome?,
     }
     if !is_same_user(&socket) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the peer's socket belongs to another user"));
     }
+    Ok(Some(socket))
+}
+
+/// Whether a call that failed so may succeed soon.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS))
+}
+
+/// Whether who listens at `name` can be reached at all. What takes connections there drops this one, which says nothing.
+pub fn reach(name: &Name) -> io::Result<()> {
+    connect(name).map(|_| ())
+}
+
+/// Sends a packet and a descriptor to who listens at `name`. False: too many are waiting there to be taken; try again.
+pub fn send(name: &Name, packet: &[u8], descriptor: &OwnedFd) -> io::Result<bool> {
+    let Some(socket) = connect(name)? else { return Ok(false) };
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: packet.as_ptr() as *mut c_void, iov_len: packet.len() };
     // SAFETY: the header points to buffers that live through the call; the control data is one descriptor.
@@ -107,8 +121,10 @@ pub fn send(name: &Name, packet: &[u8], descriptor: &OwnedFd) -> io::Result<bool
         libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL)
     };
     // A new connection has room for a packet, so it went whole or there is an error.
-    last_error_if(sent != packet.len() as isize)?;
-    Ok(true)
+    match last_error_if(sent != packet.len() as isize) {
+        Err(error) if is_passing(&error) => Ok(false),
+        outcome => outcome.map(|()| true),
+    }
 }
 
 /// What a connection had for us.

@@ -1,5 +1,5 @@
-//! Calls on a communicator against an abort from another thread: what a call uses is not taken away under it, and nothing is left
-//! behind.
+//! Calls on a communicator against an abort from another thread, and questions of other threads against its destroy: what is used is not
+//! taken away meanwhile, and nothing is left behind.
 
 use loom::thread;
 
@@ -60,9 +60,10 @@ fn stop(owned: &Owned) {
 
 /// What `comm::abort` and its end do. False: a call was left, and all stays as it is.
 fn abort(table: &'static Table, slot: &'static Slot<Owned>) -> bool {
+    let Some(busy) = slot.begin(HANDLE) else { return false };
     slot.abort(1, stop);
-    table.hide(slot);
-    if slot.is_busy() {
+    drop(busy);
+    if !table.hide(slot, HANDLE) || slot.is_busy() {
         return false;
     }
     slot.abort(1, stop);
@@ -71,6 +72,28 @@ fn abort(table: &'static Table, slot: &'static Slot<Owned>) -> bool {
     }
     table.remove(slot);
     true
+}
+
+/// What `comm::destroy` and its end do, without the waiting. False: a call was left, or another thread is ending it.
+fn destroy(table: &'static Table, slot: &'static Slot<Owned>) -> bool {
+    if !table.hide(slot, HANDLE) || slot.is_busy() {
+        return false;
+    }
+    if let Some(owned) = slot.take_fast() {
+        stop(&owned);
+        owned.give_back();
+    }
+    table.remove(slot);
+    true
+}
+
+/// How another thread asks whether a communicator is idle.
+fn ask(slot: &'static Slot<Owned>) {
+    if let Some(busy) = slot.begin_unless_hidden()
+        && let Some(owned) = busy.fast()
+    {
+        owned.memory.with(|_| ());
+    }
 }
 
 /// A call as `comm::run` makes it.
@@ -100,13 +123,6 @@ fn calls_against_an_abort() -> usize {
 #[test]
 fn what_a_call_uses_is_not_given_back_under_it() {
     assert!(calls_against_an_abort() > 10);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn without_a_total_order_a_call_and_an_abort_miss_each_other() {
-    weaken(Weakness::NoTotalOrder);
-    calls_against_an_abort();
 }
 
 #[test]
@@ -177,6 +193,47 @@ fn an_abort_does_not_take_away_what_a_finalize_waits_for() {
         });
         abort(table, slot);
         finalizer.join().unwrap();
+    });
+}
+
+fn a_question_against_a_destroy() {
+    search(None, || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let asker = thread::spawn(move || ask(slot));
+        if destroy(table, slot) {
+            let next = table.find_or_add(OTHER).expect("the slot is free");
+            next.set_fast(Owned::of(OTHER));
+        }
+        asker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_destroy_does_not_take_away_what_another_thread_asks() {
+    a_question_against_a_destroy();
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_a_total_order_a_question_and_a_destroy_miss_each_other() {
+    weaken(Weakness::NoTotalOrder);
+    a_question_against_a_destroy();
+}
+
+#[test]
+fn a_destroy_and_an_abort_do_not_both_end_a_communicator() {
+    search(None, || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let aborter = thread::spawn(move || {
+            let found = table.search(HANDLE).is_some_and(|found| std::ptr::eq(found, slot));
+            found && abort(table, slot)
+        });
+        let destroyed = destroy(table, slot);
+        let aborted = aborter.join().unwrap();
+        // Neither, when each found the other busy: in the library they wait until it is not.
+        assert!(!destroyed || !aborted);
     });
 }
 

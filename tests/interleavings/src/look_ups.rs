@@ -35,7 +35,7 @@ fn a_handle_is_found_while_others_come_and_go() {
         let slot = table.find_or_add(kept).unwrap();
         let changer = thread::spawn(move || {
             table.remove(before);
-            table.hide(table.find_or_add(third).expect("one slot is free"));
+            assert!(table.hide(table.find_or_add(third).expect("one slot is free"), third));
         });
         for _ in 0..2 {
             assert!(table.search(kept).is_some_and(|found| std::ptr::eq(found, slot)));

@@ -130,17 +130,17 @@ impl<T> UnsafeCell<T> {
 /// As the library's lock.
 #[derive(Debug)]
 pub struct Lock<T> {
-    registered: OnceLock<loom::sync::Mutex<()>>,
-    inner: std::marker::PhantomData<T>,
+    registered: OnceLock<loom::sync::Mutex<T>>,
+    inner: T,
 }
 
-impl Lock<()> {
-    pub const fn new((): ()) -> Self {
-        Self { registered: OnceLock::new(), inner: std::marker::PhantomData }
+impl<T: Copy> Lock<T> {
+    pub const fn new(inner: T) -> Self {
+        Self { registered: OnceLock::new(), inner }
     }
 
-    pub fn hold(&self) -> MutexGuard<'_, ()> {
-        let registered = self.registered.get_or_init(|| loom::sync::Mutex::new(()));
+    pub fn hold(&self) -> MutexGuard<'_, T> {
+        let registered = self.registered.get_or_init(|| loom::sync::Mutex::new(self.inner));
         registered.lock().expect("no holder panics")
     }
 }

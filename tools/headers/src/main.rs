@@ -28,14 +28,19 @@ struct Header {
     end: &'static str,
 }
 
+/// The types of nccl.h, the header that has two faces.
+const NCCL_TYPES: &str = "src/api/header.rs";
+/// How nccl.h asks for the face with all of NCCL.
+const SINCE_2_28: &str = "NCCL_VERSION_CODE >= 22800";
+
 const HEADERS: &[Header] = &[
     Header {
         path: "include/nccl.h",
         // NCCL's own guard: whichever of the two headers comes first is the one that counts.
         guard: "NCCL_H_",
-        about: "NCCL's interface as libdime.so exports it: that of NCCL 2.32. A function that the loaded NCCL lacks returns\n * \
-                ncclInvalidUsage, and ncclGetLastError names the release that has it.",
-        types: Some("src/api/header.rs"),
+        about: "NCCL's interface as libdime.so exports it: that of NCCL 2.27, with DIME_NCCL_API=23203 that of 2.32. A function that\n * \
+                the loaded NCCL lacks returns ncclInvalidUsage, and ncclGetLastError names the release that has it.",
+        types: Some(NCCL_TYPES),
         functions: &[
             "src/api/library.rs",
             "src/api/communicators.rs",
@@ -129,6 +134,7 @@ fn generated() -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     for header in HEADERS {
         files.push((header.path, header_text(header)?));
     }
+    files.push(("include/nccl_device.h", format!("{LICENSE}\n{}", include_str!("../text/nccl_device.h"))));
     files.push(("docs/configuration.md", configuration_text()?));
     Ok(files)
 }
@@ -140,7 +146,62 @@ fn header_text(header: &Header) -> Result<String, Box<dyn Error>> {
     config.include_guard = Some(header.guard.to_owned());
     config.after_includes = Some(format!("{}\n{types}", header.begin));
     config.trailer = Some(header.end.to_owned());
-    bindings(config, header.functions)
+    let text = bindings(config, header.functions)?;
+    if header.types != Some(NCCL_TYPES) {
+        return Ok(text);
+    }
+    let text = text
+        // Of a marked field it puts the semicolon outside, where C allows none to stand alone.
+        .replace("\n#endif\n    ;\n", ";\n#endif\n")
+        .replace("!defined(DIME_SINCE_2_28)", "NCCL_VERSION_CODE < 22800")
+        .replace("defined(DIME_SINCE_2_28)", SINCE_2_28)
+        // Its tag tells the faces apart, too.
+        .replace("ncclConfig_v23100 ", "DIME_NCCL_CONFIG ")
+        .replace("ncclConfig_v23100;", "DIME_NCCL_CONFIG;");
+    with_conditions(&text)
+}
+
+/// Puts the functions that are newer than 2.27 under a condition, as cbindgen does with the types that are marked.
+fn with_conditions(text: &str) -> Result<String, Box<dyn Error>> {
+    let newer = newer_functions()?;
+    let mut out: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for paragraph in text.split("\n\n") {
+        let is_newer = declared_function(paragraph).is_some_and(|name| newer.iter().any(|newer| newer == name));
+        if is_newer != is_open {
+            out.push(if is_newer { format!("#if {SINCE_2_28}") } else { "#endif".to_owned() });
+            is_open = is_newer;
+        }
+        out.push(paragraph.to_owned());
+    }
+    if is_open { Err("the header ends with a function".into()) } else { Ok(out.join("\n\n")) }
+}
+
+/// The function that a paragraph of a header declares, without the `p` of a twin.
+fn declared_function(paragraph: &str) -> Option<&str> {
+    let declaration = paragraph.rsplit("*/\n").next().filter(|_| paragraph.starts_with("/**"))?;
+    let before = declaration.split_once('(')?.0;
+    let name = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+    let name = name.strip_prefix('p').unwrap_or(name);
+    name.strip_prefix("nccl").is_some_and(|rest| rest.starts_with(char::is_uppercase)).then_some(name)
+}
+
+/// The functions that NCCL has since 2.28 or later, by the table in src/real/functions.rs.
+fn newer_functions() -> Result<Vec<String>, Box<dyn Error>> {
+    let mut newer = Vec::new();
+    let mut count = 0;
+    for line in fs::read_to_string("src/real/functions.rs")?.lines() {
+        let Some((release, rest)) = line.trim().strip_prefix('"').and_then(|line| line.split_once("\" fn ")) else {
+            continue;
+        };
+        let name = rest.split('(').next().unwrap_or_default();
+        let minor: u32 = release.split('.').nth(1).ok_or("a release has a minor number")?.parse()?;
+        count += 1;
+        if minor >= 28 {
+            newer.push(name.to_owned());
+        }
+    }
+    if newer.is_empty() || newer.len() == count { Err("src/real/functions.rs has no table".into()) } else { Ok(newer) }
 }
 
 /// The types go through cbindgen on their own: when it sees an enum and a function that takes it together, it writes
@@ -188,7 +249,8 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
          Dime needs none. These environment variables change what it does; they are read at the first call and when a\n\
          communicator is set up, never in the path of a call. A value that cannot be used is a warning in the log\n\
          (`DIME_DEBUG=warn` shows it) and the\n\
-         default stays; so is a variable that begins with `DIME_` and is not in this table. An empty value counts as not set.\n\n\
+         default stays; so is a variable that begins with `DIME_` and is not in this table. An unusable `DIME_DEBUG` is an error, which\n\
+         the log always shows. An empty value counts as not set.\n\n\
          All ranks of a communicator must have the same values of `DIME_KERNEL`, `DIME_THRESHOLD_BYTES`, `DIME_ALLOW_PCIE`,\n\
          `DIME_ALLOW_SHARED_GPU`, `DIME_FIRST_EPOCH`, `DIME_BLOCKS` and `DIME_THREADS`; ranks that differ forward every call.\n\n\
          | Variable | Values | Default | Meaning |\n| --- | --- | --- | --- |\n",
@@ -197,7 +259,8 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
         writeln!(text, "| `{}` | {} | {} | {} |", variable.name, variable.values, variable.default, variable.doc)?;
     }
     text.push_str(
-        "\nThe search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
+        "\n[nccl-variables.md](nccl-variables.md) says which of NCCL's own variables Dime follows.\n\
+         The search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
          This page is written by `make headers` from the table in src/config.rs.\n",
     );
     Ok(text)
