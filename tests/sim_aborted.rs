@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use support::sim::{Leftovers, build_with_dime, simulated};
 use support::work_dir;
 
-/// An abort ends what is enqueued at once, however deep the queue is; it would wait a second for launches that do not end.
+/// An abort ends what is enqueued at once, however deep the queue is. Until the stream has nothing to do.
 const LONGEST_ABORT_MS: f64 = 900.0;
 
 fn program() -> PathBuf {

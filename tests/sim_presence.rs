@@ -63,7 +63,12 @@ fn denied() -> Program {
 /// Rank 1 of so many is denied something. No call fails, every result is right, and nobody waits much longer than a setup may take. None:
 /// the kernel lacks what that needs.
 fn deny(ranks: &str, when: &str, what: &str, more: &[&str]) -> Option<Outcome> {
-    let outcome = denied().args([ranks, "1", when, what]).args(more).run();
+    deny_with(&[], ranks, when, what, more)
+}
+
+fn deny_with(variables: &[(&str, &str)], ranks: &str, when: &str, what: &str, more: &[&str]) -> Option<Outcome> {
+    let program = variables.iter().fold(denied(), |program, (name, value)| program.env(name, value));
+    let outcome = program.args([ranks, "1", when, what]).args(more).run();
     if outcome.code == SKIPPED {
         eprintln!("NOT CHECKED: {}", outcome.value("skipped"));
         return None;
@@ -101,6 +106,15 @@ fn a_rank_that_may_not_connect_any_more_does_not_forward_alone() {
     // What may pass by itself is tried again until the time is over.
     let outcome = deny("3", "after", "connect", &[ENOMEM]).expect("seccomp is there");
     all_say(&outcome, "=forward: the ranks could not pass descriptors");
+}
+
+#[test]
+fn with_legacy_ipc_too_a_rank_says_that_it_may_not_connect_before_anybody_waits() {
+    // What is passed then is the lease of the memory.
+    let outcome = deny_with(&[("DIME_LEGACY_IPC", "1")], "3", "after", "connect", &[EACCES]).expect("seccomp is there");
+    all_say(&outcome, "=forward: the ranks could not pass descriptors");
+    let ms: u32 = outcome.value("ms").parse().expect("a time");
+    assert!(ms < SETUP_TIMEOUT_MS, "{outcome}");
 }
 
 #[test]

@@ -111,9 +111,11 @@ static void let_work(const struct work *work, double limit_s) {
     while (more_cuda.query_stream(work->me->stream) != 0 && now_s() < begin + limit_s) usleep(500);
 }
 
+/* Returns how long it takes until nothing is enqueued any more. */
 static double abort_now(const struct work *work) {
     const double begin = now_s();
     NCCL(ncclCommAbort(work->comm));
+    MUST(!cuda.wait_stream(work->me->stream));
     return now_s() - begin;
 }
 
@@ -135,7 +137,6 @@ static void one_round(struct work *work, int kernel, int is_last_late, unsigned 
         usleep((useconds_t)(is_last_late ? (cuda.is_simulated ? 20000 : 2000) : rand_r(seed) % most_us));
         const double took_s = abort_now(work);
         if (took_s > *longest_s) *longest_s = took_s;
-        MUST(!cuda.wait_stream(work->me->stream));
         check_results(work, kernels[kernel], "aborted");
     }
     meet();
@@ -145,7 +146,6 @@ static void one_round(struct work *work, int kernel, int is_last_late, unsigned 
     if (work->me->number != 0) {
         *whole_results += check_results(work, kernels[kernel], is_last_late ? "behind a late rank" : "at work");
         abort_now(work);
-        MUST(!cuda.wait_stream(work->me->stream));
         check_results(work, kernels[kernel], "aborted last");
     }
     for (int i = 0; i < work->depth; i++)
