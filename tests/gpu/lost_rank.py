@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
-"""A rank is lost; the other one aborts all its process groups in one group, as PyTorch does, and goes on in a new world.
+"""A rank is lost; the other one aborts all its process groups and goes on in a new world.
 
-    lost_rank.py [--dime LIBDIME]
+    lost_rank.py [--dime LIBDIME] [--how threads|group]
 
 Two processes, a GPU each, with two process groups that both have used. The last rank kills itself. The other one calls all-reduces on
-both groups, which wait for the lost rank, and aborts all groups. The lost rank is started again, and both make a new world with
-two groups and use them. PASS when all of it ends within the limits, every result is right, and (with LIBDIME, which is preloaded)
-kernels of libdime.so did all-reduces in both worlds. Without LIBDIME it shows what NCCL alone does.
+both groups, which wait for the lost rank, and aborts all groups, each in a thread of its own. With --how group it is PyTorch's function for that,
+which opens a group of NCCL's, but calls each abort in a thread where that group is not open: with PyTorch 2.11 and NCCL 2.28.9 it hangs with
+NCCL alone too. (tests/c/aborts_in_groups.c aborts communicators in one group.) The lost rank is started again, and both make a new world with two groups and use them. PASS when all of it
+ends within the limits, every result is right, and (with LIBDIME, which is preloaded) kernels of libdime.so did all-reduces in both
+worlds. Without LIBDIME it shows what NCCL alone does.
 """
 
 import argparse
 import ctypes
+import faulthandler
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 RANKS = 2
@@ -77,7 +81,22 @@ def must_be_fast(dime, before, when):
     return now
 
 
-def be_rank(rank, world, folder, dime):
+def abort_all(groups, how):
+    import torch
+    import torch.distributed as dist
+
+    if how == "threads":
+        backends = [group._get_backend(torch.device("cuda")) for group in groups]
+        threads = [threading.Thread(target=backend.abort) for backend in backends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    # Those that are aborted already stay so.
+    dist.distributed_c10d._abort_process_group()
+
+
+def be_rank(rank, world, folder, dime, how):
     import torch
     import torch.distributed as dist
 
@@ -100,10 +119,13 @@ def be_rank(rank, world, folder, dime):
         if any(work.is_completed() for work in works):
             sys.exit("FAIL: an all-reduce ended without the lost rank")
         begin = time.monotonic()
-        dist.distributed_c10d._abort_process_group()
+        # Says where it hangs.
+        faulthandler.dump_traceback_later(ABORT_LIMIT_S, exit=True)
+        abort_all(groups, how)
         aborted = time.monotonic()
         torch.cuda.synchronize()
         free = time.monotonic()
+        faulthandler.cancel_dump_traceback_later()
         print(f"aborting {len(groups)} groups took {(aborted - begin) * 1e3:.0f} ms, "
               f"the GPU was free {(free - aborted) * 1e3:.0f} ms later", flush=True)
         if free - begin > ABORT_LIMIT_S:
@@ -120,11 +142,12 @@ def be_rank(rank, world, folder, dime):
     dist.destroy_process_group()
 
 
-def start(rank, world, folder, dime):
+def start(rank, world, folder, dime, how):
     environment = dict(os.environ)
     # PyTorch's own watchdog would end the survivor, which does here what the watchdog would.
     environment.update(TORCH_NCCL_ASYNC_ERROR_HANDLING="0", TORCH_NCCL_ENABLE_MONITORING="0")
-    command = [sys.executable, os.path.abspath(__file__), "--rank", str(rank), "--world", str(world), "--folder", folder]
+    command = [sys.executable, os.path.abspath(__file__), "--rank", str(rank), "--world", str(world)]
+    command += ["--folder", folder, "--how", how]
     if dime:
         environment["LD_PRELOAD"] = dime
         command += ["--dime", dime]
@@ -134,12 +157,13 @@ def start(rank, world, folder, dime):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dime", type=os.path.abspath, help="libdime.so")
+    parser.add_argument("--how", choices=("threads", "group"), default="threads", help="how all groups are aborted")
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--world", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank is not None:
-        be_rank(options.rank, options.world, options.folder, options.dime)
+        be_rank(options.rank, options.world, options.folder, options.dime, options.how)
         return
     deadline = time.monotonic() + LIMIT_S
     running = []
@@ -167,12 +191,12 @@ def main():
             fail(f"a rank ended with {code}, not {expected}")
 
     with tempfile.TemporaryDirectory() as folder:
-        running = [start(rank, 1, folder, options.dime) for rank in range(RANKS)]
+        running = [start(rank, 1, folder, options.dime, options.how) for rank in range(RANKS)]
         await_file(os.path.join(folder, "used"))
         await_end(running[LOST], -signal.SIGKILL)
         touch(os.path.join(folder, "lost"))
         await_file(os.path.join(folder, "aborted"))
-        running[LOST] = start(LOST, 2, folder, options.dime)
+        running[LOST] = start(LOST, 2, folder, options.dime, options.how)
         for process in running:
             await_end(process, 0)
     print("PASS: all groups were aborted after a rank was lost, and a new world works")
