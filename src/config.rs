@@ -97,7 +97,7 @@ variables! {
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0";
     /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
-    /// Programmatic dependent launch: a kernel may take its place on the GPU while the all-reduce before it runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. 0 is for a program that launches a kernel so which does not wait (cudaGridDependencySynchronize) and reads the result too early; small all-reduces in a row get slower. Ranks may differ.
+    /// Programmatic dependent launch: a kernel may take its place on the GPU while the all-reduce before it runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with that attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce; small all-reduces in a row get slower. Ranks may differ.
     "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1";
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
@@ -105,7 +105,7 @@ variables! {
     "DIME_BLOCKS" => blocks: u32 = 0, "0";
     /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0";
-    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all. A rank that was kept from looking for the others waits as long to be told of them.
+    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all. A rank that may not look for the others (a sandbox) waits up to this long for word from one that could.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
     /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names them and the communicator fails.
     "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0";

@@ -259,9 +259,9 @@ reasons! {
     /// The other ranks cannot see that this one would answer.
     NoSign = "no_sign", "this rank cannot make a socket by which the others see that it is here";
     /// Its ranks cannot be looked for.
-    Untraced = "untraced", "the communicator was made in a way that leaves no trace of its ranks";
+    Untraced = "untraced", "the communicator was made by a call that Dime does not follow";
     /// The driver or the kernel did not answer a rank's question about itself.
-    SelfUnknown = "self_unknown", "a rank could not find out about itself what the others must know";
+    SelfUnknown = "self_unknown", "a rank could not read its own boot id, random bytes or GPU properties";
 }
 
 /// What the ranks agreed on, as far as the decision needs it.

@@ -178,13 +178,13 @@ fn whatever_call_of_a_setup_one_rank_may_not_make_all_results_are_right() {
 fn a_rank_that_cannot_find_out_about_itself_says_so() {
     for (what, error) in [("getrandom", ENOSYS), ("openat", EACCES)] {
         let outcome = deny("3", "after", what, &[error]).expect("seccomp is there");
-        all_say(&outcome, "=forward: a rank could not find out about itself");
+        all_say(&outcome, "=forward: a rank could not read its own");
     }
 }
 
 #[test]
 fn a_rank_without_descriptors_or_of_another_user_says_so_before_anybody_waits() {
-    let (itself, passing) = ("a rank could not find out about itself", "the ranks could not pass descriptors");
+    let (itself, passing) = ("a rank could not read its own", "the ranks could not pass descriptors");
     for (when, what, why) in
         [("within", "descriptors", itself), ("after", "descriptors", itself), ("after", "user", passing)]
     {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::abi::{ncclComm_t, ncclCommMemStat_t, ncclInternalError, ncclResult_t, ncclSuccess};
+use super::abi::{ncclComm_t, ncclCommMemStat_t, ncclInProgress, ncclInternalError, ncclResult_t, ncclSuccess};
 use super::boundary::boundary;
 use crate::comm::presence;
 use crate::real;
@@ -15,11 +15,15 @@ pub unsafe extern "C" fn ncclCommGetAsyncError(comm: ncclComm_t, asyncError: *mu
     boundary(ncclInternalError, || {
         // SAFETY: as above.
         let result = unsafe { real::ncclCommGetAsyncError(comm, asyncError) };
-        // SAFETY: NCCL has just written to the pointer.
-        if result == ncclSuccess && unsafe { *asyncError } == ncclSuccess {
-            presence::ready(comm);
-            // SAFETY: as above.
-            unsafe { *asyncError = crate::comm::async_error(comm) };
+        if result == ncclSuccess {
+            // SAFETY: NCCL has just written to the pointer.
+            let state = unsafe { &mut *asyncError };
+            if *state == ncclSuccess {
+                presence::ready(comm);
+                *state = crate::comm::async_error(comm);
+            } else if *state != ncclInProgress {
+                presence::failed(comm);
+            }
         }
         result
     })
@@ -32,11 +36,15 @@ pub unsafe extern "C" fn pncclCommGetAsyncError(comm: ncclComm_t, asyncError: *m
     boundary(ncclInternalError, || {
         // SAFETY: as above.
         let result = unsafe { real::ncclCommGetAsyncError(comm, asyncError) };
-        // SAFETY: NCCL has just written to the pointer.
-        if result == ncclSuccess && unsafe { *asyncError } == ncclSuccess {
-            presence::ready(comm);
-            // SAFETY: as above.
-            unsafe { *asyncError = crate::comm::async_error(comm) };
+        if result == ncclSuccess {
+            // SAFETY: NCCL has just written to the pointer.
+            let state = unsafe { &mut *asyncError };
+            if *state == ncclSuccess {
+                presence::ready(comm);
+                *state = crate::comm::async_error(comm);
+            } else if *state != ncclInProgress {
+                presence::failed(comm);
+            }
         }
         result
     })

@@ -50,7 +50,7 @@ pub unsafe extern "C" fn ncclGroupSimulateEnd(simInfo: *mut ncclSimInfo_t) -> nc
     boundary(ncclInternalError, || {
         // SAFETY: as above.
         let result = unsafe { real::ncclGroupSimulateEnd(simInfo) };
-        comm::group_simulated();
+        comm::group_simulated(result);
         result
     })
 }
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn pncclGroupSimulateEnd(simInfo: *mut ncclSimInfo_t) -> n
     boundary(ncclInternalError, || {
         // SAFETY: as above.
         let result = unsafe { real::ncclGroupSimulateEnd(simInfo) };
-        comm::group_simulated();
+        comm::group_simulated(result);
         result
     })
 }

@@ -225,6 +225,7 @@ pub fn revoke(handle: ncclComm_t) {
     if real::thread::is_inside_nccl() || handle.is_null() {
         return;
     }
+    presence::failed(handle);
     if let Some(comm) = table::find_or_add(handle as usize) {
         comm.raise_revoke();
     }

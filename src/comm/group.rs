@@ -84,6 +84,14 @@ pub fn note(failure: ncclResult_t) -> ncclResult_t {
     failure
 }
 
+impl Kept {
+    /// Communicators that are made: the group has ended with this result.
+    pub fn settle_made(&mut self, result: ncclResult_t) {
+        std::mem::take(&mut self.pending).into_iter().for_each(|pending| pending.group_ended(result));
+        std::mem::take(&mut self.usages).into_iter().for_each(|pending| pending.group_ended(result));
+    }
+}
+
 /// What was kept, if anything was.
 #[inline]
 pub fn take() -> Option<Kept> {

@@ -472,9 +472,8 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 /// # Safety
 /// As [`group_ended`].
 #[cold]
-unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
-    kept.pending.into_iter().for_each(|pending| pending.group_ended(result));
-    kept.usages.into_iter().for_each(|pending| pending.group_ended(result));
+unsafe fn end_of_group(mut kept: Kept, result: ncclResult_t) -> ncclResult_t {
+    kept.settle_made(result);
     // Of a communicator that the group has ended, whose handle is void, nothing is issued.
     let (mut calls, endings) = (kept.calls, kept.endings);
     calls.retain(|call| !endings.iter().any(|ending| ending.is_of(call.comm)));
@@ -501,15 +500,15 @@ unsafe fn end_of_group(kept: Kept, result: ncclResult_t) -> ncclResult_t {
     if issued == ncclSuccess { result } else { issued }
 }
 
-/// After NCCL simulated the end of a group: what was kept is dropped. A failure closes the group too, but a NCCL that lacks the
-/// function has closed nothing.
-pub fn group_simulated() {
+/// After NCCL simulated the end of a group with `result`: operations that were kept are dropped. Communicators are made and ended by
+/// NCCL all the same. A failure closes the group too, but a NCCL that lacks the function has closed nothing.
+pub fn group_simulated(result: ncclResult_t) {
     if real::has(Function::ncclGroupSimulateEnd)
         && !real::thread::is_inside_nccl()
         && group::end()
-        && let Some(kept) = group::take()
+        && let Some(mut kept) = group::take()
     {
-        // NCCL ends communicators here, too.
+        kept.settle_made(result);
         ending::close_all(kept.endings);
     }
 }

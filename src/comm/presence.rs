@@ -14,13 +14,16 @@
 //! 3. *Word.* A rank that has concluded tells all whose signs it saw, by a datagram to the sign.
 //! 4. *Wait.* A rank that cannot tell because it was kept from looking meanwhile waits in its first all-reduce for a word, which is there
 //!    already unless the others are in the same position. Without one until DIME_SETUP_TIMEOUT_S it takes its sign away and forwards; a word
-//!    that comes too late then finds no sign, and its sender forwards as well.
+//!    that comes too late then finds no sign, and its sender forwards as well. A process that heard nothing once gives no more signs: its later
+//!    communicators forward without waiting.
 //!
 //! Why all conclude the same: which signs there are does not change between NCCL's return and the end of the setup. Whoever looks sees
 //! exactly them. Whoever can not, hears from one who looked; and where nobody could look, or nobody else has this library, nobody hears
 //! anything and all forward. No sign is taken away earlier but by a rank that forwards, and that is by then what all conclude.
 //! `search.rs` goes through all combinations. One case is left: a rank that between its sign and its look loses the ability both to connect
-//! and to read from a socket that is open, beside a rank without this library. It counts as present what it cannot look at.
+//! and to read from a socket that is open, beside a rank without this library. It counts as present what it cannot look at. And one of time: where two ranks were
+//! kept from looking and a third comes to look when the limit of one of the two has passed and that of the other has not, it may have told the second
+//! that all are here when it finds the first gone.
 //!
 //! The name is a hash of what brings the ranks together (the *line*), so nobody else can tell it or learn from it: NCCL's unique id; for a
 //! communicator made of another one, that one's line and what was called on it. Members are numbered as the ranks of the first
@@ -49,6 +52,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use self::finding::Heard;
 use self::known::{Known, Members, View};
 use self::sign::{Key, Sign};
 use super::table::Reservation;
@@ -126,10 +130,15 @@ fn key_of(parts: &[&[u8]]) -> Key {
     hash.finalize().into()
 }
 
+/// This process could not look, and nobody told it anything: it gives no more signs, so that nobody waits in vain again.
+static HEARS_NOBODY: AtomicBool = AtomicBool::new(false);
+
 /// Why this rank would give no sign.
 fn own_hindrance() -> Option<Reason> {
     if Config::from_env().0.disable {
         Some(Reason::Disabled)
+    } else if HEARS_NOBODY.load(Ordering::Relaxed) {
+        Some(Reason::NoSign)
     } else if Driver::get().is_err() {
         Some(Reason::NoDriver)
     } else {
@@ -464,8 +473,16 @@ pub fn verdict(
         return outcome;
     }
     // No lock is held meanwhile.
-    let (heard, word) = sign.await_word(&key, Instant::now() + limit(), is_aborted);
+    let limit = limit();
+    let (heard, word) = sign.await_word(&key, Instant::now() + limit, &is_aborted);
     drop(sign);
+    if heard == Heard::Nothing && !is_aborted() && !HEARS_NOBODY.swap(true, Ordering::Relaxed) {
+        log::warn!(
+            "this process may not connect to the sockets of the other ranks (a sandbox, or no descriptors), and none of them told it within \
+             {} s who is here: from now on its communicators forward",
+            limit.as_secs()
+        );
+    }
     with_state(|state| {
         let known = state.find(handle).ok_or(Reason::Untraced)?;
         match word {
@@ -474,6 +491,13 @@ pub fn verdict(
         }
         known.outcome.unwrap_or(Err(Reason::Absent))
     })
+}
+
+/// NCCL failed at a communicator: what is made of it will not be written.
+pub fn failed(handle: ncclComm_t) {
+    if AWAITS_READINESS.load(Ordering::Relaxed) && !thread::is_inside_nccl() {
+        with_state(|state| state.late.retain(|late| late.parent != handle as usize));
+    }
 }
 
 /// Every rank has looked: the setup of the communicator is over.

@@ -199,7 +199,7 @@ fn why_legacy_ipc(agreement: &Agreement, config: &Config, switches: &Switches) -
         Some(rank) if rank != agreement.rank() => format!(" (as rank {rank} needs it)"),
         Some(_) if config.legacy_ipc => " (DIME_LEGACY_IPC is set)".to_owned(),
         Some(_) if switches.avoids_cumem() => " (NCCL_CUMEM_ENABLE is 0)".to_owned(),
-        Some(_) => " (the driver has nothing else)".to_owned(),
+        Some(_) => " (the driver cannot share memory as file descriptors)".to_owned(),
     }
 }
 

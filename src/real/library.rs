@@ -174,8 +174,8 @@ fn search(config: &Config) -> (Outcome, String) {
     }
     searched.push_str(match (&surroundings.configured, is_dime, is_diverted) {
         (_, _, true) => {
-            "\nStop what turns NCCL's name into Dime (LD_AUDIT), or set DIME_NCCL_LIB to the path of the real NCCL under a name \
-             that is left alone, such as that of a copy or a hard link."
+            "\nAn auditor (LD_AUDIT) or a link redirects NCCL's name to Dime. Remove it, or set DIME_NCCL_LIB to a copy or hard link \
+             of the real NCCL under another name."
         }
         (None, true, _) => {
             "\nDime stands in the place of NCCL there. Set DIME_NCCL_LIB to the path of the real NCCL, wherever it is kept now."
