@@ -81,7 +81,7 @@ DIME_DEVICE void one_shot(const dime_args &args) {
       output.store_if(is_there, place, result);
     }
   }
-  turn.end(patience);
+  turn.end(start, patience);
 }
 
 }  // namespace dime

@@ -66,7 +66,7 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
     output.store_if(is_there, place, result);
     own = next_own;
   }
-  turn.end(patience);
+  turn.end(start, patience);
 }
 
 }  // namespace dime

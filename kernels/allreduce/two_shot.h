@@ -92,7 +92,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
       output.store_if(is_there, place, result);
     }
   }
-  turn.end_and_advance(epoch, patience);
+  turn.end_and_advance(start, patience);
 }
 
 }  // namespace dime

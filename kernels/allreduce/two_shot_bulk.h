@@ -61,7 +61,7 @@ DIME_DEVICE bool await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
   return !block_barrier_any(patience.gave_up());
 }
 
-// What a launch does in its turn. It returns early when this block gives up a wait.
+// What a launch does in its turn. It returns early when this block gives up a wait, or a thread of it sends nothing.
 template <class Reduction, int RANKS>
 DIME_DEVICE void exchange_by_flags(const dime_args &args, Start start, Patience &patience) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
@@ -154,7 +154,7 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   const Start start = turn.start(turn.await(patience));
   clear_stale_slice(own_inbox, start.epoch);
   exchange_by_flags<Reduction, RANKS>(args, start, patience);
-  turn.end_and_advance(start.epoch, patience);
+  turn.end_and_advance(start, patience);
 }
 
 }  // namespace dime

@@ -17,15 +17,16 @@
 //
 // The stop mark. When the communicator is aborted or revoked, the host tells the spinning kernels to stop, and they give up what they wait
 // for. From then on this rank's buffers may hold anything: what a launch did not finish is the input of the next. So a thread that gave up a
-// wait sends nothing that depends on it, and marks both lanes of its own inbox before its block is counted. A launch that finds the mark
-// sends nothing, waits for nobody and writes no output. Peers wait for what is not sent until they are aborted themselves; what they have
-// received was sent before the first wait was given up, from whole input. The mark of the eager lane lies in the count word, which a launch
+// wait sends nothing that depends on it, and marks both lanes of its own inbox before its launch ends. A launch that finds the mark
+// sends nothing, waits for nobody, writes no output, and marks both lanes again: the launch that it found marking may run beside it and not be done.
+// Peers wait for what is not sent until they are aborted themselves; what they have received comes from whole input. The mark of the eager lane lies in the count word, which a launch
 // must read anyway; those of the captured lane lie beside the epochs, one for each block, and are loaded with them. A mark is never taken back.
 //
-// Who writes, who reads: any thread that gave up a wait writes both marks; every launch reads the one of its lane. Order: the mark of
-// the eager lane precedes the add of the marking block, in the same word; the marks of the captured lane precede the end of the marking launch. A launch
-// of the captured lane that runs beside the marking one may or may not see them: its input is not that launch's output. The mark of the eager lane is
-// written last, with release, so that a thread that acquires it knows that the others are written.
+// Who writes, who reads: a thread of a launch that gave up a wait, or found a mark, writes those of both lanes, unless it finds that of the eager lane;
+// every launch reads the one of its lane. Order: the mark of the eager lane precedes the add of the marking block, in the same word; the marks of
+// the captured lane precede the end of the marking launch. A launch that runs beside the marking one may or may not see them: its input is not that
+// launch's output, and if it does not see them it is whole. The mark of the eager lane is written last, with release, so that a thread that acquires it
+// knows that the others are written.
 //
 // An ll word is current when its epoch equals the launch's. Epochs count 1, 2, ..., 2^32 - 1 and go
 // on with 2: 0 is what cleared memory holds, and from an odd epoch the next must be even, for the
@@ -33,7 +34,8 @@
 // rule that out, in the first two epochs of every DIME_CLEAR_PERIOD block 0 clears a slice of the
 // ll slots and bulk flags of its own inbox, in the parity that is *not* in use. That parity is quiet just then:
 // what came for epoch e - 1 was consumed before this launch's turn, and a peer writes for e + 1 only
-// after it has heard from us in epoch e, which block 0 delays until its slice is cleared and fenced.
+// after it has heard from us in epoch e, which block 0 delays until its slice is cleared and fenced. (A stopped launch clears too; its rank
+// reads none of its slots any more.)
 // 2^32 / 4096 slices of 32 words cover the 253952 words of a parity more than a hundred times.
 #ifndef DIME_KERNELS_DEVICE_EPOCH_H
 #define DIME_KERNELS_DEVICE_EPOCH_H
@@ -114,16 +116,16 @@ class Turn {
   }
 
   // The last thing a block does. One barrier serves both.
-  DIME_DEVICE void end_and_advance(uint32_t epoch, const Patience &patience) const {
-    if (patience.gave_up()) stop_lanes();
+  DIME_DEVICE void end_and_advance(Start start, const Patience &patience) const {
+    if (patience.gave_up() || start.is_stopped) stop_lanes();
     block_barrier();
-    advance(epoch);
+    advance(start.epoch);
     if (is_eager() && thread_index() == 0) count_block();
   }
 
   // The last thing a block does that has called advance(). Its barrier is for the count; in a graph, where advance() comes earlier, there is none.
-  DIME_DEVICE void end(const Patience &patience) const {
-    if (patience.gave_up()) stop_lanes();
+  DIME_DEVICE void end(Start start, const Patience &patience) const {
+    if (patience.gave_up() || start.is_stopped) stop_lanes();
     if (!is_eager()) return;
     block_barrier();
     if (thread_index() == 0) count_block();

@@ -1,6 +1,6 @@
 //! How communicators end: destroyed, finalized, aborted, revoked; and what is told of one that failed.
 //!
-//! Nothing here waits for the GPU, or for another communicator's work: that one may be aborted next. What a communicator owned goes to
+//! Nothing here waits for the GPU or for another communicator's work, which may be aborted next; only for a communicator's own work. What a communicator owned goes to
 //! [`super::leftovers`], which knows when it can be given back. NCCL does what it is asked for in a group at the group's end, when
 //! all communicators that the group aborts have been told to stop; what we do behind it waits until then as well.
 
@@ -93,13 +93,14 @@ impl Ending {
             _ if group::is_open() => group::keep_ending(self),
             // Waited for already.
             How::Finalized => {}
-            _ => close_all(vec![self]),
+            _ => close_all(vec![self], true),
         }
     }
 }
 
-/// After NCCL has ended these, which also ends calls of other threads that waited in it.
-pub fn close_all(endings: Vec<Ending>) {
+/// After NCCL has ended these, which also ends calls of other threads that waited in it. `is_done`: it has, and is not still at it or failed;
+/// else nothing is freed now.
+pub fn close_all(endings: Vec<Ending>, is_done: bool) {
     let deadline = Instant::now() + ABORT_LIMIT;
     let (mut devices, mut is_any_over, mut are_sound) = (Vec::new(), false, true);
     for Ending { how, handle, comm, device } in endings {
@@ -118,7 +119,7 @@ pub fn close_all(endings: Vec<Ending>) {
         is_any_over = true;
         devices.extend(device);
     }
-    if is_any_over {
+    if is_any_over && is_done {
         leftovers::sweep(if are_sound { Moment::Destroy(&devices) } else { Moment::Abort(&devices) });
     }
 }
@@ -226,7 +227,10 @@ pub fn revoke(handle: ncclComm_t) {
         return;
     }
     presence::failed(handle);
-    if let Some(comm) = table::find_or_add(handle as usize) {
+    // As a call: another thread may be aborting it.
+    if let Some(comm) = table::find_or_add(handle as usize)
+        && let Some(_busy) = comm.begin(handle as usize)
+    {
         comm.raise_revoke();
     }
 }

@@ -189,6 +189,11 @@ impl Leftovers {
         true
     }
 
+    /// Its kernels may run, so nothing is given back: not the context either, and no lease that tells a peer that its memory is closed here.
+    fn leave_allocated(self) {
+        std::mem::forget(self);
+    }
+
     fn release_context(&self) {
         // SAFETY: retained by whoever kept this.
         let released = unsafe { (self.driver.primary_ctx_release)(self.device) };
@@ -241,7 +246,9 @@ fn may_free(moment: Moment, has_others: bool) -> Vec<CUdevice> {
         Moment::Abort(devices) => devices.contains(device) && *count > MOST_ABORTED,
         Moment::Destroy(devices) => devices.contains(device),
     };
-    devices.retain(|of_device| is_moment(of_device) && !is_anything_running(of_device.0));
+    // Behind a destroy NCCL has waited for replays that a peer holds up; behind an abort it has not.
+    let with_graphs = matches!(moment, Moment::Abort(_));
+    devices.retain(|of_device| is_moment(of_device) && !is_anything_running(of_device.0, with_graphs));
     devices.into_iter().map(|(device, _)| device).collect()
 }
 
@@ -254,12 +261,15 @@ fn has_others(than: Option<&Comm>) -> bool {
 }
 
 /// Whether a communicator on a device has work of ours that is not over. One that another thread is ending has waited for its work, or
-/// stopped it.
-fn is_anything_running(device: CUdevice) -> bool {
+/// stopped it. Nobody knows of a replay whether it runs: `with_graphs` counts every graph that can be replayed as one that does.
+fn is_anything_running(device: CUdevice, with_graphs: bool) -> bool {
     let is_running = |comm: &'static Comm| {
         let Some(busy) = comm.begin_unless_hidden() else { return false };
         // One that cannot be asked may have some.
-        busy.fast().is_some_and(|fast| fast.device == device && !matches!(fast.is_idle(), Ok(true)))
+        busy.fast().is_some_and(|fast| {
+            let may_replay = with_graphs && fast.graphs.any_alive();
+            fast.device == device && (may_replay || !matches!(fast.is_idle(), Ok(true)))
+        })
     };
     ending::are_any_to_be_awaited() || table::all().any(is_running)
 }
@@ -283,11 +293,11 @@ fn free_unused(devices: &[CUdevice], has_others: bool) -> bool {
             }
             Ok(User::Unknown) => {
                 log::warn!("not everything of a communicator is known to be over: what it owns stays allocated");
-                left.release_context();
+                left.leave_allocated();
             }
             Err(error) => {
                 log::warn!("cannot ask how far a communicator's work is, so what it owns stays allocated: {error}");
-                left.release_context();
+                left.leave_allocated();
             }
         }
     }

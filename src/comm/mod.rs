@@ -477,7 +477,7 @@ unsafe fn end_of_group(mut kept: Kept, result: ncclResult_t) -> ncclResult_t {
     // Of a communicator that the group has ended, whose handle is void, nothing is issued.
     let (mut calls, endings) = (kept.calls, kept.endings);
     calls.retain(|call| !endings.iter().any(|ending| ending.is_of(call.comm)));
-    ending::close_all(endings);
+    ending::close_all(endings, result == ncclSuccess);
     // After a failure NCCL issues nothing of a group.
     let result = if result == ncclSuccess { kept.failure } else { result };
     let kept = calls;
@@ -509,7 +509,7 @@ pub fn group_simulated(result: ncclResult_t) {
         && let Some(mut kept) = group::take()
     {
         kept.settle_made(result);
-        ending::close_all(kept.endings);
+        ending::close_all(kept.endings, result == ncclSuccess);
     }
 }
 

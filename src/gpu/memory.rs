@@ -223,9 +223,9 @@ impl Scratch {
     /// Gives the memory back. The caller knows that no kernel of ours uses it any more and that nobody holds a lease; a peer's mapping of
     /// a VMM allocation keeps the memory alive for the peer.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
-        let _alone = one_at_a_time();
         match self.allocation {
             Some(allocation) => {
+                let _alone = one_at_a_time();
                 unmap(driver, self.address, self.bytes)?;
                 // SAFETY: our mapping is gone.
                 driver.check("cuMemRelease", unsafe { (driver.mem_release)(allocation) })
@@ -314,9 +314,11 @@ impl PeerScratch {
 
     /// Takes the mapping away. The caller knows that no kernel of ours uses it any more.
     pub fn close(self, driver: &Driver) -> DriverResult<()> {
-        let _alone = one_at_a_time();
         match self.kind {
-            PeerKind::Mapped => unmap(driver, self.address, self.bytes),
+            PeerKind::Mapped => {
+                let _alone = one_at_a_time();
+                unmap(driver, self.address, self.bytes)
+            }
             PeerKind::Ipc(lease) => {
                 // SAFETY: opened by import_ipc.
                 let closed =
