@@ -19,9 +19,11 @@ passed=0 failed=0 left_out=0
 # In these NCCL alone never comes to an end on GPUs: the driver waits for kernels that run, at the end of a process and when memory of
 # the host is freed.
 waits_alone="endings in-flight-return:endings in-flight-exit:lifecycle destroyed-beside-one-that-spins"
-# So must these, by what its aborts free. That has not been tried.
+# So it is with these, by what its aborts free.
 waits_alone+=":aborts_in_groups one-by-one-*-spin*:aborts_in_groups one-by-one-*-first-is-idle:aborts_in_groups one-by-one-[38]-last-is-idle"
 waits_alone+=":aborts_in_groups one-by-one-8-kinds-alternate"
+# And NCCL makes sockets at its first operation.
+waits_alone+=":denied after-connect:denied after-socket"
 
 compile() {
     "${CC:-cc}" -std=c11 -O1 -I"$root/include" -o "$work/$1" "$root/tests/c/$1.c" -pthread -ldl "${@:2}" && return
