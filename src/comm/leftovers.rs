@@ -3,7 +3,8 @@
 //! The driver waits for the GPU when memory is freed, unmapped or closed. There another communicator may spin for what this thread
 //! does next: for its abort in the same group, or for a call on another GPU. So nothing is given back where it is not needed any more, but
 //! put here, and given back at a moment at which the driver has nothing to wait for as far as one can know. Never while a communicator
-//! on the GPU, or one that has ended, has work of ours that is not over, and then
+//! on the GPU, or one that has ended, has work of ours that is not over; never while a setup is under way, whose messages may wait on the
+//! GPU for a rank that is about to map memory, which takes turns with what unmaps it; and then
 //!
 //! - when the process has no communicator any more: then NCCL has nothing on its GPUs either. And when a setup failed and there is no
 //!   other communicator.
@@ -26,7 +27,7 @@ use super::idle::{self, OwnStream};
 use super::order::Order;
 use super::slot::Status;
 use super::state::Comm;
-use super::{ending, presence, table};
+use super::{ending, presence, setup, table};
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
@@ -154,12 +155,17 @@ impl Leftovers {
         Ok(if self.graphs.any_alive() { User::Graph } else { User::Nobody })
     }
 
-    /// Gives back the peers' memory, which frees what only this process had open of others.
+    /// Gives back the peers' memory, which frees what only this process had open of others. As far as no setup begins meanwhile.
     fn close_peers(&mut self) {
         let driver = self.driver;
         let closed = with_context(driver, self.context, || {
             // One that fails does not keep the others.
-            let steps: Vec<DriverResult<()>> = self.peers.drain(..).map(|peer| peer.close(driver)).collect();
+            let mut steps = Vec::new();
+            while !setup::is_any_under_way()
+                && let Some(peer) = self.peers.pop()
+            {
+                steps.push(peer.close(driver));
+            }
             steps.into_iter().collect::<DriverResult<()>>()
         });
         complain(closed.and_then(|inner| inner));
@@ -167,6 +173,9 @@ impl Leftovers {
 
     /// Gives back the rest, but no memory that a peer has open. True: nothing is left.
     fn free(&mut self) -> bool {
+        if !self.peers.is_empty() || setup::is_any_under_way() {
+            return false;
+        }
         if let Some(watch) = self.watch.take() {
             watch.give_back();
         }
@@ -239,6 +248,9 @@ fn may_free(moment: Moment, has_others: bool) -> Vec<CUdevice> {
             Some((_, count)) => *count += with_scratch,
             None => devices.push((left.device, with_scratch)),
         }
+    }
+    if setup::is_any_under_way() {
+        return Vec::new();
     }
     let is_moment = |(device, count): &(CUdevice, usize)| match moment {
         _ if !has_others => true,

@@ -17,6 +17,7 @@ mod probe;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
@@ -51,6 +52,30 @@ use crate::lock::{Held, Lock};
 use crate::real;
 use crate::route::{Kernel, Plan, Reason};
 
+/// Setups that are under way in this process.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a setup is under way in some thread. Then one rank may wait on its GPU for another thread that maps memory.
+pub fn is_any_under_way() -> bool {
+    UNDER_WAY.load(Ordering::SeqCst) != 0
+}
+
+/// While it lives a setup is under way.
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Sets a communicator up. Afterwards it is fast or forwards, or is poisoned.
 pub fn set_up(comm: &'static Comm) {
     let began = Instant::now();
@@ -59,6 +84,7 @@ pub fn set_up(comm: &'static Comm) {
     crate::log::start(&config);
     crate::gpu::nvtx::start();
     let _relaxed = RelaxedCapture::enter();
+    let under_way = UnderWay::begin();
     let Some(mut candidate) = Candidate::open(comm, &config) else { return };
     for stage in STAGES {
         match stage {
@@ -69,6 +95,8 @@ pub fn set_up(comm: &'static Comm) {
             Stage::Check => candidate.step(|candidate| candidate.check_and_clear(&config)),
         }
     }
+    // The other ranks need nothing more of this one.
+    drop(under_way);
     candidate.finish(&config, began);
 }
 

@@ -67,7 +67,8 @@ enum PeerKind {
 
 /// One thread of the process at a time maps, unmaps, imports or releases: with several threads that do so with the same
 /// allocations, the driver's heap was found corrupted (580.159, 4 threads, seen within 40 communicators made and destroyed).
-/// Nothing under the lock waits for another thread.
+/// The driver may wait for the GPU under the lock. So nothing is unmapped while a setup is under way, whose ranks may wait for one
+/// that comes for the lock.
 static MAPPING: Lock<()> = Lock::new(());
 
 fn one_at_a_time() -> Held<'static, ()> {
