@@ -9,7 +9,7 @@ use support::{Outcome, work_dir};
 
 fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build_with_dime(&work_dir("sim_streams"), "c/streams.c")).clone()
+    PROGRAM.get_or_init(|| build_with_dime(&work_dir("sim_streams/program"), "c/streams.c")).clone()
 }
 
 fn situation(name: &str) -> Outcome {
