@@ -433,9 +433,17 @@ impl Pending {
     }
 }
 
-/// NCCL says that a communicator is ready: those made of it are, too.
+/// NCCL says that a communicator is ready: those made of it are, too. Asked again and again by some programs.
+#[inline(always)]
 pub fn ready(handle: ncclComm_t) {
-    if !AWAITS_READINESS.load(Ordering::Relaxed) || thread::is_inside_nccl() {
+    if AWAITS_READINESS.load(Ordering::Relaxed) {
+        look_at_ready(handle);
+    }
+}
+
+#[cold]
+fn look_at_ready(handle: ncclComm_t) {
+    if thread::is_inside_nccl() {
         return;
     }
     let mut ready = with_state(|state| {
@@ -494,6 +502,7 @@ pub fn verdict(
 }
 
 /// NCCL failed at a communicator: what is made of it will not be written.
+#[cold]
 pub fn failed(handle: ncclComm_t) {
     if AWAITS_READINESS.load(Ordering::Relaxed) && !thread::is_inside_nccl() {
         with_state(|state| state.late.retain(|late| late.parent != handle as usize));
