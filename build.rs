@@ -1,4 +1,4 @@
-//! Gives libdime.so its link-time identity and turns kernels/ into one fatbin. Nothing else.
+//! Gives libdime.so its link-time identity and build hash, turns kernels/ into one fatbin, and sets the `cfg`s of the source.
 //!
 //! Environment:
 //! - `NVCC`: the CUDA compiler to use, before any that is found.

@@ -97,7 +97,7 @@ variables! {
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0";
     /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
-    /// Programmatic dependent launch: a kernel may take its place on the GPU while the all-reduce before it runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with that attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce; small all-reduces in a row get slower. Ranks may differ.
+    /// Programmatic dependent launch: a kernel may start while the all-reduce before it in the stream runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with that attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce; small all-reduces in a row get slower. Ranks may differ.
     "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1";
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";

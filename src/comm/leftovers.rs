@@ -37,7 +37,7 @@ use crate::gpu::{CUcontext, CUdevice};
 use crate::lock::Lock;
 use crate::route::Reason;
 
-/// Communicators that were aborted on a GPU whose scratch is kept, at most, while the process has others.
+/// While the process has other communicators: with more kept ones than this on a GPU, an abort frees as a destroy does.
 const MOST_ABORTED: usize = 8;
 
 /// How long a destroy waits for peers that have its memory open, which destroy the communicator too.
@@ -136,7 +136,7 @@ impl Leftovers {
         }
     }
 
-    /// Who may use it still. Waits for nothing.
+    /// Who may use it still. Waits for a small copy on a stream of its own, and for nothing else.
     fn user(&self) -> DriverResult<User> {
         if self.order.as_ref().is_some_and(Order::is_lost) {
             return Ok(User::Unknown);

@@ -58,7 +58,7 @@ pub(super) fn set(config: &Config) {
         return;
     }
     let new = wanted.map(|(variable, pattern)| Place { variable, pattern: pattern.clone(), path: expanded(pattern) });
-    // Fails when another thread was faster, or when the variables change once more, which is nobody's business but the program's.
+    // Fails when another thread was faster, or when the variables change once more; then the first values stay.
     let _ = PLACES[usize::from(is_set)].set(Box::new(new));
 }
 
