@@ -51,7 +51,7 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   if (first_packet < args.packets) first_data = input.load(first_packet);
   const Start start = turn.start(stopped, words);
   const uint32_t epoch = start.epoch;
-  clear_stale_slice(own_inbox, epoch);
+  clear_stale_slice(own_inbox, start);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
   const uint32_t packets = start.is_stopped ? 0u : args.packets;
 

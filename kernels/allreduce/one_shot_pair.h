@@ -44,7 +44,7 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   if (packet < args.packets) own = input.load(packet);
   const Start start = turn.start(stopped, words);
   const uint32_t epoch = start.epoch;
-  clear_stale_slice(own_inbox, epoch);
+  clear_stale_slice(own_inbox, start);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
   const uint32_t packets = start.is_stopped ? 0u : args.packets;
   if (packet < packets) Packet::send(slots.at_place(peer_inbox, 0, packet), own, epoch);

@@ -39,7 +39,7 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const Turn turn(args, own_inbox);
   const Start start = turn.start(turn.await(patience));
   const uint32_t epoch = start.epoch;
-  clear_stale_slice(own_inbox, epoch);
+  clear_stale_slice(own_inbox, start);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);

@@ -152,7 +152,7 @@ DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   Patience patience(args.watch);
   const Turn turn(args, own_inbox);
   const Start start = turn.start(turn.await(patience));
-  clear_stale_slice(own_inbox, start.epoch);
+  clear_stale_slice(own_inbox, start);
   exchange_by_flags<Reduction, RANKS>(args, start, patience);
   turn.end_and_advance(start, patience);
 }

@@ -34,8 +34,8 @@
 // rule that out, in the first two epochs of every DIME_CLEAR_PERIOD block 0 clears a slice of the
 // ll slots and bulk flags of its own inbox, in the parity that is *not* in use. That parity is quiet just then:
 // what came for epoch e - 1 was consumed before this launch's turn, and a peer writes for e + 1 only
-// after it has heard from us in epoch e, which block 0 delays until its slice is cleared and fenced. (A stopped launch clears too; its rank
-// reads none of its slots any more.)
+// after it has heard from us in epoch e, which block 0 delays until its slice is cleared and fenced. A stopped thread clears nothing: it
+// may have given up the wait for its turn, and then the launch before it still reads that parity.
 // 2^32 / 4096 slices of 32 words cover the 253952 words of a parity more than a hundred times.
 #ifndef DIME_KERNELS_DEVICE_EPOCH_H
 #define DIME_KERNELS_DEVICE_EPOCH_H
@@ -145,10 +145,11 @@ class Turn {
 };
 
 // Call before the block sends anything. A block has at least 32 threads.
-DIME_DEVICE void clear_stale_slice(uint64_t own_inbox, uint32_t epoch) {
+DIME_DEVICE void clear_stale_slice(uint64_t own_inbox, Start start) {
+  const uint32_t epoch = start.epoch;
   if ((epoch & (DIME_CLEAR_PERIOD - 1u)) > 1u || block_index() != 0) return;
   const uint32_t words = (DIME_LL_BYTES + DIME_FLAG_BYTES) / 8u;  // the flags follow the ll slots
-  if (thread_index() < 32u) {
+  if (thread_index() < 32u && !start.is_stopped) {
     uint32_t word = (epoch / DIME_CLEAR_PERIOD * 32u + thread_index()) % words;
     uint64_t slots = own_inbox + parity_offset(epoch + 1u) + DIME_LL_OFFSET;
     store_plain<uint64_t>(slots + 8u * word, 0);

@@ -287,7 +287,9 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
   Outcome outcome;
   const uint32_t ranks = random.once_in(2) ? 2 : 2 + random.below(MOST_RANKS - 1);
   const uint32_t operation_count = 2 + random.below(4);
-  static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
+  // The third is just before the slice is cleared that holds the first slots, which every message uses.
+  constexpr uint32_t SLICES = (DIME_LL_BYTES + DIME_FLAG_BYTES) / 8 / 32;
+  static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, SLICES * DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
   const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
   sim::History::instance().words.clear();
   // Eager launches, a graph, or both in turn.
