@@ -22,7 +22,7 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
     }
     println!("cargo:rustc-check-cfg=cfg(dime_kernels)");
-    // Marks what nccl.h declares only when it is asked to (src/api/header.rs).
+    // Marks what nccl.h declares only when it is asked to (src/nccl/header.rs).
     println!("cargo:rustc-check-cfg=cfg(nccl_2_28)");
     println!("cargo:rustc-cfg=nccl_2_28");
     // Set by tools/sanitize.sh.

@@ -16,13 +16,13 @@
 #include "device/spin.h"
 
 // One warp. Also ends when the communicator is aborted.
-extern "C" __global__ void dime_await_blocks(uint64_t inbox, uint32_t blocks_before, uint64_t watch) {
+extern "C" __global__ void dime_await_blocks(uint64_t inbox, uint32_t blocks_before, uint64_t mailbox) {
   using namespace dime;
-  Patience patience(watch);
+  SpinGuard guard(mailbox);
   do {
-    while (!is_count_at(count_of(load_acquire_gpu_u64(inbox + DIME_COUNT_OFFSET)), blocks_before) && patience.again()) {
+    while (!is_count_at(count_of(load_acquire_gpu_u64(inbox + DIME_COUNT_OFFSET)), blocks_before) && guard.keep_spinning()) {
     }
-  } while (patience.is_asked());
+  } while (guard.takes_report_request());
 }
 DIME_ENTRY(dime_await_blocks)
 

@@ -69,12 +69,12 @@ enum dime_type {
 enum dime_op { DIME_SUM = 0, DIME_PROD = 1, DIME_MAX = 2, DIME_MIN = 3, DIME_AVG = 4 };
 
 // What the host tells the spinning kernels of a lane: to go on, to stop, or to write down what they wait for.
-enum dime_order { DIME_GO_ON = 0, DIME_STOP = 1, DIME_REPORT = 2 };
+enum dime_command { DIME_GO_ON = 0, DIME_STOP = 1, DIME_REPORT = 2 };
 
 // Host memory, one for each lane, between the host and whoever spins. The host writes the order and, before it asks for a report,
 // zeros into waits. A thread that finds DIME_REPORT writes the rest; all threads of a launch write the same.
-struct dime_watch {
-  uint32_t order;  // enum dime_order
+struct dime_mailbox {
+  uint32_t command;  // enum dime_command
   uint32_t shape;  // type, op and kernel of the launch, a byte each from the lowest
   uint64_t bytes;  // of the launch
   uint32_t waits[DIME_MAX_RANKS];  // by rank: the epoch in which it is waited for
@@ -87,7 +87,7 @@ struct dime_args {
   uint64_t output;  // address of the result; may equal input
   uint64_t bytes;   // of the message, at least 1
   uint64_t inbox[DIME_MAX_RANKS];  // by rank: that rank's lane as mapped here; inbox[rank] is our own
-  uint64_t watch;                  // address of the lane's struct dime_watch
+  uint64_t mailbox;                  // address of the lane's struct dime_mailbox
   uint32_t packets;                // of the message, rounded up; packet size is the kernel's
   uint32_t chunk_packets;          // two-shot: packets of a chunk, rounded up; one-shot: packets
   uint32_t epoch;                  // this launch's, where the host knows it; 0 in a graph, which may be replayed
@@ -97,7 +97,7 @@ struct dime_args {
   uint8_t op;         // enum dime_op
   uint8_t tile_log2;  // a block takes tiles of 1 << tile_log2 packets (of every chunk); one-shots of two ranks do not look at it
   uint8_t stages;     // bulk: flags a block raises one after the other, 1..DIME_MAX_STAGES
-  uint8_t hand_over;  // 1: the next launch may take its place while this one runs
+  uint8_t triggers_dependents;  // 1: the next launch may take its place while this one runs
   uint8_t kernel;     // the host's number of it, for reports
   uint32_t blocks_before;  // with an epoch: blocks of the lane's launches before this one
 };

@@ -52,7 +52,7 @@ struct Gpu {
 int ranks, first_gpu;
 std::vector<Gpu> gpus;
 std::vector<Configuration> configurations;
-dime_watch *watch;
+dime_mailbox *mailbox;
 std::mutex counting;
 
 const void *function(int kernel) {
@@ -116,7 +116,7 @@ void launch(int rank, const Configuration &one) {
   args.output = uint64_t(gpus[rank].output);
   args.bytes = one.bytes;
   for (int peer = 0; peer < ranks; ++peer) args.inbox[peer] = uint64_t(gpus[peer].scratch);
-  args.watch = uint64_t(watch);
+  args.mailbox = uint64_t(mailbox);
   args.packets = uint32_t(packets(one.kernel, one.bytes));
   args.chunk_packets = uint32_t(chunk_packets(one.kernel, one.bytes));
   args.rank = uint8_t(rank);
@@ -125,7 +125,7 @@ void launch(int rank, const Configuration &one) {
   args.op = DIME_SUM;
   args.tile_log2 = uint8_t(one.tile_log2);
   args.stages = uint8_t(one.stages);
-  args.hand_over = one.blocks <= 64;  // as src/route.rs decides for 132 multiprocessors
+  args.triggers_dependents = one.blocks <= 64;  // as src/route.rs decides for 132 multiprocessors
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -248,8 +248,8 @@ int main(int count, char **words) {
   const size_t to = std::min<size_t>(count > 4 ? std::strtoull(words[4], nullptr, 10) : 8u << 20, LARGEST_BYTES);
   gpus.resize(ranks);
   for (int rank = 0; rank < ranks; ++rank) prepare(rank);
-  CHECK(cudaHostAlloc(&watch, sizeof *watch, cudaHostAllocPortable | cudaHostAllocMapped));
-  *watch = {};
+  CHECK(cudaHostAlloc(&mailbox, sizeof *mailbox, cudaHostAllocPortable | cudaHostAllocMapped));
+  *mailbox = {};
   for (size_t bytes = from; bytes <= to; bytes *= 2)
     for (int kernel = 0; kernel < KERNELS; ++kernel)
       if (fits(kernel, bytes)) list(bytes, kernel);

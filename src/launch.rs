@@ -10,10 +10,11 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::gpu::driver::{Driver, DriverResult};
-use crate::gpu::kernels::{Functions, Reduction};
+use crate::gpu::images::{Functions, Reduction};
 use crate::gpu::{CUstream, launch_attributes};
-use crate::layout::{Args, EAGER_LANE, LANE_BYTES, MAX_RANKS, Watch, epoch_after};
-use crate::route::{self, Choice};
+use crate::kernel::layout::{Args, EAGER_LANE, LANE_BYTES, LaneMailbox, MAX_RANKS, epoch_after};
+use crate::route;
+use crate::route::LaunchPlan;
 
 const WARP_THREADS: u32 = 32;
 
@@ -25,7 +26,7 @@ pub struct Target {
     /// Scratch of each rank as mapped here; lane 0 comes first.
     pub scratch: [u64; MAX_RANKS],
     /// Device address of the watch words, lane by lane.
-    pub watch: u64,
+    pub mailbox: u64,
     /// Launches may come early, and let the next one in early.
     pub early_launch: bool,
     /// The epoch of the first launch of a lane.
@@ -54,14 +55,14 @@ const PER_THREAD_STREAM: usize = 2;
 /// only when the lane's last launch was a large one in this stream, which lets nothing in but when its blocks have ended: beside a small
 /// one of its lane it would take more places than [`route::choose`] counts with. (Between the two the stream may have launches of
 /// others, which have places of their own.)
-fn has_places_early(choice: &Choice, stream: CUstream, enqueued: &Enqueued) -> bool {
+fn may_start_early(choice: &LaunchPlan, stream: CUstream, enqueued: &Enqueued) -> bool {
     let is_behind_large = || stream as usize != PER_THREAD_STREAM && enqueued.large_on.get() == Some(stream);
-    choice.hand_over || is_behind_large()
+    choice.triggers_dependents || is_behind_large()
 }
 
 impl Target {
-    fn watch(&self, lane: usize) -> u64 {
-        self.watch + (lane * mem::size_of::<Watch>()) as u64
+    fn mailbox(&self, lane: usize) -> u64 {
+        self.mailbox + (lane * mem::size_of::<LaneMailbox>()) as u64
     }
 }
 
@@ -84,7 +85,7 @@ pub struct Operation {
 pub fn launch(
     driver: &Driver,
     target: &Target,
-    choice: &Choice,
+    choice: &LaunchPlan,
     operation: &Operation,
     lane: usize,
     stream: CUstream,
@@ -107,7 +108,7 @@ pub fn launch(
             output: operation.output + done as u64,
             bytes: bytes as u64,
             inbox,
-            watch: target.watch(lane),
+            mailbox: target.mailbox(lane),
             packets,
             chunk_packets,
             epoch: if is_eager { epoch_after(target.first_epoch, enqueued.launches.get()) } else { 0 },
@@ -117,7 +118,7 @@ pub fn launch(
             op: operation.op,
             tile_log2: choice.tile_log2,
             stages: choice.stages,
-            hand_over: u8::from(choice.hand_over && target.early_launch),
+            triggers_dependents: u8::from(choice.triggers_dependents && target.early_launch),
             kernel: choice.kernel as u8,
             blocks_before: if is_eager { enqueued.blocks.load(Relaxed) } else { 0 },
         };
@@ -125,7 +126,7 @@ pub fn launch(
         // Ranks may differ in this: a launch that does not come early, or lets none in, needs no more places than `route::choose` counts
         // with, and its peers wait for it as for any rank that is late.
         let may_be_early = target.early_launch && function.waits_for_stream;
-        let comes_early = may_be_early && has_places_early(choice, stream, enqueued);
+        let comes_early = may_be_early && may_start_early(choice, stream, enqueued);
         let config = crate::gpu::LaunchConfig {
             gridDimX: blocks,
             gridDimY: 1,
@@ -148,7 +149,7 @@ pub fn launch(
         enqueued.launches.set(enqueued.launches.get() + 1);
         // Not a step that no other could come between: only the one thread that calls on the communicator changes it.
         enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(blocks), Relaxed);
-        enqueued.large_on.set((!choice.hand_over).then_some(stream));
+        enqueued.large_on.set((!choice.triggers_dependents).then_some(stream));
     }
     Ok(())
 }
@@ -156,8 +157,9 @@ pub fn launch(
 /// Has `stream` wait until `blocks` blocks were counted in `lane`: until the launches that they were of are over.
 pub fn launch_await(driver: &Driver, target: &Target, lane: usize, blocks: u32, stream: CUstream) -> DriverResult<()> {
     let mut inbox = target.scratch[usize::from(target.rank)] + (lane * LANE_BYTES) as u64;
-    let (mut blocks, mut watch) = (blocks, target.watch(lane));
-    let mut parameters: [*mut c_void; 3] = [(&raw mut inbox).cast(), (&raw mut blocks).cast(), (&raw mut watch).cast()];
+    let (mut blocks, mut mailbox) = (blocks, target.mailbox(lane));
+    let mut parameters: [*mut c_void; 3] =
+        [(&raw mut inbox).cast(), (&raw mut blocks).cast(), (&raw mut mailbox).cast()];
     let config = crate::gpu::LaunchConfig {
         gridDimX: 1,
         gridDimY: 1,
@@ -180,11 +182,11 @@ pub fn launch_await(driver: &Driver, target: &Target, lane: usize, blocks: u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Plan, choose};
+    use crate::route::{Agreed, choose};
 
     #[test]
     fn a_large_launch_has_places_early_only_behind_a_large_one_of_its_stream() {
-        let plan = Plan {
+        let plan = Agreed {
             ranks: 4,
             arch: 90,
             multiprocessors: 132,
@@ -195,17 +197,17 @@ mod tests {
         };
         let sum = |bytes: usize| choose(&plan, bytes / 4, 7, 0).expect("a sum of floats");
         let (small, large) = (sum(64 << 10), sum(8 << 20));
-        assert!(small.hand_over && !large.hand_over);
+        assert!(small.triggers_dependents && !large.triggers_dependents);
         let (here, there) = (0x10 as CUstream, 0x20 as CUstream);
         let per_thread = PER_THREAD_STREAM as CUstream;
         let enqueued = Enqueued::default();
         // What the last launch was: nothing, a large one, or (None again) a small one.
         for (last, expected) in [(None, false), (Some(here), true), (Some(there), false)] {
             enqueued.large_on.set(last);
-            assert_eq!(has_places_early(&large, here, &enqueued), expected);
-            assert!(has_places_early(&small, here, &enqueued));
+            assert_eq!(may_start_early(&large, here, &enqueued), expected);
+            assert!(may_start_early(&small, here, &enqueued));
         }
         enqueued.large_on.set(Some(per_thread));
-        assert!(!has_places_early(&large, per_thread, &enqueued));
+        assert!(!may_start_early(&large, per_thread, &enqueued));
     }
 }

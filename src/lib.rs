@@ -31,15 +31,11 @@
 
 pub mod api;
 pub mod comm;
-pub mod config;
-pub mod error;
-pub mod file_name;
 pub mod gpu;
+pub mod host;
+pub mod kernel;
 pub mod launch;
-pub mod layout;
-pub mod lock;
-pub mod log;
+pub mod nccl;
+pub mod observe;
 pub mod real;
 pub mod route;
-pub mod stats;
-pub mod stats_file;

@@ -34,9 +34,9 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
-  Patience patience(args.watch);
-  const Turn turn(args, own_inbox);
-  const uint32_t stopped = turn.await(patience);
+  SpinGuard guard(args.mailbox);
+  const Ticket ticket(args, own_inbox);
+  const uint32_t stopped = ticket.await(guard);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
@@ -45,20 +45,20 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t step = grid_blocks() << args.tile_log2;
 
   // The first packet of this thread, to send or of its own, comes with the epoch.
-  const Turn::Words words = turn.words();
+  const Ticket::Words words = ticket.words();
   const uint32_t first_packet = first + (thread_index() & (tile - 1u));
   Data first_data = {};
   if (first_packet < args.packets) first_data = input.load(first_packet);
-  const Start start = turn.start(stopped, words);
+  const LaunchStart start = ticket.start(stopped, words);
   const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, start);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
   const uint32_t packets = start.is_stopped ? 0u : args.packets;
 
   for (uint32_t base = first; base < packets; base += step) {
-    for (uint32_t lane = thread_index(); lane < tile * ranks; lane += block_threads()) {
-      const uint32_t packet = base + (lane & (tile - 1u));
-      const uint32_t distance = lane >> args.tile_log2;
+    for (uint32_t item = thread_index(); item < tile * ranks; item += block_threads()) {
+      const uint32_t packet = base + (item & (tile - 1u));
+      const uint32_t distance = item >> args.tile_log2;
       if (packet >= packets || distance == 0) continue;
       const uint32_t peer = peer_at(rank, distance, ranks);
       const Data data = packet == first_packet ? first_data : input.load(packet);
@@ -66,22 +66,22 @@ DIME_DEVICE void one_shot(const dime_args &args) {
     }
   }
   block_barrier();
-  turn.advance(epoch);
+  ticket.advance(epoch);
 
   Data own = first_data;
   for (uint32_t base = first; base < packets; base += step) {
-    for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
-      const uint32_t packet = base + lane;
+    for (uint32_t item = thread_index(); item < tile; item += block_threads()) {
+      const uint32_t packet = base + item;
       if (packet >= packets) continue;
       if (packet != first_packet) own = input.load(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
-      const auto place = output.find(packet);
-      const bool is_there = gather<Packet, RANKS>(args, slots, packet, epoch, patience, own, contribution);
+      const auto place = output.locate(packet);
+      const bool is_there = gather<Packet, RANKS>(args, slots, packet, epoch, guard, own, contribution);
       const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
       output.store_if(is_there, place, result);
     }
   }
-  turn.end(start, patience);
+  ticket.end(start, guard);
 }
 
 }  // namespace dime

@@ -29,9 +29,9 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   await_stream();
   const uint32_t rank = args.rank, peer = 1u - rank;
   const uint64_t own_inbox = args.inbox[rank], peer_inbox = args.inbox[peer];
-  Patience patience(args.watch);
-  const Turn turn(args, own_inbox);
-  const uint32_t stopped = turn.await(patience);
+  SpinGuard guard(args.mailbox);
+  const Ticket ticket(args, own_inbox);
+  const uint32_t stopped = ticket.await(guard);
 
   typedef typename Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
@@ -39,34 +39,34 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   uint32_t packet = block_index() * block_threads() + thread_index();
 
   // The first packet comes with the epoch.
-  const Turn::Words words = turn.words();
+  const Ticket::Words words = ticket.words();
   Data own = {};
   if (packet < args.packets) own = input.load(packet);
-  const Start start = turn.start(stopped, words);
+  const LaunchStart start = ticket.start(stopped, words);
   const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, start);
   const Slots<Packet> slots(args, epoch, 0, args.packets);
   const uint32_t packets = start.is_stopped ? 0u : args.packets;
-  if (packet < packets) Packet::send(slots.at_place(peer_inbox, 0, packet), own, epoch);
+  if (packet < packets) Packet::send(slots.at_index(peer_inbox, 0, packet), own, epoch);
   block_barrier();
-  turn.advance(epoch);
+  ticket.advance(epoch);
 
   for (; packet < packets; packet += step) {
     const uint32_t next = packet + step;
     Data next_own = {};
     if (next < packets) {
       next_own = input.load(next);
-      Packet::send(slots.at_place(peer_inbox, 0, next), next_own, epoch);
+      Packet::send(slots.at_index(peer_inbox, 0, next), next_own, epoch);
     }
-    const auto place = output.find(packet);
+    const auto place = output.locate(packet);
     Data other;
-    const bool is_there = receive<Packet>(args, slots.at_place(own_inbox, 0, packet), peer, epoch, patience, other);
+    const bool is_there = receive<Packet>(args, slots.at_index(own_inbox, 0, packet), peer, epoch, guard, other);
     const Data contribution[2] = {rank == 0 ? own : other, rank == 0 ? other : own};
     const Data result = reduce<Reduction>(contribution, 2u, args.type, args.op);
     output.store_if(is_there, place, result);
     own = next_own;
   }
-  turn.end(start, patience);
+  ticket.end(start, guard);
 }
 
 }  // namespace dime

@@ -35,9 +35,9 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
-  Patience patience(args.watch);
-  const Turn turn(args, own_inbox);
-  const Start start = turn.start(turn.await(patience));
+  SpinGuard guard(args.mailbox);
+  const Ticket ticket(args, own_inbox);
+  const LaunchStart start = ticket.start(ticket.await(guard));
   const uint32_t epoch = start.epoch;
   clear_stale_slice(own_inbox, start);
 
@@ -51,9 +51,9 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   const uint32_t step = grid_blocks() << args.tile_log2;
 
   for (uint32_t base = first; base < slots; base += step) {
-    for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
-      const uint32_t slot = base + (lane & (tile - 1u));
-      const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
+    for (uint32_t item = thread_index(); item < tile * (ranks - 1u); item += block_threads()) {
+      const uint32_t slot = base + (item & (tile - 1u));
+      const uint32_t owner = peer_at(rank, (item >> args.tile_log2) + 1u, ranks);
       const uint32_t packet = owner * chunk + slot;
       if (slot >= slots || packet >= args.packets) continue;
       Packet::send(contributions.at(args.inbox[owner], owner, rank, slot), input.load(packet), epoch);
@@ -61,14 +61,14 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   }
 
   for (uint32_t base = first; base < slots; base += step) {
-    for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
-      const uint32_t slot = base + lane;
+    for (uint32_t item = thread_index(); item < tile; item += block_threads()) {
+      const uint32_t slot = base + item;
       const uint32_t packet = rank * chunk + slot;
       if (slot >= slots || packet >= args.packets) continue;
       const Data own = input.load(packet);
-      const auto place = output.find(packet);
+      const auto place = output.locate(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
-      if (!gather<Packet, RANKS>(args, contributions, slot, epoch, patience, own, contribution)) continue;
+      if (!gather<Packet, RANKS>(args, contributions, slot, epoch, guard, own, contribution)) continue;
       const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
 #pragma unroll
       for (int distance = 1; distance < RankCount<RANKS>::ARRAY; ++distance)
@@ -81,18 +81,18 @@ DIME_DEVICE void two_shot(const dime_args &args) {
   }
 
   for (uint32_t base = first; base < slots; base += step) {
-    for (uint32_t lane = thread_index(); lane < tile * (ranks - 1u); lane += block_threads()) {
-      const uint32_t slot = base + (lane & (tile - 1u));
-      const uint32_t owner = peer_at(rank, (lane >> args.tile_log2) + 1u, ranks);
+    for (uint32_t item = thread_index(); item < tile * (ranks - 1u); item += block_threads()) {
+      const uint32_t slot = base + (item & (tile - 1u));
+      const uint32_t owner = peer_at(rank, (item >> args.tile_log2) + 1u, ranks);
       const uint32_t packet = owner * chunk + slot;
       if (slot >= slots || packet >= args.packets) continue;
-      const auto place = output.find(packet);
+      const auto place = output.locate(packet);
       Data result;
-      const bool is_there = receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, patience, result);
+      const bool is_there = receive<Packet>(args, results.at(own_inbox, rank, owner, slot), owner, epoch, guard, result);
       output.store_if(is_there, place, result);
     }
   }
-  turn.end_and_advance(start, patience);
+  ticket.end_and_advance(start, guard);
 }
 
 }  // namespace dime

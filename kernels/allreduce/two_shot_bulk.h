@@ -48,22 +48,22 @@ DIME_DEVICE bool raise_flags(const dime_args &args, uint32_t ranks, uint32_t epo
 
 // Waits for this block's flag of (exchange, stage) from every peer. False: a thread of the block gave up.
 DIME_DEVICE bool await_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
-                             uint32_t stage, Patience &patience) {
+                             uint32_t stage, SpinGuard &guard) {
   if (thread_index() < ranks && thread_index() != args.rank) {
     const uint64_t flag = bulk_flag(args.inbox[args.rank], epoch, exchange, stage, thread_index());
     for (;;) {
-      while (load_acquire_sys_u32(flag) != epoch && patience.again()) {
+      while (load_acquire_sys_u32(flag) != epoch && guard.keep_spinning()) {
       }
-      if (!patience.is_asked()) break;
+      if (!guard.takes_report_request()) break;
       report_wait(args, epoch, thread_index());
     }
   }
-  return !block_barrier_any(patience.gave_up());
+  return !block_barrier_any(guard.gave_up());
 }
 
-// What a launch does in its turn. It returns early when this block gives up a wait, or a thread of it sends nothing.
+// What a launch does in its ticket. It returns early when this block gives up a wait, or a thread of it sends nothing.
 template <class Reduction, int RANKS>
-DIME_DEVICE void exchange_by_flags(const dime_args &args, Start start, Patience &patience) {
+DIME_DEVICE void exchange_by_flags(const dime_args &args, LaunchStart start, SpinGuard &guard) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
@@ -82,8 +82,8 @@ DIME_DEVICE void exchange_by_flags(const dime_args &args, Start start, Patience 
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
     for (uint32_t distance = 1; distance < ranks; ++distance) {
       const uint32_t owner = peer_at(rank, distance, ranks);
-      for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
-        const uint32_t slot = base + lane;
+      for (uint32_t item = thread_index(); item < tile; item += block_threads()) {
+        const uint32_t slot = base + item;
         const uint32_t packet = owner * chunk + slot;
         if (slot >= to_send || packet >= args.packets) continue;
         const Data data = input.load(packet);
@@ -96,9 +96,9 @@ DIME_DEVICE void exchange_by_flags(const dime_args &args, Start start, Patience 
 
   for (uint32_t stage = 0; stage < stages; ++stage) {
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
-    if (!await_flags(args, ranks, epoch, 0, stage, patience)) return;
-    for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
-      const uint32_t slot = base + lane;
+    if (!await_flags(args, ranks, epoch, 0, stage, guard)) return;
+    for (uint32_t item = thread_index(); item < tile; item += block_threads()) {
+      const uint32_t slot = base + item;
       const uint32_t packet = rank * chunk + slot;
       if (slot >= chunk || packet >= args.packets) continue;
       Data contribution[RankCount<RANKS>::ARRAY];
@@ -128,11 +128,11 @@ DIME_DEVICE void exchange_by_flags(const dime_args &args, Start start, Patience 
 
   for (uint32_t stage = 0; stage < stages; ++stage) {
     const uint32_t base = (stage * grid_blocks() + block_index()) * tile;
-    if (!await_flags(args, ranks, epoch, 1, stage, patience)) return;
+    if (!await_flags(args, ranks, epoch, 1, stage, guard)) return;
     for (uint32_t distance = 1; distance < ranks; ++distance) {
       const uint32_t owner = peer_at(rank, distance, ranks);
-      for (uint32_t lane = thread_index(); lane < tile; lane += block_threads()) {
-        const uint32_t slot = base + lane;
+      for (uint32_t item = thread_index(); item < tile; item += block_threads()) {
+        const uint32_t slot = base + item;
         const uint32_t packet = owner * chunk + slot;
         if (slot >= chunk || packet >= args.packets) continue;
         const uint64_t at = results.at(own_inbox, rank, owner, slot);
@@ -149,12 +149,12 @@ template <class Reduction, int RANKS>
 DIME_DEVICE void two_shot_bulk(const dime_args &args) {
   await_stream();
   const uint64_t own_inbox = args.inbox[args.rank];
-  Patience patience(args.watch);
-  const Turn turn(args, own_inbox);
-  const Start start = turn.start(turn.await(patience));
+  SpinGuard guard(args.mailbox);
+  const Ticket ticket(args, own_inbox);
+  const LaunchStart start = ticket.start(ticket.await(guard));
   clear_stale_slice(own_inbox, start);
-  exchange_by_flags<Reduction, RANKS>(args, start, patience);
-  turn.end_and_advance(start, patience);
+  exchange_by_flags<Reduction, RANKS>(args, start, guard);
+  ticket.end_and_advance(start, guard);
 }
 
 }  // namespace dime

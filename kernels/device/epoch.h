@@ -56,7 +56,7 @@ DIME_DEVICE bool is_count_at(uint32_t count, uint32_t expected) { return int32_t
 DIME_DEVICE uint32_t count_of(uint64_t count_word) { return uint32_t(count_word >> DIME_COUNT_SHIFT); }
 
 // What a launch knows when its turn has come.
-struct Start {
+struct LaunchStart {
   uint32_t epoch;
   bool is_stopped;  // this thread sends nothing; threads of a block may differ
 };
@@ -70,28 +70,28 @@ static DIME_DEVICE_COLD void mark_stop(uint64_t eager_lane) {
   or_release_gpu_u64(eager_lane + DIME_COUNT_OFFSET, DIME_STOPPED);
 }
 
-class Turn {
+class Ticket {
  public:
   // Of this block, in a graph.
   struct Words {
     uint32_t epoch, stopped;
   };
 
-  DIME_DEVICE Turn(const dime_args &args, uint64_t own_inbox) : args_(args), own_inbox_(own_inbox) {}
+  DIME_DEVICE Ticket(const dime_args &args, uint64_t own_inbox) : args_(args), own_inbox_(own_inbox) {}
 
   // Waits for it, and then lets the next launch of the stream in, when the host wants that: so of those behind a launch that has to
   // wait, none waits inside. Returns what is known of a stop without the epoch word: not 0 where this thread gave up, or found the
   // mark of the eager lane.
-  DIME_DEVICE uint32_t await(Patience &patience) const {
+  DIME_DEVICE uint32_t await(SpinGuard &guard) const {
     uint32_t stopped = 0;
     if (is_eager()) {
       uint64_t count_word;
       do {
         count_word = load_acquire_gpu_u64(own_inbox_ + DIME_COUNT_OFFSET);
-      } while (!is_count_at(count_of(count_word), args_.blocks_before) && (patience.again() || patience.is_asked()));
-      stopped = uint32_t(count_word) | uint32_t(patience.gave_up());
+      } while (!is_count_at(count_of(count_word), args_.blocks_before) && (guard.keep_spinning() || guard.takes_report_request()));
+      stopped = uint32_t(count_word) | uint32_t(guard.gave_up());
     }
-    if (args_.hand_over) let_next_in();
+    if (args_.triggers_dependents) trigger_dependents();
     return stopped;
   }
 
@@ -101,11 +101,11 @@ class Turn {
     const uint64_t epoch = own_inbox_ + DIME_EPOCH_OFFSET + 4u * block_index();
     return {load_plain<uint32_t>(epoch), load_plain<uint32_t>(epoch + (DIME_STOP_OFFSET - DIME_EPOCH_OFFSET))};
   }
-  DIME_DEVICE Start start(uint32_t stopped, Words words) const {
+  DIME_DEVICE LaunchStart start(uint32_t stopped, Words words) const {
     return {is_eager() ? args_.epoch : words.epoch, (is_eager() ? stopped : words.stopped) != 0};
   }
   // Where nothing is loaded between the two.
-  DIME_DEVICE Start start(uint32_t stopped) const { return start(stopped, is_eager() ? Words{} : words()); }
+  DIME_DEVICE LaunchStart start(uint32_t stopped) const { return start(stopped, is_eager() ? Words{} : words()); }
 
   // Counts the launch, in a graph, behind a block barrier.
   DIME_DEVICE void advance(uint32_t epoch) const {
@@ -116,16 +116,16 @@ class Turn {
   }
 
   // The last thing a block does. One barrier serves both.
-  DIME_DEVICE void end_and_advance(Start start, const Patience &patience) const {
-    if (patience.gave_up() || start.is_stopped) stop_lanes();
+  DIME_DEVICE void end_and_advance(LaunchStart start, const SpinGuard &guard) const {
+    if (guard.gave_up() || start.is_stopped) stop_lanes();
     block_barrier();
     advance(start.epoch);
     if (is_eager() && thread_index() == 0) count_block();
   }
 
   // The last thing a block does that has called advance(). Its barrier is for the count; in a graph, where advance() comes earlier, there is none.
-  DIME_DEVICE void end(Start start, const Patience &patience) const {
-    if (patience.gave_up() || start.is_stopped) stop_lanes();
+  DIME_DEVICE void end(LaunchStart start, const SpinGuard &guard) const {
+    if (guard.gave_up() || start.is_stopped) stop_lanes();
     if (!is_eager()) return;
     block_barrier();
     if (thread_index() == 0) count_block();
@@ -145,7 +145,7 @@ class Turn {
 };
 
 // Call before the block sends anything. A block has at least 32 threads.
-DIME_DEVICE void clear_stale_slice(uint64_t own_inbox, Start start) {
+DIME_DEVICE void clear_stale_slice(uint64_t own_inbox, LaunchStart start) {
   const uint32_t epoch = start.epoch;
   if ((epoch & (DIME_CLEAR_PERIOD - 1u)) > 1u || block_index() != 0) return;
   const uint32_t words = (DIME_LL_BYTES + DIME_FLAG_BYTES) / 8u;  // the flags follow the ll slots

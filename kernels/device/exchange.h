@@ -34,13 +34,13 @@ class Slots {
         stride_(stride) {}
 
   // The slot in an inbox for `packet` of the sender at `place`.
-  DIME_DEVICE uint64_t at_place(uint64_t inbox, uint32_t place, uint32_t packet) const {
+  DIME_DEVICE uint64_t at_index(uint64_t inbox, uint32_t place, uint32_t packet) const {
     return inbox + offset_ + (uint64_t(place) * stride_ + packet) * Packet::SLOT_BYTES;
   }
 
   // The slot at `receiver`, whose lane is mapped at `inbox`, for `packet` of `sender`.
   DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t receiver, uint32_t sender, uint32_t packet) const {
-    return at_place(inbox, sender_place(sender, receiver), packet);
+    return at_index(inbox, sender_index(sender, receiver), packet);
   }
 
  private:
@@ -55,18 +55,18 @@ class Slots {
 // have every load under a condition. Where it is not, they are under one anyway, and to move what came to its rank's place costs more.
 template <class Packet, int RANKS>
 DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
-                        Patience &patience, typename Packet::Data own,
+                        SpinGuard &guard, typename Packet::Data own,
                         typename Packet::Data (&contribution)[RankCount<RANKS>::ARRAY]) {
   typedef typename Packet::Data Data;
-  const bool BY_PLACE = RANKS != 0;
-  const int ARRAY = RankCount<RANKS>::ARRAY, COUNT = BY_PLACE ? ARRAY - 1 : ARRAY;
+  const bool BY_INDEX = RANKS != 0;
+  const int ARRAY = RankCount<RANKS>::ARRAY, COUNT = BY_INDEX ? ARRAY - 1 : ARRAY;
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t inbox = args.inbox[rank];
-  const auto is_peer = [&](int index) { return BY_PLACE || (index < ranks && index != rank); };
-  const auto sender = [&](int index) { return BY_PLACE ? sender_at(index, rank) : uint32_t(index); };
+  const auto is_peer = [&](int index) { return BY_INDEX || (index < ranks && index != rank); };
+  const auto sender = [&](int index) { return BY_INDEX ? sender_at(index, rank) : uint32_t(index); };
   const auto slot = [&](int index) {
-    return BY_PLACE ? slots.at_place(inbox, index, packet) : slots.at(inbox, rank, index, packet);
+    return BY_INDEX ? slots.at_index(inbox, index, packet) : slots.at(inbox, rank, index, packet);
   };
   Pair pair[COUNT];
   for (;;) {
@@ -79,15 +79,15 @@ DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint3
 #pragma unroll
       for (int index = 0; index < COUNT; ++index)
         if (is_peer(index)) all = all && Packet::arrived(pair[index], epoch);
-    } while (!all && patience.again());
-    if (!patience.is_asked()) break;
+    } while (!all && guard.keep_spinning());
+    if (!guard.takes_report_request()) break;
 #pragma unroll
     for (int index = 0; index < COUNT; ++index)
       if (is_peer(index) && !Packet::arrived(pair[index], epoch)) report_wait(args, epoch, sender(index));
   }
 #pragma unroll
   for (int peer = 0; peer < ARRAY; ++peer) {
-    if (BY_PLACE) {
+    if (BY_INDEX) {
       const Data before = Packet::data(pair[peer < COUNT ? peer : 0]), behind = Packet::data(pair[peer > 0 ? peer - 1 : 0]);
       contribution[peer] = peer < rank ? before : peer > rank ? behind : own;
       if (peer < COUNT) Packet::clean(slot(peer));
@@ -98,24 +98,24 @@ DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint3
       contribution[peer] = own;
     }
   }
-  return !patience.gave_up();
+  return !guard.gave_up();
 }
 
 // Waits for one packet of one sender, and cleans its slot. False: as above.
 template <class Packet>
-DIME_DEVICE bool receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch, Patience &patience,
+DIME_DEVICE bool receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch, SpinGuard &guard,
                          typename Packet::Data &data) {
   Pair pair;
   for (;;) {
     do {
       pair = load_relaxed_sys(slot);
-    } while (!Packet::arrived(pair, epoch) && patience.again());
-    if (!patience.is_asked()) break;
+    } while (!Packet::arrived(pair, epoch) && guard.keep_spinning());
+    if (!guard.takes_report_request()) break;
     report_wait(args, epoch, sender);
   }
   Packet::clean(slot);
   data = Packet::data(pair);
-  return !patience.gave_up();
+  return !guard.gave_up();
 }
 
 }  // namespace dime

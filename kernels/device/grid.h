@@ -20,7 +20,7 @@ DIME_DEVICE void block_barrier() { __syncthreads(); }
 DIME_DEVICE bool block_barrier_any(bool condition) { return __syncthreads_or(condition) != 0; }
 
 // Called in every round of a spin loop. The hardware needs nothing; in the simulator other threads run.
-DIME_DEVICE void give_way() {}
+DIME_DEVICE void spin_hint() {}
 
 // The value is computed before whatever accesses memory of other GPUs behind this. It costs nothing but the register.
 DIME_DEVICE void compute_now(uint64_t &value) { asm volatile("" : "+l"(value)); }
@@ -31,7 +31,7 @@ DIME_DEVICE void compute_now(uint32_t &value) { asm volatile("" : "+r"(value)); 
 const uint32_t ROUNDS_PER_LOOK = 1024;
 
 // Programmatic dependent launch. await_stream returns when every earlier launch of the stream is over and its writes are visible;
-// nothing may be read before it. let_next_in lets the next launch of the stream take its place on the SMs now; it too waits for our
+// nothing may be read before it. trigger_dependents lets the next launch of the stream take its place on the SMs now; it too waits for our
 // end before it reads anything. The host asks for it only where both leave room for as much of another communicator. Without the
 // launch attribute both do nothing.
 DIME_DEVICE void await_stream() {
@@ -39,7 +39,7 @@ DIME_DEVICE void await_stream() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-DIME_DEVICE void let_next_in() {
+DIME_DEVICE void trigger_dependents() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif

@@ -43,7 +43,7 @@ class Message {
 
   // Where a packet lies. Found before a kernel waits for what goes there: then a store behind the wait needs no arguments of the launch, whose
   // load would come on top of the latency of the last arrival.
-  struct Place {
+  struct PacketAddress {
     uint64_t address;
     uint32_t is_whole;  // it can be moved in one access
   };
@@ -57,16 +57,16 @@ class Message {
     return load_pieces(at);
   }
 
-  DIME_DEVICE Place find(uint32_t packet) const {
+  DIME_DEVICE PacketAddress locate(uint32_t packet) const {
     uint64_t at = uint64_t(packet) * PACKET;
-    Place place = {address_ + at, uint32_t(access_ == PACKET && at + PACKET <= bytes_)};
+    PacketAddress place = {address_ + at, uint32_t(access_ == PACKET && at + PACKET <= bytes_)};
     compute_now(place.address);
     compute_now(place.is_whole);
     return place;
   }
 
   // Stores there, if `condition` holds.
-  DIME_DEVICE void store_if(bool condition, Place place, Words<W> words) const {
+  DIME_DEVICE void store_if(bool condition, PacketAddress place, Words<W> words) const {
     if (condition && place.is_whole)
       store_whole(place.address, words);
     else if (condition)

@@ -77,7 +77,7 @@ struct SentinelPacket {
 };
 
 // Where sender's packets lie among those of all senders at receiver.
-DIME_DEVICE uint32_t sender_place(uint32_t sender, uint32_t receiver) { return sender - (sender > receiver ? 1u : 0u); }
+DIME_DEVICE uint32_t sender_index(uint32_t sender, uint32_t receiver) { return sender - (sender > receiver ? 1u : 0u); }
 
 // The other way.
 DIME_DEVICE uint32_t sender_at(uint32_t place, uint32_t receiver) { return place + (place >= receiver ? 1u : 0u); }

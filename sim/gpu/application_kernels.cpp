@@ -16,7 +16,7 @@ void store(uint64_t address, uint32_t value) { thread::store(address, WORD_BYTES
 // Lets its dependents start at once, waits until the word at `gate` is not 0, and only then writes.
 void test_write_late(uint64_t words, uint32_t count, uint32_t value, uint64_t gate) {
   thread::let_dependents_start();
-  while (load(gate) == 0) thread::give_way();
+  while (load(gate) == 0) thread::spin_hint();
   for (uint32_t i = 0; i < count; ++i) store(words + uint64_t(i) * WORD_BYTES, value);
 }
 DIME_ENTRY(test_write_late)

@@ -27,7 +27,7 @@ void store_now(uint64_t address, uint64_t value, bool release) {
 void leave(Thread::State state) {
   Thread &self = Thread::current();
   self.state = state;
-  self.fiber.give_way();
+  self.fiber.spin_hint();
 }
 
 // With weak memory others may run between any two accesses.
@@ -35,7 +35,7 @@ void perhaps_give_way(Thread &self) {
   Weakness &weakness = *self.block->weakness;
   if (!weakness.random.once_in(weakness.give_way_once_in)) return;
   self.moved = true;
-  self.fiber.give_way();
+  self.fiber.spin_hint();
 }
 
 void change(uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change) {
@@ -65,9 +65,9 @@ bool block_barrier_any(bool condition) {
   return self.block->condition_behind_barrier;
 }
 
-void give_way() {
+void spin_hint() {
   fault::pass("spin");
-  Thread::current().fiber.give_way();
+  Thread::current().fiber.spin_hint();
 }
 
 void await_earlier_launches() {

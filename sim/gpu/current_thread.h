@@ -16,7 +16,7 @@ uint32_t grid_blocks();
 void block_barrier();
 bool block_barrier_any(bool condition);
 // One round of a spin loop is over.
-void give_way();
+void spin_hint();
 // griddepcontrol.wait, and griddepcontrol.launch_dependents.
 void await_earlier_launches();
 void let_dependents_start();

@@ -42,7 +42,7 @@ struct Operation {
   uint32_t bytes;
   uint32_t blocks, threads;
   uint8_t tile_log2, stages;
-  bool hand_over;
+  bool triggers_dependents;
   bool is_chained;   // its input is the output of the one before
   bool is_captured;  // in a graph, which does not know its epochs and stays in one stream
   const sim::Kernel *kernel;
@@ -67,12 +67,12 @@ struct Rank {
   std::vector<bool> is_elsewhere;
   size_t started = 0;
   // Between its host and its launches. An aborted rank's launches are told to stop.
-  dime_watch watch{};
+  dime_mailbox mailbox{};
   // Launches that were over before the rank was told to stop: their results are right.
   size_t finished = 0;
 };
 
-bool is_stopped(const Rank &rank) { return rank.watch.order == DIME_STOP; }
+bool is_stopped(const Rank &rank) { return rank.mailbox.command == DIME_STOP; }
 
 uint64_t map_scratch() {
   void *memory = mmap(nullptr, DIME_SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -191,7 +191,7 @@ Operation random_operation(Random &random, uint32_t ranks) {
   operation.threads = random.once_in(4) ? 64 : 32;
   operation.tile_log2 = uint8_t(2 + random.below(4));
   operation.stages = uint8_t(1 + random.below(2));
-  operation.hand_over = random.once_in(2);
+  operation.triggers_dependents = random.once_in(2);
   std::string name = ALGORITHMS[operation.algorithm];
   const char *for_ranks = ranks % 2 == 0 && random.once_in(2) ? (ranks == 2 ? "2" : "4") : "n";
   if (operation.type == DIME_FLOAT32)
@@ -235,13 +235,13 @@ std::vector<Buffers> make_buffers(Random &random, const Operation &operation, ui
   return all;
 }
 
-dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, const dime_watch &watch) {
+dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t rank, uint32_t ranks, const dime_mailbox &mailbox) {
   dime_args args{};
   args.input = buffers.input;
   args.output = buffers.output;
   args.bytes = operation.bytes;
   for (uint32_t peer = 0; peer < ranks; ++peer) args.inbox[peer] = lane_of(scratch_of(peer), operation.is_captured);
-  args.watch = reinterpret_cast<uint64_t>(&watch);
+  args.mailbox = reinterpret_cast<uint64_t>(&mailbox);
   const uint32_t packet_bytes = PACKET_BYTES[operation.algorithm];
   args.packets = (operation.bytes + packet_bytes - 1) / packet_bytes;
   args.chunk_packets = operation.algorithm < FIRST_TWO_SHOT ? args.packets : (args.packets + ranks - 1) / ranks;
@@ -251,7 +251,7 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   args.op = DIME_SUM;
   args.tile_log2 = operation.tile_log2;
   args.stages = operation.stages;
-  args.hand_over = operation.hand_over;
+  args.triggers_dependents = operation.triggers_dependents;
   return args;
 }
 
@@ -292,7 +292,7 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
   static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, SLICES * DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
   const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
   sim::History::instance().words.clear();
-  // Eager launches, a graph, or both in turn.
+  // Eager launches, a graph, or both in ticket.
   const uint32_t eager_once_in = random.below(3);
   // Somebody asks now and then what the ranks wait for; the answer must not disturb.
   const bool watched = random.once_in(2);
@@ -335,7 +335,7 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
       const Operation &operation = operations[i];
       const bool is_replay = i != 0 && operation.kernel == operations[i - 1].kernel && operation.bytes == operations[i - 1].bytes;
       if (!is_replay) ++host_count;
-      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, rank.watch);
+      dime_args args = arguments(operation, rank.buffers[i], uint32_t(&rank - all.data()), ranks, rank.mailbox);
       if (!operation.is_captured) {
         args.epoch = epoch;
         epoch = epoch_after(epoch);
@@ -371,7 +371,7 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
     if (is_stopped(rank)) return;
     while (rank.finished < rank.started && rank.launches[rank.finished]->is_done()) ++rank.finished;
   };
-  const auto stop = [](Rank &rank) { rank.watch.order = DIME_STOP; };
+  const auto stop = [](Rank &rank) { rank.mailbox.command = DIME_STOP; };
 
   uint64_t steps_left = STEPS_AFTER_ABORT * ranks;
   for (uint64_t step = 0;; ++step) {
@@ -382,7 +382,7 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
     }
     if (over) break;
     for (Rank &rank : all)
-      if (watched && !is_stopped(rank)) rank.watch.order = random.once_in(8) ? DIME_REPORT : DIME_GO_ON;
+      if (watched && !is_stopped(rank)) rank.mailbox.command = random.once_in(8) ? DIME_REPORT : DIME_GO_ON;
     if (aborts && step == abort_step) {
       const uint32_t first = random.below(ranks);
       stop(all[first]);

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::abi::ncclTeam_t;
-use crate::error;
+use crate::host::error;
+use crate::nccl::ncclTeam_t;
 
 /// What a function returns that cannot return a result but must return a text.
 pub const INTERNAL_ERROR_TEXT: &CStr = c"internal error";

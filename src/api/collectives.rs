@@ -2,9 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::abi::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclRedOp_t, ncclResult_t};
-use super::boundary::boundary;
-use crate::comm::{self, AllReduce};
+use crate::api::boundary::boundary;
+use crate::comm;
+use crate::nccl::AllReduce;
+use crate::nccl::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclRedOp_t, ncclResult_t};
 use crate::real;
 
 /// Combines the `count` elements at `sendbuff` of all ranks and leaves the result at `recvbuff` of every rank.

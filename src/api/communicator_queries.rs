@@ -2,9 +2,9 @@
 
 use std::ffi::c_int;
 
-use super::abi::{ncclComm_t, ncclCommMemStat_t, ncclInProgress, ncclInternalError, ncclResult_t, ncclSuccess};
-use super::boundary::boundary;
-use crate::comm::presence;
+use crate::api::boundary::boundary;
+use crate::comm::setup::beacon;
+use crate::nccl::{ncclComm_t, ncclCommMemStat_t, ncclInProgress, ncclInternalError, ncclResult_t, ncclSuccess};
 use crate::real;
 
 /// Writes the error that a communicator has met since it was made, ncclSuccess, or ncclInProgress while a call is at
@@ -19,10 +19,10 @@ pub unsafe extern "C" fn ncclCommGetAsyncError(comm: ncclComm_t, asyncError: *mu
             // SAFETY: NCCL has just written to the pointer.
             let state = unsafe { &mut *asyncError };
             if *state == ncclSuccess {
-                presence::ready(comm);
+                beacon::ready(comm);
                 *state = crate::comm::async_error(comm);
             } else if *state != ncclInProgress {
-                presence::failed(comm);
+                beacon::failed(comm);
             }
         }
         result
@@ -40,10 +40,10 @@ pub unsafe extern "C" fn pncclCommGetAsyncError(comm: ncclComm_t, asyncError: *m
             // SAFETY: NCCL has just written to the pointer.
             let state = unsafe { &mut *asyncError };
             if *state == ncclSuccess {
-                presence::ready(comm);
+                beacon::ready(comm);
                 *state = crate::comm::async_error(comm);
             } else if *state != ncclInProgress {
-                presence::failed(comm);
+                beacon::failed(comm);
             }
         }
         result

@@ -3,12 +3,13 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::abi::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclSuccess, ncclUniqueId};
-use super::boundary::boundary;
-use super::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
-use crate::comm::graph_usage::GraphUsage;
-use crate::comm::presence;
-use crate::real::{self, Function};
+use crate::api::boundary::boundary;
+use crate::comm::run::graph_usage::GraphUsage;
+use crate::comm::setup::beacon;
+use crate::nccl::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
+use crate::nccl::{ncclComm_t, ncclConfig_t, ncclInternalError, ncclResult_t, ncclSuccess, ncclUniqueId};
+use crate::real;
+use crate::real::Function;
 
 /// The bytes of `count` ids; none where there cannot be any.
 ///
@@ -44,7 +45,7 @@ unsafe fn made(usage: GraphUsage, place: *const ncclComm_t, count: usize, result
     // SAFETY: the caller's contract.
     unsafe { usage.made(place, count, result) };
     // It logs what it makes.
-    crate::log::nccl_may_have_opened_its_log();
+    crate::observe::log::nccl_may_have_opened_its_log();
 }
 
 /// Makes an id that brings the ranks of one new communicator together. One rank calls this and sends the id to all
@@ -55,7 +56,7 @@ pub unsafe extern "C" fn ncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclRes
     boundary(ncclInternalError, || {
         // SAFETY: as above.
         let result = unsafe { real::ncclGetUniqueId(uniqueId) };
-        crate::log::nccl_may_have_opened_its_log();
+        crate::observe::log::nccl_may_have_opened_its_log();
         result
     })
 }
@@ -67,7 +68,7 @@ pub unsafe extern "C" fn pncclGetUniqueId(uniqueId: *mut ncclUniqueId) -> ncclRe
     boundary(ncclInternalError, || {
         // SAFETY: as above.
         let result = unsafe { real::ncclGetUniqueId(uniqueId) };
-        crate::log::nccl_may_have_opened_its_log();
+        crate::observe::log::nccl_may_have_opened_its_log();
         result
     })
 }
@@ -86,7 +87,7 @@ pub unsafe extern "C" fn ncclCommInitRank(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(ptr::null());
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = beacon::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
         made(usage, comm, 1, result);
@@ -105,7 +106,7 @@ pub unsafe extern "C" fn pncclCommInitRank(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(ptr::null());
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = beacon::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRank(comm, nranks, commId, rank);
         arrival.made(comm, result);
         made(usage, comm, 1, result);
@@ -128,7 +129,7 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(config);
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = beacon::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
         made(usage, comm, 1, result);
@@ -148,7 +149,7 @@ pub unsafe extern "C" fn pncclCommInitRankConfig(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(config);
-        let arrival = presence::arrive(bytes_of(&commId, 1), nranks, rank);
+        let arrival = beacon::arrive(bytes_of(&commId, 1), nranks, rank);
         let result = real::ncclCommInitRankConfig(comm, nranks, commId, rank, config);
         arrival.made(comm, result);
         made(usage, comm, 1, result);
@@ -169,7 +170,7 @@ pub unsafe extern "C" fn ncclCommInitRankScalable(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(config);
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
+        let arrival = beacon::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
         made(usage, newcomm, 1, result);
@@ -190,7 +191,7 @@ pub unsafe extern "C" fn pncclCommInitRankScalable(
     // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of(config);
-        let arrival = presence::arrive(bytes_of(commIds, nId), nranks, myrank);
+        let arrival = beacon::arrive(bytes_of(commIds, nId), nranks, myrank);
         let result = real::ncclCommInitRankScalable(newcomm, nranks, myrank, nId, commIds, config);
         arrival.made(newcomm, result);
         made(usage, newcomm, 1, result);
@@ -208,7 +209,7 @@ pub unsafe extern "C" fn ncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, dev
         let usage = GraphUsage::of(ptr::null());
         let result = real::ncclCommInitAll(comm, ndev, devlist);
         if result == ncclSuccess {
-            presence::all_made(handles_of(comm, ndev));
+            beacon::all_made(handles_of(comm, ndev));
         }
         made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
         result
@@ -223,7 +224,7 @@ pub unsafe extern "C" fn pncclCommInitAll(comm: *mut ncclComm_t, ndev: c_int, de
         let usage = GraphUsage::of(ptr::null());
         let result = real::ncclCommInitAll(comm, ndev, devlist);
         if result == ncclSuccess {
-            presence::all_made(handles_of(comm, ndev));
+            beacon::all_made(handles_of(comm, ndev));
         }
         made(usage, comm, usize::try_from(ndev).unwrap_or(0), result);
         result
@@ -351,7 +352,7 @@ pub unsafe extern "C" fn ncclCommSplit(
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
         let usage = GraphUsage::of_part(comm, config);
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
+        let arrival = beacon::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
         made(usage, newcomm, 1, result);
@@ -372,7 +373,7 @@ pub unsafe extern "C" fn pncclCommSplit(
     boundary(ncclInternalError, || unsafe {
         let part = color.to_le_bytes();
         let usage = GraphUsage::of_part(comm, config);
-        let arrival = presence::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
+        let arrival = beacon::arrive_from(comm, (color != NCCL_SPLIT_NOCOLOR).then_some(&part));
         let result = real::ncclCommSplit(comm, color, key, newcomm, config);
         arrival.made(newcomm, result);
         made(usage, newcomm, 1, result);
@@ -400,7 +401,7 @@ pub unsafe extern "C" fn ncclCommShrink(
         // SAFETY: as above.
         unsafe {
             let usage = GraphUsage::of_part(comm, config);
-            let arrival = presence::arrive_from(comm, Some(b"shrunk"));
+            let arrival = beacon::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
             made(usage, newcomm, 1, result);
@@ -427,7 +428,7 @@ pub unsafe extern "C" fn pncclCommShrink(
         // SAFETY: as above.
         unsafe {
             let usage = GraphUsage::of_part(comm, config);
-            let arrival = presence::arrive_from(comm, Some(b"shrunk"));
+            let arrival = beacon::arrive_from(comm, Some(b"shrunk"));
             let result = real::ncclCommShrink(comm, excludeRanksList, excludeRanksCount, newcomm, config, shrinkFlags);
             arrival.made(newcomm, result);
             made(usage, newcomm, 1, result);
@@ -443,7 +444,7 @@ pub unsafe extern "C" fn ncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut nc
     boundary(ncclInternalError, || unsafe {
         let result = real::ncclCommGetUniqueId(comm, uniqueId);
         if result == ncclSuccess {
-            presence::grows_by(comm, bytes_of(uniqueId, 1));
+            beacon::grows_by(comm, bytes_of(uniqueId, 1));
         }
         result
     })
@@ -456,7 +457,7 @@ pub unsafe extern "C" fn pncclCommGetUniqueId(comm: ncclComm_t, uniqueId: *mut n
     boundary(ncclInternalError, || unsafe {
         let result = real::ncclCommGetUniqueId(comm, uniqueId);
         if result == ncclSuccess {
-            presence::grows_by(comm, bytes_of(uniqueId, 1));
+            beacon::grows_by(comm, bytes_of(uniqueId, 1));
         }
         result
     })
@@ -478,9 +479,9 @@ pub unsafe extern "C" fn ncclCommGrow(
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of_grown(comm, config);
         let arrival = if comm.is_null() {
-            presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
+            beacon::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
         } else {
-            presence::arrive_growing(comm, nRanks)
+            beacon::arrive_growing(comm, nRanks)
         };
         let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
         arrival.made(newcomm, result);
@@ -503,9 +504,9 @@ pub unsafe extern "C" fn pncclCommGrow(
     boundary(ncclInternalError, || unsafe {
         let usage = GraphUsage::of_grown(comm, config);
         let arrival = if comm.is_null() {
-            presence::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
+            beacon::arrive_in_growing(bytes_of(uniqueId, 1), nRanks, rank)
         } else {
-            presence::arrive_growing(comm, nRanks)
+            beacon::arrive_growing(comm, nRanks)
         };
         let result = real::ncclCommGrow(comm, nRanks, uniqueId, rank, newcomm, config);
         arrival.made(newcomm, result);

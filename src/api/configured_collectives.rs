@@ -2,10 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::abi::{
+use crate::api::boundary::boundary;
+use crate::nccl::{
     cudaStream_t, ncclCollConfig_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclRedOp_t, ncclResult_t,
 };
-use super::boundary::boundary;
 use crate::real;
 
 /// As ncclAllReduce, configured by `config`, which is equal on all ranks. NULL: exactly as ncclAllReduce.

@@ -2,12 +2,12 @@
 
 use std::ffi::c_int;
 
-use super::abi::{
+use crate::api::boundary::boundary;
+use crate::nccl::{
     ncclComm_t, ncclCommProperties_t, ncclDevComm_t, ncclDevCommRequirements_t, ncclDevResourceRequirements,
     ncclDevResourceRequirements_t, ncclGinBarrierHandle_t, ncclGinInboxA2AHandle, ncclGinOutboxHandle,
     ncclInternalError, ncclLLA2AHandle_t, ncclLsaBarrierHandle_t, ncclResult_t, ncclTeam, ncclTeam_t,
 };
-use super::boundary::boundary;
 use crate::real;
 
 /// Writes what a communicator can do. `props` starts from `NCCL_COMM_PROPERTIES_INITIALIZER`.

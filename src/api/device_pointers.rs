@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::abi::{ncclCftLeId, ncclInternalError, ncclMultimemHandle_t, ncclResult_t, ncclTeam_t, ncclWindow_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
+use crate::nccl::{ncclCftLeId, ncclInternalError, ncclMultimemHandle_t, ncclResult_t, ncclTeam_t, ncclWindow_t};
 use crate::real;
 
 /// Writes the address at which a store reaches the window of every rank of the load-store team.

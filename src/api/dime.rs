@@ -3,12 +3,13 @@
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
-use super::abi::{
+use crate::api::boundary::boundary;
+use crate::host::error::Error;
+use crate::nccl::{
     ncclComm_t, ncclDataType_t, ncclInternalError, ncclInvalidArgument, ncclRedOp_t, ncclResult_t, ncclSuccess,
 };
-use super::boundary::boundary;
-use crate::error::Error;
-use crate::{real, stats};
+use crate::observe::counters;
+use crate::real;
 
 /// Version of this library, such as "0.1.0". A static text.
 ///
@@ -76,13 +77,13 @@ pub unsafe extern "C" fn dimeExplain(
 /// There is one for each kernel, which counts the all-reduces that it did, and one for each reason to forward.
 #[unsafe(no_mangle)]
 pub extern "C" fn dimeCounterName(index: c_int) -> *const c_char {
-    usize::try_from(index).ok().and_then(stats::name).map_or(ptr::null(), CStr::as_ptr)
+    usize::try_from(index).ok().and_then(counters::name).map_or(ptr::null(), CStr::as_ptr)
 }
 
 /// Value of a counter of this process; 0 past the last. A child of fork begins with zeros.
 #[unsafe(no_mangle)]
 pub extern "C" fn dimeCounterValue(index: c_int) -> u64 {
-    usize::try_from(index).ok().and_then(stats::value).unwrap_or(0)
+    usize::try_from(index).ok().and_then(counters::value).unwrap_or(0)
 }
 
 /// Absolute path of the NCCL library behind this one. NULL when none was found, or none was needed yet. Lives for good.

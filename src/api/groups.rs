@@ -1,8 +1,8 @@
 //! Groups: operations between a start and its end are issued together. Groups nest; only the outermost end acts.
 
-use super::abi::{ncclInternalError, ncclResult_t, ncclSimInfo_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
 use crate::comm;
+use crate::nccl::{ncclInternalError, ncclResult_t, ncclSimInfo_t};
 use crate::real;
 
 /// Opens a group on this thread.

@@ -2,9 +2,10 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::abi::{ncclComm_t, ncclEncryptionConfig_t, ncclInternalError, ncclResult_t};
-use super::boundary::{INTERNAL_ERROR_TEXT, boundary};
-use crate::{error, real};
+use crate::api::boundary::{INTERNAL_ERROR_TEXT, boundary};
+use crate::host::error;
+use crate::nccl::{ncclComm_t, ncclEncryptionConfig_t, ncclInternalError, ncclResult_t};
+use crate::real;
 
 /// Writes the version of the NCCL library behind this one: major * 10000 + minor * 100 + patch.
 ///

@@ -2,8 +2,8 @@
 
 use std::ffi::c_void;
 
-use super::abi::{ncclComm_t, ncclInternalError, ncclResult_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
+use crate::nccl::{ncclComm_t, ncclInternalError, ncclResult_t};
 use crate::real;
 
 /// Allocates at least `size` bytes on the current device, fit for all that NCCL can do with a buffer.

@@ -13,10 +13,6 @@
 // hundred times would say less.
 #![allow(clippy::missing_safety_doc)]
 
-pub mod abi;
-pub mod device_header;
-pub mod header;
-
 #[cfg(feature = "exports")]
 mod boundary;
 #[cfg(feature = "exports")]

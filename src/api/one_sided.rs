@@ -2,10 +2,10 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 
-use super::abi::{
+use crate::api::boundary::boundary;
+use crate::nccl::{
     cudaStream_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclResult_t, ncclWaitSignalDesc_t, ncclWindow_t,
 };
-use super::boundary::boundary;
 use crate::real;
 
 /// Writes `count` elements into the window of rank `peer`, `peerWinOffset` bytes from its start, and then signals that

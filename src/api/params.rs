@@ -2,8 +2,8 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use super::abi::{ncclInternalError, ncclParamHandle_t, ncclResult_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
+use crate::nccl::{ncclInternalError, ncclParamHandle_t, ncclResult_t};
 use crate::real;
 
 /// Writes a handle for the parameter named `key`. NCCL owns it.

@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::abi::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclResult_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
+use crate::nccl::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclInternalError, ncclResult_t};
 use crate::real;
 
 /// Sends `count` elements to rank `peer`, which calls ncclRecv with the same count and type.

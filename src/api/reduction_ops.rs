@@ -2,8 +2,8 @@
 
 use std::ffi::c_void;
 
-use super::abi::{ncclComm_t, ncclDataType_t, ncclInternalError, ncclRedOp_t, ncclResult_t, ncclScalarResidence_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
+use crate::nccl::{ncclComm_t, ncclDataType_t, ncclInternalError, ncclRedOp_t, ncclResult_t, ncclScalarResidence_t};
 use crate::real;
 
 /// Makes an operation that multiplies this rank's values by `*scalar` and then sums over the ranks.

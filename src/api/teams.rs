@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 
-use super::abi::{ncclCftTeamMode_t, ncclComm_t, ncclTeam_t};
-use super::boundary::{NO_TEAM, boundary};
+use crate::api::boundary::{NO_TEAM, boundary};
+use crate::nccl::{ncclCftTeamMode_t, ncclComm_t, ncclTeam_t};
 use crate::real;
 
 /// All ranks.

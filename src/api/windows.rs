@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::abi::{ncclComm_t, ncclInternalError, ncclResult_t, ncclWindow_t};
-use super::boundary::boundary;
+use crate::api::boundary::boundary;
+use crate::nccl::{ncclComm_t, ncclInternalError, ncclResult_t, ncclWindow_t};
 use crate::real;
 
 /// Registers `size` bytes at `buff` as this rank's part of a window. All ranks call it. `winFlags` combines

@@ -16,82 +16,55 @@
 //! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
 //!   is an error of that call.
 
-pub mod agreement;
-pub mod ending;
-pub mod exchange;
-pub mod graph_order;
-pub mod graph_usage;
-pub mod group;
-pub mod hello;
-pub mod idle;
-pub mod joined;
-pub mod leftovers;
-pub mod order;
-pub mod presence;
-pub mod report;
+pub mod life;
+pub mod run;
 pub mod setup;
-pub mod setups;
-pub mod slot;
-pub mod slots;
-pub mod sockets;
-pub mod state;
-pub mod switches;
-pub mod sync;
 pub mod table;
-pub mod watchdog;
 
 use std::ptr;
 
-pub use self::ending::{Ending, abort, async_error, destroy, finalize, revoke};
-use self::graph_order::Capture;
-use self::group::Kept;
-use self::joined::Joined;
-use self::setups::Setups;
-use self::state::{Comm, Fast, Status};
-use crate::api::abi::{
-    cudaStream_t, ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess,
-    ncclUnhandledCudaError,
-};
-use crate::error::Error;
+use crate::comm::life::ending;
+pub use crate::comm::life::ending::{Ending, abort, async_error, destroy, finalize, revoke};
+use crate::comm::run::graph_order::Capture;
+use crate::comm::run::group;
+use crate::comm::run::group::Kept;
+use crate::comm::run::report;
+use crate::comm::run::stream_barrier::StreamBarrier;
+use crate::comm::setup::beacon;
+use crate::comm::setup::concurrent_setups::ConcurrentSetups;
+use crate::comm::setup::exchange;
+use crate::comm::table::fast::{Comm, Fast, Status};
 use crate::gpu::CUstream;
 use crate::gpu::context::with_context;
 use crate::gpu::driver::{DriverError, DriverResult};
-use crate::gpu::nvtx;
-use crate::launch::{self, Operation};
-use crate::layout::{CAPTURED_LANE, EAGER_LANE};
-use crate::real::{self, Function};
-use crate::route::{self, Choice, Kernel, Reason};
-use crate::stats;
-use crate::stats_file;
-
-/// An ncclAllReduce as it was called.
-#[derive(Clone, Copy, Debug)]
-pub struct AllReduce {
-    /// This rank's contribution.
-    pub input: *const std::ffi::c_void,
-    /// Where the result goes.
-    pub output: *mut std::ffi::c_void,
-    /// Elements.
-    pub count: usize,
-    /// NCCL's number of the element type.
-    pub datatype: ncclDataType_t,
-    /// NCCL's number of the operation.
-    pub op: ncclRedOp_t,
-    /// The communicator.
-    pub comm: ncclComm_t,
-    /// The stream.
-    pub stream: cudaStream_t,
-}
+use crate::host::error::Error;
+use crate::host::thread;
+use crate::kernel::Kernel;
+use crate::kernel::layout::{CAPTURED_LANE, EAGER_LANE};
+use crate::launch;
+use crate::launch::Operation;
+use crate::nccl::AllReduce;
+use crate::nccl::DataType;
+use crate::nccl::{
+    ncclComm_t, ncclDataType_t, ncclInProgress, ncclRedOp_t, ncclResult_t, ncclSuccess, ncclUnhandledCudaError,
+};
+use crate::observe::counters;
+use crate::observe::nvtx;
+use crate::observe::stats_file;
+use crate::real;
+use crate::real::Function;
+use crate::route;
+use crate::route::{LaunchPlan, Reason};
 
 /// Whether an all-reduce on this communicator is known to be NCCL's; then it is counted. The shortest way for communicators
 /// that forward, unless each call is to be logged.
 #[inline(always)]
 pub fn is_for_nccl(handle: ncclComm_t) -> bool {
-    if crate::log::traces() {
+    if crate::observe::log::traces() {
         return false;
     }
     let reason = table::last_hit(handle as usize).and_then(Comm::forward_reason_index);
-    reason.inspect(|index| stats::count_forward_index(*index)).is_some()
+    reason.inspect(|index| counters::count_forward_index(*index)).is_some()
 }
 
 /// Does or forwards an all-reduce.
@@ -101,13 +74,13 @@ pub fn is_for_nccl(handle: ncclComm_t) -> bool {
 #[inline]
 pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
     // A call from within NCCL belongs to one that is under way; NULL is NCCL's to refuse.
-    if real::thread::is_inside_nccl() || call.comm.is_null() {
+    if thread::is_inside_nccl() || call.comm.is_null() {
         // SAFETY: the caller's contract.
         return unsafe { forward(&call) };
     }
     let Some(comm) = table::find(call.comm as usize) else {
         // SAFETY: the caller's contract.
-        return unsafe { first_sight(call) };
+        return unsafe { register(call) };
     };
     // SAFETY: the caller's contract.
     unsafe { dispatch(comm, call) }
@@ -125,14 +98,14 @@ unsafe fn dispatch(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
             unsafe { forward(&call) }
         }
         // SAFETY: the caller's contract.
-        _ => unsafe { dispatch_rarely(comm, call) },
+        _ => unsafe { dispatch_slow(comm, call) },
     }
 }
 
 /// # Safety
 /// As [`all_reduce`].
 #[cold]
-unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
+unsafe fn dispatch_slow(comm: &'static Comm, call: AllReduce) -> ncclResult_t {
     match comm.status() {
         // SAFETY: the caller's contract.
         Status::Poisoned(_) => unsafe { refuse(comm, &call) },
@@ -188,7 +161,7 @@ unsafe fn dispatch_rarely(comm: &'static Comm, call: AllReduce) -> ncclResult_t 
 /// # Safety
 /// As [`all_reduce`].
 #[cold]
-unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
+unsafe fn register(call: AllReduce) -> ncclResult_t {
     let mut ranks = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
     let counted = unsafe { real::ncclCommCount(call.comm, &mut ranks) };
@@ -205,7 +178,7 @@ unsafe fn first_sight(call: AllReduce) -> ncclResult_t {
     };
     let ranks = ranks.max(0) as usize;
     comm.set_ranks(ranks);
-    if let Some(reason) = route::never_fast(ranks).or_else(|| presence::forwards(call.comm)) {
+    if let Some(reason) = route::never_fast(ranks).or_else(|| beacon::forwards(call.comm)) {
         comm.set_forward(reason);
         report::decided(call.comm, reason.text());
     }
@@ -250,7 +223,7 @@ fn choose(
     count: usize,
     datatype: ncclDataType_t,
     op: ncclRedOp_t,
-) -> Option<Result<Choice, Reason>> {
+) -> Option<Result<LaunchPlan, Reason>> {
     let busy = comm.enter(handle as usize)?;
     busy.fast().map(|fast| route::choose(&fast.plan, count, datatype, op))
 }
@@ -264,7 +237,7 @@ fn run(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
     match route::choose(&fast.plan, call.count, call.datatype, call.op) {
         Ok(choice) => match enqueue(fast, &choice, call) {
             Ok(()) => {
-                stats::count_kernel(choice.kernel);
+                counters::count_kernel(choice.kernel);
                 ncclSuccess
             }
             Err(failure) => fail(comm, choice.kernel, &failure),
@@ -296,9 +269,9 @@ fn fail(comm: &'static Comm, kernel: Kernel, failure: &Failure) -> ncclResult_t 
 }
 
 #[inline]
-fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure> {
+fn enqueue(fast: &Fast, choice: &LaunchPlan, call: &AllReduce) -> Result<(), Failure> {
     let stream = call.stream.cast();
-    let bytes = route::DataType::from_nccl(call.datatype).map_or(0, route::DataType::bytes) * call.count;
+    let bytes = DataType::from_nccl(call.datatype).map_or(0, DataType::bytes) * call.count;
     let operation = Operation {
         input: call.input as u64,
         output: call.output as u64,
@@ -326,7 +299,7 @@ fn enqueue(fast: &Fast, choice: &Choice, call: &AllReduce) -> Result<(), Failure
         let begun = before != launches() || fast.order.is_lost();
         Failure { error, begun }
     })?;
-    if crate::log::traces() {
+    if crate::observe::log::traces() {
         report::trace_fast(fast, choice, call);
     }
     Ok(())
@@ -383,8 +356,8 @@ unsafe fn issue(calls: Vec<AllReduce>) -> ncclResult_t {
             busy.push(entered);
         }
     }
-    let mut setups = Setups::begin(&fresh);
-    let joined = Joined::of(&calls);
+    let mut setups = ConcurrentSetups::begin(&fresh);
+    let joined = StreamBarrier::of(&calls);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
     for (index, (call, comm)) in calls.into_iter().enumerate() {
@@ -449,7 +422,7 @@ fn not_joined(error: DriverError) -> ncclResult_t {
 
 /// After NCCL was asked to open a group.
 pub fn group_started(result: ncclResult_t) {
-    if result == ncclSuccess && !real::thread::is_inside_nccl() {
+    if result == ncclSuccess && !thread::is_inside_nccl() {
         group::start();
     }
 }
@@ -459,7 +432,7 @@ pub fn group_started(result: ncclResult_t) {
 /// # Safety
 /// As [`all_reduce`], for each call that was kept.
 pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
-    if real::thread::is_inside_nccl() || !group::end() {
+    if thread::is_inside_nccl() || !group::end() {
         return result;
     }
     match group::take() {
@@ -504,7 +477,7 @@ unsafe fn end_of_group(mut kept: Kept, result: ncclResult_t) -> ncclResult_t {
 /// NCCL all the same. A failure closes the group too, but a NCCL that lacks the function has closed nothing.
 pub fn group_simulated(result: ncclResult_t) {
     if real::has(Function::ncclGroupSimulateEnd)
-        && !real::thread::is_inside_nccl()
+        && !thread::is_inside_nccl()
         && group::end()
         && let Some(mut kept) = group::take()
     {
@@ -548,7 +521,7 @@ pub unsafe fn explain(
         Some((_, Status::Forward(reason))) => forward(reason),
         None | Some((_, Status::New)) => match route::may_need_setup(ranks, count, datatype, op) {
             // A rank that is absent may have ended the communicator already.
-            Ok(()) => presence::forwards(handle)
+            Ok(()) => beacon::forwards(handle)
                 .filter(|reason| *reason != Reason::Absent)
                 .map_or_else(|| "undecided: the first all-reduce sets the communicator up".to_owned(), forward),
             Err(reason) => forward(reason),

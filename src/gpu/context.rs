@@ -2,8 +2,8 @@
 
 use std::ptr;
 
-use super::CUcontext;
-use super::driver::{Driver, DriverResult};
+use crate::gpu::CUcontext;
+use crate::gpu::driver::{Driver, DriverResult};
 
 /// Runs `work` with `context` current on this thread. Pushes only when it is not current already, and pops again.
 pub(crate) fn with_context<T>(driver: &Driver, context: CUcontext, work: impl FnOnce() -> T) -> DriverResult<T> {

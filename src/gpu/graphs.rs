@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cudarc::driver::sys::{CUgraph, CUuserObject};
 
-use super::driver::{Driver, DriverResult};
+use crate::gpu::driver::{Driver, DriverResult};
 
 /// Counts the graphs that hold launches of one communicator. A graph counts until it and every executable made of it are gone, and
 /// nothing of them runs.

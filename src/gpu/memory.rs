@@ -16,9 +16,9 @@ use cudarc::driver::sys::{
     CUmemAllocationType, CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
 };
 
-use super::driver::{Driver, DriverResult};
-use super::{CUdevice, CUdeviceptr};
-use crate::lock::{Held, Lock};
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::{CUdevice, CUdeviceptr};
+use crate::host::lock::{Held, Lock};
 
 const POSIX_FD: u32 = CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR.0;
 const IPC_LAZY_ENABLE_PEER_ACCESS: u32 = 1;

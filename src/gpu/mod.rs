@@ -7,11 +7,10 @@
 pub mod context;
 pub mod driver;
 pub mod graphs;
-pub mod kernels;
+pub mod images;
+pub mod mailbox;
 pub mod memory;
-pub mod nvtx;
 pub mod topology;
-pub mod watch;
 
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
 

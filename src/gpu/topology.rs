@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
 use cudarc::driver::sys::CUuuid;
 
-use super::CUdevice;
-use super::driver::{Driver, DriverResult};
+use crate::gpu::CUdevice;
+use crate::gpu::driver::{Driver, DriverResult};
 
 /// What a rank tells of its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,8 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use super::library::{self, Address};
-use super::thread::inside_nccl;
-use crate::api::abi::{
+use crate::host::thread::inside_nccl;
+use crate::nccl::{
     Nothing, Text, cudaStream_t, ncclCftLeId, ncclCftTeamMode_t, ncclCollConfig_t, ncclComm_t, ncclCommMemStat_t,
     ncclCommProperties_t, ncclConfig_t, ncclDataType_t, ncclDevComm_t, ncclDevCommRequirements_t,
     ncclDevResourceRequirements, ncclDevResourceRequirements_t, ncclEncryptionConfig_t, ncclGinBarrierHandle_t,
@@ -12,6 +11,8 @@ use crate::api::abi::{
     ncclParamHandle_t, ncclRedOp_t, ncclResult_t, ncclScalarResidence_t, ncclSimInfo_t, ncclSuccess, ncclTeam,
     ncclTeam_t, ncclUniqueId, ncclWaitSignalDesc_t, ncclWindow_t,
 };
+use crate::real::library;
+use crate::real::library::Address;
 
 /// Makes from each line the function's place in [`Function`], its entry in [`FUNCTIONS`], and a Rust function of its name that
 /// forwards to it.

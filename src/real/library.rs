@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use super::functions::{COUNT, FUNCTIONS};
-use super::mapped::Object;
-use super::open::{Opened, Refusal, open};
-use super::search::{Caller, Surroundings, places};
-use super::{functions, mapped};
-use crate::api::abi::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclSystemError};
-use crate::config::Config;
-use crate::error;
+use crate::host::config::Config;
+use crate::host::error;
+use crate::nccl::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclSystemError};
+use crate::real::functions::{COUNT, FUNCTIONS};
+use crate::real::mapped::Object;
+use crate::real::open::{Opened, Refusal, open};
+use crate::real::search::{Caller, Surroundings, places};
+use crate::real::{functions, mapped};
 
 /// Where a function of the real NCCL is.
 pub(super) type Address = NonNull<c_void>;
@@ -109,7 +109,7 @@ fn outcome_or_search() -> Option<&'static Outcome> {
     let _searching = Searching;
 
     let (config, warnings) = Config::from_env();
-    crate::log::start(&config);
+    crate::observe::log::start(&config);
     let (found, origin) = search(&config);
     let found = Box::into_raw(Box::new(found));
     if OUTCOME.compare_exchange(ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire).is_err() {
@@ -169,7 +169,7 @@ fn search(config: &Config) -> (Outcome, String) {
         }
         for refusal in refusals {
             searched.push('\n');
-            searched.push_str(&crate::log::one_line(format_args!("  {refusal}")));
+            searched.push_str(&crate::observe::log::one_line(format_args!("  {refusal}")));
         }
     }
     searched.push_str(match (&surroundings.configured, is_dime, is_diverted) {

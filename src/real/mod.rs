@@ -9,21 +9,13 @@
 //! - What is opened is never closed.
 //! - Ourselves are never taken for the real NCCL, whether by path, by link or as a copy.
 
-pub mod background;
-mod exit;
-mod fork;
 mod functions;
 mod library;
 mod library_file;
-mod log_file;
 mod mapped;
 mod open;
 pub mod search;
-pub mod thread;
 
-pub use exit::at_exit;
-pub use fork::in_children;
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
-pub use log_file::opened_log;
 pub use open::last_loader_error;

@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
-use super::library_file::{self, Unfit};
-use super::mapped;
+use crate::real::library_file;
+use crate::real::library_file::Unfit;
+use crate::real::mapped;
 
 /// A symbol that every build of this library has and no NCCL: it gives away a copy of ourselves.
 const OUR_MARKER: &CStr = c"dimeVersion";

@@ -1,7 +1,7 @@
 //! The tables of preference: which kernel serves a size best, and with how many blocks and threads. They may be wrong without
 //! harm; what a kernel can do is decided elsewhere.
 
-use super::{KERNELS, Kernel};
+use crate::kernel::{KERNELS, Kernel};
 
 /// How a size is served: the best that was measured.
 pub(super) struct Row {

@@ -21,7 +21,7 @@ inline void compute_now(uint64_t &) {}
 inline void compute_now(uint32_t &) {}
 
 inline void await_stream() { sim::current_thread::await_earlier_launches(); }
-inline void let_next_in() { sim::current_thread::let_dependents_start(); }
+inline void trigger_dependents() { sim::current_thread::let_dependents_start(); }
 
 }  // namespace dime
 

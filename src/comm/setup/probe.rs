@@ -3,14 +3,14 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use super::{Candidate, Objection, memory};
-use crate::config::Config;
+use crate::comm::setup::{Objection, SetupRun, memory};
 use crate::gpu::CUdeviceptr;
 use crate::gpu::driver::DriverResult;
-use crate::layout::{DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES};
+use crate::host::config::Config;
+use crate::kernel::layout::{DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES};
 use crate::route::Reason;
 
-impl Candidate {
+impl SetupRun {
     /// A number that the ranks share and that differs from setup to setup.
     fn salt(&self) -> u64 {
         let token = self.agreement.hellos()[0].token;

@@ -3,12 +3,12 @@
 
 #![cfg(test)]
 
-#[path = "../../../src/comm/slot.rs"]
+#[path = "../../../src/comm/table/slot.rs"]
 #[allow(dead_code)]
 mod slot;
 // What a child of fork does with all slots is not searched: it has one thread.
 #[allow(dead_code)]
-#[path = "../../../src/comm/slots.rs"]
+#[path = "../../../src/comm/table/slots.rs"]
 mod slots;
 mod sync;
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::{env, fs};
 
-#[path = "../../../src/config.rs"]
+#[path = "../../../src/host/config.rs"]
 #[allow(dead_code)]
 mod config;
 
@@ -29,7 +29,7 @@ struct Header {
 }
 
 /// The types of nccl.h, the header that has two faces.
-const NCCL_TYPES: &str = "src/api/header.rs";
+const NCCL_TYPES: &str = "src/nccl/header.rs";
 /// How nccl.h asks for the face with all of NCCL.
 const SINCE_2_28: &str = "NCCL_VERSION_CODE >= 22800";
 
@@ -63,7 +63,7 @@ const HEADERS: &[Header] = &[
         guard: "DIME_NCCL_DEVICE_HOST_H",
         about: "The host functions of NCCL's device API as libdime.so exports them. Programs with device code include NCCL's own\n * \
                 nccl_device.h, never both.",
-        types: Some("src/api/device_header.rs"),
+        types: Some("src/nccl/device_header.rs"),
         functions: &["src/api/device_communicators.rs", "src/api/device_pointers.rs", "src/api/teams.rs"],
         begin: "#include \"nccl.h\"\n",
         end: "",

@@ -1,0 +1,57 @@
+//! Whether what was enqueued on a communicator is over. Nothing else is waited for: other work on the GPU may be waiting for what this
+//! thread does next.
+
+use std::mem::size_of_val;
+use std::ptr;
+
+use crate::comm::run::stream_order::StreamOrder;
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::{CUdeviceptr, CUstream};
+use crate::kernel::layout::{COUNT_OFFSET, COUNT_SHIFT, EAGER_LANE, LANE_BYTES};
+
+/// Whether the blocks that were enqueued in the eager lane of this scratch have all been counted there, and what is not counted is over.
+/// In the current context.
+pub fn is_over(
+    driver: &Driver,
+    stream: &OwnStream,
+    scratch: CUdeviceptr,
+    blocks: u32,
+    order: &StreamOrder,
+) -> DriverResult<bool> {
+    let count_word = stream.read(driver, scratch + (EAGER_LANE * LANE_BYTES + COUNT_OFFSET) as CUdeviceptr)?;
+    Ok((count_word >> COUNT_SHIFT) as u32 == blocks && order.is_over(driver)?)
+}
+
+/// A stream for one purpose.
+pub struct OwnStream(CUstream, &'static Driver);
+
+impl OwnStream {
+    /// In the current context, where it has to end, too.
+    pub fn new(driver: &'static Driver) -> DriverResult<Self> {
+        const NON_BLOCKING: u32 = 1;
+        let mut stream: CUstream = ptr::null_mut();
+        // SAFETY: the out pointer is ours.
+        driver.check("cuStreamCreate", unsafe { (driver.stream_create)(&mut stream, NON_BLOCKING) })?;
+        Ok(Self(stream, driver))
+    }
+
+    fn read(&self, driver: &Driver, word: CUdeviceptr) -> DriverResult<u64> {
+        let mut value = 0_u64;
+        // SAFETY: within our scratch; the variable lives until the stream is synchronised.
+        unsafe {
+            driver.check(
+                "cuMemcpyDtoHAsync",
+                (driver.memcpy_dtoh_async)((&raw mut value).cast(), word, size_of_val(&value), self.0),
+            )?;
+            driver.check("cuStreamSynchronize", (driver.stream_synchronize)(self.0))?;
+        }
+        Ok(value)
+    }
+}
+
+impl Drop for OwnStream {
+    fn drop(&mut self) {
+        // SAFETY: created in `new`; its context is current where it lives.
+        unsafe { (self.1.stream_destroy)(self.0) };
+    }
+}

@@ -1,0 +1,102 @@
+//! What the log says of communicators and of all-reduces.
+//!
+//! At INFO each rank says of each communicator whether its all-reduces are fast, or why they are forwarded: once, when that is decided.
+//! [`crate::comm::setup`] says it where the ranks had to agree. Of a communicator that nothing is decided of yet it is said once why the
+//! all-reduce at hand is forwarded. At TRACE each all-reduce has a line.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::comm::table::fast::{Comm, Fast};
+use crate::nccl::AllReduce;
+use crate::nccl::DataType;
+use crate::nccl::op_name;
+use crate::nccl::{ncclComm_t, ncclSuccess};
+use crate::observe::counters;
+use crate::real;
+use crate::route::{LaunchPlan, Reason};
+
+/// How lines name a communicator and a rank of it, which runs on this device.
+pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> String {
+    crate::observe::log::set_device(device);
+    format!("communicator {handle:p} rank {rank} of {ranks} on GPU {device}")
+}
+
+/// As [`name`], with what NCCL tells.
+fn asked_name(handle: ncclComm_t) -> String {
+    let (mut rank, mut ranks, mut device) = (0, 0, 0);
+    // SAFETY: the handle is that of the call at hand; out pointers are ours.
+    let told = unsafe {
+        real::ncclCommUserRank(handle, &mut rank) == ncclSuccess
+            && real::ncclCommCount(handle, &mut ranks) == ncclSuccess
+            && real::ncclCommCuDevice(handle, &mut device) == ncclSuccess
+    };
+    match (usize::try_from(rank), usize::try_from(ranks)) {
+        (Ok(rank), Ok(ranks)) if told => name(handle, rank, ranks, device),
+        _ => format!("communicator {handle:p}"),
+    }
+}
+
+/// It is decided, without asking the other ranks, that all of this communicator is forwarded.
+#[cold]
+pub fn decided(handle: ncclComm_t, why: &str) {
+    if log::log_enabled!(log::Level::Info) {
+        log::info!("{}: all-reduces are forwarded: {why}", asked_name(handle));
+    }
+}
+
+/// An all-reduce that is forwarded is counted.
+#[inline]
+pub fn forward(call: &AllReduce, reason: Reason) {
+    counters::count_forward(reason);
+    if crate::observe::log::traces() {
+        trace_forward(call, reason);
+    }
+}
+
+/// As [`forward`], on a communicator that nothing is decided of yet.
+#[cold]
+pub fn forward_undecided(comm: &Comm, call: &AllReduce, reason: Reason) {
+    if log::log_enabled!(log::Level::Info) && comm.is_first_report() {
+        log::info!("{}: all-reduces are forwarded so far: {}", asked_name(call.comm), reason.text());
+    }
+    forward(call, reason);
+}
+
+/// As [`forward`], on a communicator that there was no room for.
+#[cold]
+pub fn forward_unknown(call: &AllReduce) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        decided(call.comm, Reason::TableFull.text());
+    }
+    forward(call, Reason::TableFull);
+}
+
+#[cold]
+fn trace_forward(call: &AllReduce, reason: Reason) {
+    let mut device = -1;
+    // SAFETY: the handle is that of the call at hand; the out pointer is ours.
+    let told = unsafe { real::ncclCommCuDevice(call.comm, &mut device) };
+    crate::observe::log::set_device(if told == ncclSuccess { device } else { -1 });
+    log::trace!("{}: forwarded: {}", operation(call), reason.text());
+}
+
+/// An all-reduce was enqueued.
+#[cold]
+pub fn trace_fast(fast: &Fast, choice: &LaunchPlan, call: &AllReduce) {
+    crate::observe::log::set_device(fast.device);
+    let (blocks, threads) = (choice.blocks, choice.threads);
+    log::trace!("{}: fast: {} with up to {blocks} blocks of {threads} threads", operation(call), choice.kernel.name());
+}
+
+fn operation(call: &AllReduce) -> String {
+    let op = op_name(call.op).map_or_else(|| format!("operation {}", call.op), str::to_owned);
+    let (count, handle) = (call.count, call.comm);
+    match DataType::from_nccl(call.datatype) {
+        Some(datatype) => {
+            let (bytes, name) = (count.saturating_mul(datatype.bytes()), datatype.name());
+            format!("communicator {handle:p}: all-reduce of {bytes} bytes, {name} {op}")
+        }
+        None => format!("communicator {handle:p}: all-reduce of {count} elements, type {} {op}", call.datatype),
+    }
+}

@@ -1,0 +1,83 @@
+//! Operations of one communicator on several streams in one group: as NCCL does, all these streams wait for each other before the
+//! first operation and behind the last.
+
+use std::ptr;
+
+use crate::comm::run::stream_order::new_event;
+use crate::comm::table::fast::{Comm, Fast};
+use crate::gpu::context::with_context;
+use crate::gpu::driver::DriverResult;
+use crate::gpu::{CUevent, CUstream};
+use crate::nccl::AllReduce;
+
+/// The calls of a communicator in a group, which are on several streams.
+pub struct StreamBarrier {
+    comm: &'static Comm,
+    handle: usize,
+    streams: Vec<CUstream>,
+    /// Calls before which and behind which the streams meet.
+    first: usize,
+    last: usize,
+}
+
+impl StreamBarrier {
+    /// For each communicator that has calls on several streams.
+    pub fn of(calls: &[(AllReduce, Option<&'static Comm>)]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for (index, (call, comm)) in calls.iter().enumerate() {
+            let Some(comm) = *comm else { continue };
+            let stream: CUstream = call.stream.cast();
+            match all.iter_mut().find(|joined| ptr::eq(joined.comm, comm)) {
+                Some(joined) => {
+                    joined.last = index;
+                    if !joined.streams.contains(&stream) {
+                        joined.streams.push(stream);
+                    }
+                }
+                None => {
+                    let handle = call.comm as usize;
+                    all.push(Self { comm, handle, streams: vec![stream], first: index, last: index });
+                }
+            }
+        }
+        all.retain(|joined| joined.streams.len() > 1);
+        all
+    }
+
+    /// Call before the call of this index.
+    pub fn before(&self, index: usize) -> DriverResult<()> {
+        if index == self.first { self.meet() } else { Ok(()) }
+    }
+
+    /// Call after the call of this index.
+    pub fn after(&self, index: usize) -> DriverResult<()> {
+        if index == self.last { self.meet() } else { Ok(()) }
+    }
+
+    /// What is put into any of the streams from now on waits for what is in all of them. Not where NCCL does the operations.
+    fn meet(&self) -> DriverResult<()> {
+        let Some(busy) = self.comm.enter(self.handle) else { return Ok(()) };
+        let Some(fast) = busy.fast() else { return Ok(()) };
+        with_context(fast.driver, fast.context, || {
+            let event = new_event(fast.driver)?;
+            let met = self.meet_by(fast, event);
+            // SAFETY: our own event; who waits for it goes on waiting.
+            let destroyed = fast.driver.check("cuEventDestroy", unsafe { (fast.driver.event_destroy)(event) });
+            met.and(destroyed)
+        })?
+    }
+
+    fn meet_by(&self, fast: &Fast, event: CUevent) -> DriverResult<()> {
+        let driver = fast.driver;
+        let wait = |stream, other| {
+            // SAFETY: streams of the application, an event of ours.
+            unsafe {
+                driver.check("cuEventRecord", (driver.event_record)(event, other))?;
+                driver.check("cuStreamWaitEvent", (driver.stream_wait_event)(stream, event, 0))
+            }
+        };
+        let [first, others @ ..] = self.streams.as_slice() else { return Ok(()) };
+        others.iter().try_for_each(|other| wait(*first, *other))?;
+        others.iter().try_for_each(|other| wait(*other, *first))
+    }
+}

@@ -1,0 +1,38 @@
+//! Several setups side by side.
+
+use std::ptr;
+use std::thread::JoinHandle;
+
+use crate::comm::setup::set_up;
+use crate::comm::table::fast::Comm;
+use crate::host::background;
+
+/// Communicators of one thread that are being set up.
+pub struct ConcurrentSetups {
+    running: Vec<(&'static Comm, Option<JoinHandle<()>>)>,
+}
+
+impl ConcurrentSetups {
+    /// Begins to set up these communicators, on which the caller is busy. Several go on side by side, each in a thread of its own: two may
+    /// be ranks of one communicator, and other ranks may come to them in any order.
+    pub fn begin(communicators: &[&'static Comm]) -> Self {
+        let several = communicators.len() > 1;
+        let start = |comm: &&'static Comm| {
+            let comm: &'static Comm = comm;
+            // Without a thread it is done when its turn comes.
+            let thread = if several { background::spawn("dime-setup", move || set_up(comm)).ok() } else { None };
+            (comm, thread)
+        };
+        Self { running: communicators.iter().map(start).collect() }
+    }
+
+    /// Waits until this communicator is set up, if it is one of those.
+    pub fn finish(&mut self, comm: &'static Comm) {
+        let Some(place) = self.running.iter().position(|(running, _)| ptr::eq(*running, comm)) else { return };
+        match self.running.swap_remove(place).1 {
+            None => set_up(comm),
+            // A panic has said why in the log.
+            Some(thread) => thread.join().unwrap_or_else(|_| comm.poison()),
+        }
+    }
+}

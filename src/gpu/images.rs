@@ -1,0 +1,170 @@
+//! The kernels in this library, loaded into a context.
+
+use std::ffi::{CString, c_int, c_void};
+use std::ptr;
+
+use cudarc::driver::sys::CUmodule;
+
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::{CUcontext, CUfunction};
+use crate::host::lock::Lock;
+use crate::kernel::{KERNELS, Kernel};
+
+/// The fatbin that the build made of `kernels/`, or nothing in a build without kernels.
+#[cfg(dime_kernels)]
+const FATBIN: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
+#[cfg(not(dime_kernels))]
+const FATBIN: Option<&[u8]> = None;
+
+/// The reductions that a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// Sum of f16.
+    SumF16,
+    /// Sum of bf16.
+    SumBf16,
+    /// Sum of f32.
+    SumF32,
+    /// Any type and operation, decided at run time.
+    Any,
+}
+
+impl Reduction {
+    const ALL: [Self; 4] = [Self::SumF16, Self::SumBf16, Self::SumF32, Self::Any];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::SumF16 => "sum_f16",
+            Self::SumBf16 => "sum_bf16",
+            Self::SumF32 => "sum_f32",
+            Self::Any => "any",
+        }
+    }
+
+    /// The one that serves NCCL's type and operation numbers.
+    pub fn of(datatype: u8, op: u8) -> Self {
+        match (datatype, op) {
+            (6, 0) => Self::SumF16,
+            (9, 0) => Self::SumBf16,
+            (7, 0) => Self::SumF32,
+            _ => Self::Any,
+        }
+    }
+}
+
+/// An all-reduce kernel as it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct AllReduceFunction {
+    /// The driver's handle.
+    pub handle: CUfunction,
+    /// It executes `griddepcontrol.wait` (kernels/device/grid.h), so a launch may have the attribute of programmatic dependent launch.
+    /// That is a question of what it was compiled for and not of the GPU: PTX of compute capability 8.9 runs on a 9.0 and has no wait.
+    pub waits_for_stream: bool,
+}
+
+/// The functions that a communicator of one size may launch, loaded: launching one for the first time does not load it.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions {
+    all_reduce: [[AllReduceFunction; Reduction::ALL.len()]; KERNELS.len()],
+    /// Writes a pattern into a peer's scratch.
+    pub probe_write: CUfunction,
+    /// Counts what of the pattern is wrong.
+    pub probe_check: CUfunction,
+    /// Waits for the launches of a lane.
+    pub await_blocks: CUfunction,
+}
+
+impl Functions {
+    /// The function of a kernel and a reduction.
+    pub fn all_reduce(&self, kernel: Kernel, reduction: Reduction) -> AllReduceFunction {
+        self.all_reduce[kernel as usize][reduction as usize]
+    }
+
+    /// Loads, into the current context `context`, what a communicator of `ranks` ranks needs.
+    pub fn load(driver: &Driver, context: CUcontext, ranks: usize) -> DriverResult<Self> {
+        let module = module_of(driver, context)?;
+        let specialised = matches!(ranks, 2 | 4 | 8);
+        let none = AllReduceFunction { handle: ptr::null_mut(), waits_for_stream: false };
+        let mut functions = Self {
+            all_reduce: [[none; Reduction::ALL.len()]; KERNELS.len()],
+            probe_write: load_function(driver, module, "dime_probe_write")?,
+            probe_check: load_function(driver, module, "dime_probe_check")?,
+            await_blocks: load_function(driver, module, "dime_await_blocks")?,
+        };
+        for kernel in KERNELS {
+            for reduction in Reduction::ALL {
+                let for_ranks = match reduction {
+                    _ if kernel.has_pair_form(ranks) => "2".to_owned(),
+                    Reduction::Any => "n".to_owned(),
+                    _ if specialised => ranks.to_string(),
+                    _ => "n".to_owned(),
+                };
+                let name = format!("dime_{}_{}_{for_ranks}", kernel.name(), reduction.name());
+                let handle = load_function(driver, module, &name)?;
+                let waits_for_stream = compiled_for(driver, handle)? >= FIRST_ARCH_WITH_DEPENDENT_LAUNCH;
+                functions.all_reduce[kernel as usize][reduction as usize] =
+                    AllReduceFunction { handle, waits_for_stream };
+            }
+        }
+        Ok(functions)
+    }
+}
+
+/// Whether this build has kernels at all.
+pub fn built_in() -> bool {
+    FATBIN.is_some()
+}
+
+/// Modules stay loaded as long as their contexts: communicators come and go, their kernels are the same. By the id of the
+/// context: the application can end a primary context, and the next one has the same handle.
+static MODULES: Lock<Vec<(u64, usize)>> = Lock::new(Vec::new());
+
+fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
+    let mut id = 0;
+    // SAFETY: the context is current; the out pointer is ours.
+    driver.check("cuCtxGetId", unsafe { (driver.ctx_get_id)(context, &mut id) })?;
+    let mut modules = MODULES.hold();
+    if let Some((_, module)) = modules.iter().find(|(of, _)| *of == id) {
+        return Ok(*module as CUmodule);
+    }
+    let image = FATBIN.unwrap_or_default();
+    let mut module: CUmodule = ptr::null_mut();
+    // SAFETY: the image is a whole fatbin, in static memory.
+    driver.check("cuModuleLoadData", unsafe {
+        (driver.module_load_data)(&mut module, image.as_ptr().cast::<c_void>())
+    })?;
+    modules.push((id, module as usize));
+    Ok(module)
+}
+
+/// As `__CUDA_ARCH__ / 10` in kernels/device/grid.h.
+const FIRST_ARCH_WITH_DEPENDENT_LAUNCH: c_int = 90;
+
+/// The compute capability that a function was compiled for, 90 for 9.0: of machine code and of PTX that the driver compiled the one that
+/// `__CUDA_ARCH__` stood for. The binary version is no answer: of PTX it is the GPU's.
+fn compiled_for(driver: &Driver, function: CUfunction) -> DriverResult<c_int> {
+    const PTX_VERSION: c_int = 5;
+    let mut version = 0;
+    // SAFETY: the out pointer is ours, the function is loaded.
+    let asked = unsafe { (driver.func_get_attribute)(&mut version, PTX_VERSION, function) };
+    driver.check("cuFuncGetAttribute", asked)?;
+    Ok(version)
+}
+
+/// Finds a function and has the driver load its code now: with lazy loading the first launch would, and may wait for the whole
+/// context then, which never comes to rest while one of our kernels spins.
+fn load_function(driver: &Driver, module: CUmodule, name: &str) -> DriverResult<CUfunction> {
+    const BINARY_VERSION: c_int = 6;
+    let name = CString::new(name).expect("kernel names hold no NUL");
+    let mut function: CUfunction = ptr::null_mut();
+    let mut version = 0;
+    // SAFETY: out pointers are ours, the name is a C string.
+    unsafe {
+        driver.check("cuModuleGetFunction", (driver.module_get_function)(&mut function, module, name.as_ptr()))?;
+        if let Some(func_load) = driver.func_load {
+            driver.check("cuFuncLoad", func_load(function))?;
+        }
+        driver.check("cuFuncGetAttribute", (driver.func_get_attribute)(&mut version, BINARY_VERSION, function))?;
+    }
+    Ok(function)
+}

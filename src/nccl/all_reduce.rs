@@ -1,0 +1,22 @@
+//! One call of ncclAllReduce.
+
+use crate::nccl::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclRedOp_t};
+
+/// An ncclAllReduce as it was called.
+#[derive(Clone, Copy, Debug)]
+pub struct AllReduce {
+    /// This rank's contribution.
+    pub input: *const std::ffi::c_void,
+    /// Where the result goes.
+    pub output: *mut std::ffi::c_void,
+    /// Elements.
+    pub count: usize,
+    /// NCCL's number of the element type.
+    pub datatype: ncclDataType_t,
+    /// NCCL's number of the operation.
+    pub op: ncclRedOp_t,
+    /// The communicator.
+    pub comm: ncclComm_t,
+    /// The stream.
+    pub stream: cudaStream_t,
+}

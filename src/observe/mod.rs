@@ -1,0 +1,6 @@
+//! What is seen from outside: the log, the counters and their file, and a profiler's ranges.
+
+pub mod counters;
+pub mod log;
+pub mod nvtx;
+pub mod stats_file;
