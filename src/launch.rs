@@ -1,4 +1,4 @@
-//! A decision becomes a kernel launch: one `cuLaunchKernelEx`, or a few for a message larger than its slots.
+//! A launch plan becomes kernel launches: one `cuLaunchKernelEx`, or a few for a message larger than its slots.
 //!
 //! Nothing here allocates, locks, or asks the driver anything.
 
@@ -9,12 +9,11 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::gpu::driver::{Driver, DriverResult};
-use crate::gpu::images::{Functions, Reduction};
+use crate::gpu::driver::{Driver, DriverError, DriverResult};
+use crate::gpu::images::Functions;
 use crate::gpu::{CUstream, launch_attributes};
 use crate::kernel::layout::{Args, EAGER_LANE, LANE_BYTES, LaneMailbox, MAX_RANKS, epoch_after};
-use crate::route;
-use crate::route::LaunchPlan;
+use crate::route::{LaunchPlan, Shape};
 
 const WARP_THREADS: u32 = 32;
 
@@ -51,13 +50,14 @@ pub struct Enqueued {
 /// The handle that in every thread is another stream.
 const PER_THREAD_STREAM: usize = 2;
 
-/// Whether there are places for a launch before the one ahead of it in the stream is over. For a small one there are. For a large one
-/// only when the lane's last launch was a large one in this stream, which lets nothing in but when its blocks have ended: beside a small
-/// one of its lane it would take more places than [`route::choose`] counts with. (Between the two the stream may have launches of
-/// others, which have places of their own.)
-fn may_start_early(choice: &LaunchPlan, stream: CUstream, enqueued: &Enqueued) -> bool {
+/// Whether this launch may use programmatic dependent launch, that is, start before the previous kernel in the stream has ended.
+///
+/// A small one may. A large one may only when the lane's last launch was a large one in this stream, which triggers its dependents only
+/// when its blocks end: beside a small one of its lane it would take more SMs than [`route`](crate::route::route) counts with.
+/// (Launches of others between the two in the stream have room of their own.)
+fn may_start_early(plan: &LaunchPlan, stream: CUstream, enqueued: &Enqueued) -> bool {
     let is_behind_large = || stream as usize != PER_THREAD_STREAM && enqueued.large_on.get() == Some(stream);
-    choice.triggers_dependents || is_behind_large()
+    plan.triggers_dependents || is_behind_large()
 }
 
 impl Target {
@@ -66,90 +66,91 @@ impl Target {
     }
 }
 
-/// One all-reduce: where from, where to, how much, what.
+/// Why an all-reduce was not launched as a whole.
+#[derive(Clone, Debug)]
+pub struct LaunchError {
+    /// What the driver said.
+    pub error: DriverError,
+    /// A part of it was enqueued: other ranks may have received that.
+    pub is_begun: bool,
+}
+
+/// One all-reduce on this rank: what, from where, to where.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
+    /// What it is.
+    pub shape: Shape,
     /// Address of the contribution.
     pub input: u64,
     /// Address of the result.
     pub output: u64,
-    /// Bytes of the message.
-    pub bytes: usize,
-    /// NCCL's number of the element type.
-    pub datatype: u8,
-    /// NCCL's number of the operation.
-    pub op: u8,
 }
 
-/// Enqueues the operation on `stream`; the communicator's context is current. `enqueued` counts it, also when a later piece fails.
+/// Enqueues an all-reduce on `stream`; the communicator's context is current. `enqueued` counts its launches, also when a later
+/// one fails.
 pub fn launch(
     driver: &Driver,
     target: &Target,
-    choice: &LaunchPlan,
+    plan: &LaunchPlan,
     operation: &Operation,
     lane: usize,
     stream: CUstream,
     enqueued: &Enqueued,
-) -> DriverResult<()> {
-    let function = target.functions.all_reduce(choice.kernel, Reduction::of(operation.datatype, operation.op));
+) -> Result<(), LaunchError> {
+    let function = target.functions.all_reduce(plan.kernel, plan.reduction);
     let mut inbox = target.scratch;
     for address in &mut inbox[..usize::from(target.ranks)] {
         *address += (lane * LANE_BYTES) as u64;
     }
     let mut attributes = launch_attributes();
-    let piece_bytes = route::piece_bytes(choice, usize::from(target.ranks), operation.bytes);
     let is_eager = lane == EAGER_LANE;
     let mut done = 0;
-    while done < operation.bytes {
-        let bytes = (operation.bytes - done).min(piece_bytes);
-        let (packets, chunk_packets) = route::packets(choice.kernel, usize::from(target.ranks), bytes);
+    for piece in plan.each_piece() {
         let mut args = Args {
-            input: operation.input + done as u64,
-            output: operation.output + done as u64,
-            bytes: bytes as u64,
+            input: operation.input + done,
+            output: operation.output + done,
+            bytes: piece.bytes as u64,
             inbox,
             mailbox: target.mailbox(lane),
-            packets,
-            chunk_packets,
+            packets: piece.packets,
+            chunk_packets: piece.chunk_packets,
             epoch: if is_eager { epoch_after(target.first_epoch, enqueued.launches.get()) } else { 0 },
             rank: target.rank,
             ranks: target.ranks,
-            element_type: operation.datatype,
-            op: operation.op,
-            tile_log2: choice.tile_log2,
-            stages: choice.stages,
-            triggers_dependents: u8::from(choice.triggers_dependents && target.early_launch),
-            kernel: choice.kernel as u8,
+            element_type: operation.shape.datatype as u8,
+            op: operation.shape.op as u8,
+            tile_log2: plan.tile_log2,
+            stages: plan.stages,
+            triggers_dependents: u8::from(plan.triggers_dependents && target.early_launch),
+            kernel: plan.kernel as u8,
             blocks_before: if is_eager { enqueued.blocks.load(Relaxed) } else { 0 },
         };
-        let blocks = route::blocks(choice, chunk_packets);
-        // Ranks may differ in this: a launch that does not come early, or lets none in, needs no more places than `route::choose` counts
-        // with, and its peers wait for it as for any rank that is late.
-        let may_be_early = target.early_launch && function.waits_for_stream;
-        let comes_early = may_be_early && may_start_early(choice, stream, enqueued);
+        // Ranks may differ in this: a launch that does not start early, or triggers no dependents, needs no more room than
+        // `route` counts with, and its peers wait for it as for any rank that is late.
+        let starts_early = target.early_launch && function.waits_for_stream && may_start_early(plan, stream, enqueued);
         let config = crate::gpu::LaunchConfig {
-            gridDimX: blocks,
+            gridDimX: piece.blocks,
             gridDimY: 1,
             gridDimZ: 1,
-            blockDimX: choice.threads,
+            blockDimX: plan.threads,
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: 0,
             hStream: stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: if comes_early { attributes.len() as u32 } else { 0 },
+            numAttrs: if starts_early { attributes.len() as u32 } else { 0 },
         };
         let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
         const { assert!(mem::size_of::<Args>() <= 256) };
         // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it returns.
         let code =
             unsafe { (driver.launch_kernel_ex)(&config, function.handle, parameters.as_mut_ptr(), ptr::null_mut()) };
-        driver.check("cuLaunchKernelEx", code)?;
-        done += bytes;
+        driver.check("cuLaunchKernelEx", code).map_err(|error| LaunchError { error, is_begun: done != 0 })?;
+        done += piece.bytes as u64;
         enqueued.launches.set(enqueued.launches.get() + 1);
         // Not a step that no other could come between: only the one thread that calls on the communicator changes it.
-        enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(blocks), Relaxed);
-        enqueued.large_on.set((!choice.triggers_dependents).then_some(stream));
+        enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(piece.blocks), Relaxed);
+        enqueued.large_on.set((!plan.triggers_dependents).then_some(stream));
     }
     Ok(())
 }
@@ -182,7 +183,7 @@ pub fn launch_await(driver: &Driver, target: &Target, lane: usize, blocks: u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Agreed, choose};
+    use crate::route::{Agreed, route};
 
     #[test]
     fn a_large_launch_has_places_early_only_behind_a_large_one_of_its_stream() {
@@ -195,7 +196,8 @@ mod tests {
             blocks: 0,
             threads: 0,
         };
-        let sum = |bytes: usize| choose(&plan, bytes / 4, 7, 0).expect("a sum of floats");
+        let sum =
+            |bytes: usize| route(&plan, &Shape::parse(bytes / 4, 7, 0).expect("floats")).expect("a sum of floats");
         let (small, large) = (sum(64 << 10), sum(8 << 20));
         assert!(small.triggers_dependents && !large.triggers_dependents);
         let (here, there) = (0x10 as CUstream, 0x20 as CUstream);

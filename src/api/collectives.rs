@@ -22,10 +22,6 @@ pub unsafe extern "C" fn ncclAllReduce(
     stream: cudaStream_t,
 ) -> ncclResult_t {
     boundary(ncclInternalError, || {
-        if comm::is_for_nccl(comm) {
-            // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-            return unsafe { real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream) };
-        }
         let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
         // SAFETY: the caller has the contract of ncclAllReduce.
         unsafe { comm::all_reduce(call) }
@@ -44,10 +40,6 @@ pub unsafe extern "C" fn pncclAllReduce(
     stream: cudaStream_t,
 ) -> ncclResult_t {
     boundary(ncclInternalError, || {
-        if comm::is_for_nccl(comm) {
-            // SAFETY: the arguments go on as they came, under the contract that the caller has with NCCL.
-            return unsafe { real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream) };
-        }
         let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
         // SAFETY: the caller has the contract of ncclAllReduce.
         unsafe { comm::all_reduce(call) }

@@ -1,9 +1,47 @@
-//! The caller's current context and capture mode are left as they were.
+//! The contexts that communicators use. The caller's current context and capture mode are left as they were.
 
 use std::ptr;
 
-use crate::gpu::CUcontext;
 use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::{CUcontext, CUdevice};
+
+/// A device's primary context, retained for one owner.
+#[derive(Debug)]
+pub struct PrimaryContext {
+    /// The opened driver.
+    pub driver: &'static Driver,
+    /// The context.
+    pub context: CUcontext,
+    /// Its device.
+    pub device: CUdevice,
+}
+
+impl PrimaryContext {
+    /// Retains the primary context of a device.
+    pub fn retain(driver: &'static Driver, device: CUdevice) -> DriverResult<Self> {
+        let mut context: CUcontext = ptr::null_mut();
+        // SAFETY: the out pointer is ours.
+        driver.check("cuDevicePrimaryCtxRetain", unsafe { (driver.primary_ctx_retain)(&mut context, device) })?;
+        Ok(Self { driver, context, device })
+    }
+
+    /// The same context, retained once more.
+    pub fn retain_again(&self) -> DriverResult<Self> {
+        Self::retain(self.driver, self.device)
+    }
+
+    /// Runs `work` with it current.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> DriverResult<T> {
+        with_context(self.driver, self.context, work)
+    }
+
+    /// Gives it back. What is not released stays retained: there is no `Drop`, since the driver may be gone at the end of the process.
+    pub fn release(self) -> DriverResult<()> {
+        // SAFETY: retained in `retain`.
+        let released = unsafe { (self.driver.primary_ctx_release)(self.device) };
+        self.driver.check("cuDevicePrimaryCtxRelease", released)
+    }
+}
 
 /// Runs `work` with `context` current on this thread. Pushes only when it is not current already, and pops again.
 pub(crate) fn with_context<T>(driver: &Driver, context: CUcontext, work: impl FnOnce() -> T) -> DriverResult<T> {

@@ -8,49 +8,13 @@ use cudarc::driver::sys::CUmodule;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::{CUcontext, CUfunction};
 use crate::host::lock::Lock;
-use crate::kernel::{KERNELS, Kernel};
+use crate::kernel::{KERNELS, Kernel, REDUCTIONS, Reduction};
 
 /// The fatbin that the build made of `kernels/`, or nothing in a build without kernels.
 #[cfg(dime_kernels)]
 const FATBIN: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 #[cfg(not(dime_kernels))]
 const FATBIN: Option<&[u8]> = None;
-
-/// The reductions that a kernel is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// Sum of f16.
-    SumF16,
-    /// Sum of bf16.
-    SumBf16,
-    /// Sum of f32.
-    SumF32,
-    /// Any type and operation, decided at run time.
-    Any,
-}
-
-impl Reduction {
-    const ALL: [Self; 4] = [Self::SumF16, Self::SumBf16, Self::SumF32, Self::Any];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::SumF16 => "sum_f16",
-            Self::SumBf16 => "sum_bf16",
-            Self::SumF32 => "sum_f32",
-            Self::Any => "any",
-        }
-    }
-
-    /// The one that serves NCCL's type and operation numbers.
-    pub fn of(datatype: u8, op: u8) -> Self {
-        match (datatype, op) {
-            (6, 0) => Self::SumF16,
-            (9, 0) => Self::SumBf16,
-            (7, 0) => Self::SumF32,
-            _ => Self::Any,
-        }
-    }
-}
 
 /// An all-reduce kernel as it is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +29,7 @@ pub struct AllReduceFunction {
 /// The functions that a communicator of one size may launch, loaded: launching one for the first time does not load it.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {
-    all_reduce: [[AllReduceFunction; Reduction::ALL.len()]; KERNELS.len()],
+    all_reduce: [[AllReduceFunction; REDUCTIONS.len()]; KERNELS.len()],
     /// Writes a pattern into a peer's scratch.
     pub probe_write: CUfunction,
     /// Counts what of the pattern is wrong.
@@ -86,15 +50,15 @@ impl Functions {
         let specialised = matches!(ranks, 2 | 4 | 8);
         let none = AllReduceFunction { handle: ptr::null_mut(), waits_for_stream: false };
         let mut functions = Self {
-            all_reduce: [[none; Reduction::ALL.len()]; KERNELS.len()],
+            all_reduce: [[none; REDUCTIONS.len()]; KERNELS.len()],
             probe_write: load_function(driver, module, "dime_probe_write")?,
             probe_check: load_function(driver, module, "dime_probe_check")?,
             await_blocks: load_function(driver, module, "dime_await_blocks")?,
         };
         for kernel in KERNELS {
-            for reduction in Reduction::ALL {
+            for reduction in REDUCTIONS {
                 let for_ranks = match reduction {
-                    _ if kernel.has_pair_form(ranks) => "2".to_owned(),
+                    _ if kernel.uses_pair_form(ranks) => "2".to_owned(),
                     Reduction::Any => "n".to_owned(),
                     _ if specialised => ranks.to_string(),
                     _ => "n".to_owned(),

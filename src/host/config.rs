@@ -8,6 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::kernel::catalogue::{Kernel, SETTINGS};
+
 /// A variable as the documentation shows it.
 pub struct Variable {
     /// Its name in the environment.
@@ -18,6 +20,17 @@ pub struct Variable {
     pub default: &'static str,
     /// What it does.
     pub doc: &'static str,
+    /// Whether the ranks of a communicator may differ in it.
+    pub ranks: Ranks,
+}
+
+/// Whether the ranks of a communicator may differ in a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranks {
+    /// All have the same value, or all forward.
+    Agree,
+    /// Each may have its own.
+    MayDiffer,
 }
 
 /// A type that a variable can have.
@@ -31,7 +44,7 @@ trait Value: Sized {
 macro_rules! variables {
     ($(
         #[doc = $doc:literal]
-        $name:literal => $field:ident: $type:ty = $initial:expr, $default:literal;
+        $name:literal => $field:ident: $type:ty = $initial:expr, $default:literal, $ranks:ident;
     )*) => {
         /// The configuration of this process.
         #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +65,23 @@ macro_rules! variables {
 
         /// All variables, in the order of the documentation.
         pub const VARIABLES: &[Variable] = &[$(
-            Variable { name: $name, values: <$type as Value>::VALUES, default: $default, doc: $doc.trim_ascii() }
+            Variable {
+                name: $name,
+                values: <$type as Value>::VALUES,
+                default: $default,
+                doc: $doc.trim_ascii(),
+                ranks: Ranks::$ranks,
+            }
         ),*];
 
         impl Config {
+            /// What the ranks of a communicator must all have set alike, as text to compare.
+            pub fn agreed_text(&self) -> String {
+                let fields = [$((Ranks::$ranks, format!("{:?} ", self.$field))),*];
+                fields.into_iter().filter(|(ranks, _)| *ranks == Ranks::Agree).map(|(_, text)| text).collect()
+            }
+
+
             /// None: no variable has this name. Some(false): it has no such value.
             fn set(&mut self, name: &str, text: &OsStr) -> Option<bool> {
                 match name {
@@ -78,37 +104,37 @@ macro_rules! variables {
 
 variables! {
     /// The real NCCL. When it is set, nothing else is searched.
-    "DIME_NCCL_LIB" => nccl_lib: Option<PathBuf> = None, "found by a search";
+    "DIME_NCCL_LIB" => nccl_lib: Option<PathBuf> = None, "found by a search", MayDiffer;
     /// How much is logged. `version` logs one line with the version, and errors.
-    "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error";
+    "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error", MayDiffer;
     /// The file that the log is appended to; `%h` becomes the name of the host, `%p` the process id.
-    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "NCCL_DEBUG_FILE if that is set, else standard output";
+    "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "NCCL_DEBUG_FILE if that is set, else standard output", MayDiffer;
     /// The file that the counters are written to, as text, when the process ends by `exit` or a return from `main` (not by `_exit` or a signal); `%h` and `%p` as in DIME_DEBUG_FILE.
-    "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written";
+    "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written", MayDiffer;
     /// Forward every call, as if this library were not there. On some ranks only: all ranks of their communicators forward.
-    "DIME_DISABLE" => disable: bool = false, "0";
+    "DIME_DISABLE" => disable: bool = false, "0", MayDiffer;
     /// The one kernel to use for every all-reduce that it can do. For tests and measurements.
-    "DIME_KERNEL" => kernel: KernelChoice = KernelChoice::Auto, "auto";
+    "DIME_KERNEL" => kernel: KernelChoice = KernelChoice(None), "auto", Agree;
     /// The largest message that is not forwarded, in bytes. 0 forwards all.
-    "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table";
+    "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table", Agree;
     /// Work on GPUs that reach each other over PCIe only, where NCCL is mostly as fast.
-    "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0";
+    "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0", Agree;
     /// Work where ranks share a GPU, as NCCL 2.30 and later do with NCCL_MULTI_RANK_GPU_ENABLE=1. For tests of more ranks than there are GPUs: each rank takes its part of the multiprocessors only; ranks that are processes wait for their turns on the GPU unless MPS runs them together, and for ranks that are threads CUDA_DEVICE_MAX_CONNECTIONS=32 keeps their streams apart.
-    "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0";
+    "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0", Agree;
     /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
-    "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0";
+    "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0", MayDiffer;
     /// Programmatic dependent launch: a kernel may start while the all-reduce before it in the stream runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with that attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce; small all-reduces in a row get slower. Ranks may differ.
-    "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1";
+    "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1", MayDiffer;
     /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
-    "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1";
+    "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1", Agree;
     /// Most thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
-    "DIME_BLOCKS" => blocks: u32 = 0, "0";
+    "DIME_BLOCKS" => blocks: u32 = 0, "0", Agree;
     /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
-    "DIME_THREADS" => threads: u32 = 0, "0";
+    "DIME_THREADS" => threads: u32 = 0, "0", Agree;
     /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all. A rank that may not look for the others (a sandbox) waits up to this long for word from one that could.
-    "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30";
+    "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30", MayDiffer;
     /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names them and the communicator fails.
-    "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0";
+    "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0", MayDiffer;
 }
 
 /// Variables that begin with `DIME_` but speak to the build and the tests, not to the library. The simulated node's all begin
@@ -133,22 +159,9 @@ pub enum Level {
     Trace,
 }
 
-/// A kernel by name, or the routing table's choice.
+/// A kernel that is forced; None: the routing table chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KernelChoice {
-    /// The routing table chooses.
-    Auto,
-    /// One exchange, each word with its epoch.
-    OneShotLl,
-    /// One exchange, each word its own flag.
-    OneShotSentinel,
-    /// Two exchanges, each word with its epoch.
-    TwoShotLl,
-    /// Two exchanges, each word its own flag.
-    TwoShotSentinel,
-    /// Two exchanges, one flag for a block and peer.
-    TwoShotBulk,
-}
+pub struct KernelChoice(pub Option<Kernel>);
 
 /// A size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,19 +356,13 @@ impl Value for Option<Level> {
 }
 
 impl Value for KernelChoice {
-    const VALUES: &'static str =
-        "auto, one_shot_ll, one_shot_sentinel, two_shot_ll, two_shot_sentinel or two_shot_bulk";
+    const VALUES: &'static str = SETTINGS;
 
     fn parse(text: &OsStr) -> Option<Self> {
-        Some(match text.to_str()? {
-            "auto" => Self::Auto,
-            "one_shot_ll" => Self::OneShotLl,
-            "one_shot_sentinel" => Self::OneShotSentinel,
-            "two_shot_ll" => Self::TwoShotLl,
-            "two_shot_sentinel" => Self::TwoShotSentinel,
-            "two_shot_bulk" => Self::TwoShotBulk,
-            _ => return None,
-        })
+        match text.to_str()? {
+            "auto" => Some(Self(None)),
+            name => Kernel::named(name).map(|kernel| Self(Some(kernel))),
+        }
     }
 }
 
@@ -390,10 +397,21 @@ mod tests {
         assert_eq!(config.nccl_lib.as_deref(), Some(std::path::Path::new("/a/libnccl.so.2")));
         assert_eq!(config.level(), Level::Trace);
         assert!(config.disable);
-        assert_eq!(config.kernel, KernelChoice::TwoShotBulk);
+        assert_eq!(config.kernel, KernelChoice(Some(Kernel::TwoShotBulk)));
         assert_eq!(config.threshold_bytes, Some(Bytes(65536)));
         assert_eq!(config.first_epoch, Positive(0xffff_fff0));
         assert_eq!(config.blocks, 24);
+    }
+
+    #[test]
+    fn ranks_compare_what_they_must_have_alike_and_nothing_else() {
+        let text = |variables: &[(&str, &str)]| parse(variables).0.agreed_text();
+        for (name, value) in [("DIME_KERNEL", "two_shot_ll"), ("DIME_THRESHOLD_BYTES", "0"), ("DIME_BLOCKS", "7")] {
+            assert_ne!(text(&[(name, value)]), text(&[]), "{name}");
+        }
+        for (name, value) in [("DIME_DEBUG", "info"), ("DIME_TIMEOUT_S", "7"), ("DIME_EARLY_LAUNCH", "0")] {
+            assert_eq!(text(&[(name, value)]), text(&[]), "{name}");
+        }
     }
 
     #[test]

@@ -6,5 +6,6 @@ pub mod error;
 pub mod exit;
 pub mod file_name;
 pub mod fork;
+pub mod loader;
 pub mod lock;
 pub mod thread;

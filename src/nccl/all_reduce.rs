@@ -1,6 +1,8 @@
 //! One call of ncclAllReduce.
 
-use crate::nccl::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclRedOp_t};
+use crate::nccl::cuda::cudaStream_t;
+use crate::nccl::header::ncclComm_t;
+use crate::nccl::types::{ncclDataType_t, ncclRedOp_t};
 
 /// An ncclAllReduce as it was called.
 #[derive(Clone, Copy, Debug)]

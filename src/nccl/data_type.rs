@@ -83,11 +83,35 @@ impl DataType {
     }
 }
 
-/// NCCL's number of the last built-in operation (avg); larger ones are made by the user.
-pub const LAST_BUILT_IN_OP: i32 = 4;
+/// NCCL's built-in operations. Operations that the user makes have larger numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum RedOp {
+    Sum,
+    Prod,
+    Max,
+    Min,
+    Avg,
+}
 
-/// The name of a built-in operation in logs, from NCCL's number. None: the user made it.
-pub fn op_name(number: i32) -> Option<&'static str> {
-    let names: [_; LAST_BUILT_IN_OP as usize + 1] = ["sum", "prod", "max", "min", "avg"];
-    usize::try_from(number).ok().and_then(|index| names.get(index).copied())
+impl RedOp {
+    /// All of them, in the order of NCCL's numbers.
+    pub const ALL: [Self; 5] = [Self::Sum, Self::Prod, Self::Max, Self::Min, Self::Avg];
+
+    /// From NCCL's number. None: the user made it.
+    pub fn from_nccl(number: i32) -> Option<Self> {
+        usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied())
+    }
+
+    /// The name in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Prod => "prod",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Avg => "avg",
+        }
+    }
 }

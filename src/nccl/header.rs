@@ -8,7 +8,7 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
-use crate::nccl::cudaEvent_t;
+use crate::nccl::cuda::cudaEvent_t;
 
 /// Bytes of an ncclUniqueId.
 pub const NCCL_UNIQUE_ID_BYTES: usize = 128;

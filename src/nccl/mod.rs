@@ -1,79 +1,20 @@
-//! The integers that cross the C boundary.
-//!
-//! In C these are enums or CUDA handles; here they are plain integers and pointers of the same size, because the sets of
-//! values are open and an unknown value must pass through unchanged. cbindgen does not read this file.
+//! NCCL's types and numbers, as the ABI has them.
 
 mod all_reduce;
+mod cuda;
 mod data_type;
 pub mod device_header;
 pub mod header;
-
-use std::ffi::{c_char, c_int, c_void};
+mod types;
 
 pub use self::all_reduce::AllReduce;
-pub use self::data_type::{DataType, LAST_BUILT_IN_OP, op_name};
-pub use crate::nccl::device_header::*;
-pub use crate::nccl::header::{
+pub use self::cuda::{cudaEvent_t, cudaStream_t};
+pub use self::data_type::{DataType, RedOp};
+pub use self::device_header::*;
+pub use self::header::{
     ncclCollConfig_t, ncclComm_t, ncclConfig_t, ncclEncryptionConfig_t, ncclParamHandle_t, ncclSimInfo_t, ncclUniqueId,
     ncclWaitSignalDesc_t, ncclWindow_t,
 };
-
-/// A CUDA stream.
-pub type cudaStream_t = *mut c_void;
-/// A CUDA event.
-pub type cudaEvent_t = *mut c_void;
-
-/// What a call returns; [`header::ncclResult_t`] in C.
-pub type ncclResult_t = c_int;
-/// Type of one element; [`header::ncclDataType_t`] in C.
-pub type ncclDataType_t = c_int;
-/// How values are combined; [`header::ncclRedOp_t`] in C.
-pub type ncclRedOp_t = c_int;
-/// Where a scalar lies; [`header::ncclScalarResidence_t`] in C.
-pub type ncclScalarResidence_t = c_int;
-/// Which memory statistic; [`header::ncclCommMemStat_t`] in C.
-pub type ncclCommMemStat_t = c_int;
-/// Shape of a CFT team; [`crate::nccl::device_header::ncclCftTeamMode_t`] in C.
-pub type ncclCftTeamMode_t = c_int;
-
-/// A text that NCCL owns.
-pub type Text = *const c_char;
-/// What `void` functions return.
-pub type Nothing = ();
-
-macro_rules! values {
-    ($integer:ident: $($name:ident),* $(,)?) => {
-        $(
-            #[doc = concat!("[`header::", stringify!($integer), "::", stringify!($name), "`] as it crosses the boundary.")]
-            pub const $name: $integer = header::$integer::$name as $integer;
-        )*
-    };
-}
-
-values!(
-    ncclResult_t: ncclSuccess,
-    ncclUnhandledCudaError,
-    ncclSystemError,
-    ncclInternalError,
-    ncclInvalidArgument,
-    ncclInvalidUsage,
-    ncclRemoteError,
-    ncclInProgress,
-    ncclTimeout,
-);
-values!(ncclRedOp_t: ncclSum, ncclProd, ncclMax, ncclMin, ncclAvg, ncclNumOps);
-values!(
-    ncclDataType_t: ncclInt8,
-    ncclUint8,
-    ncclInt32,
-    ncclUint32,
-    ncclInt64,
-    ncclUint64,
-    ncclFloat16,
-    ncclFloat32,
-    ncclFloat64,
-    ncclBfloat16,
-    ncclFloat8e4m3,
-    ncclFloat8e5m2,
-    ncclNumTypes,
-);
+pub use self::types::*;
+// The integer, and not the enum that stands for it in the header.
+pub use self::types::ncclCftTeamMode_t;

@@ -15,10 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use crate::host::loader;
 use crate::kernel::Kernel;
-use crate::nccl::DataType;
-use crate::nccl::op_name;
-use crate::real;
+use crate::route::Shape;
 
 /// A place for one function of the profiler; null: it has none.
 type Slot = AtomicPtr<c_void>;
@@ -120,7 +119,7 @@ fn attach(path: &OsStr) -> Result<(), String> {
     // SAFETY: the path is a C string. That the library is run in this process is what the variable asks for.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) };
     if handle.is_null() {
-        return Err(real::last_loader_error());
+        return Err(loader::last_error());
     }
     // SAFETY: the handle came from dlopen; the name is a C string.
     let entry = unsafe { libc::dlsym(handle, c"InitializeInjectionNvtx2".as_ptr()) };
@@ -185,8 +184,8 @@ pub struct Range {
 impl Range {
     /// Begins a range that is named after an all-reduce, such as `one_shot_ll 4096 B bfloat16 sum`, if a profiler is there.
     #[inline(always)]
-    pub fn of(kernel: Kernel, bytes: usize, datatype: i32, op: i32) -> Self {
-        Self { is_open: IS_WATCHED.load(Ordering::Acquire) && push(kernel, bytes, datatype, op) }
+    pub fn of(kernel: Kernel, shape: &Shape) -> Self {
+        Self { is_open: IS_WATCHED.load(Ordering::Acquire) && push(kernel, shape) }
     }
 }
 
@@ -201,13 +200,12 @@ impl Drop for Range {
 
 /// False: the profiler does not want ranges.
 #[cold]
-fn push(kernel: Kernel, bytes: usize, datatype: i32, op: i32) -> bool {
+fn push(kernel: Kernel, shape: &Shape) -> bool {
     const ASCII: i32 = 1;
     let Some(push) = function(RANGE_PUSH) else { return false };
     let mut text = [0_u8; 96];
     let room = text.len() - 1;
-    let datatype = DataType::from_nccl(datatype).map_or("", DataType::name);
-    let op = op_name(op).unwrap_or("");
+    let (bytes, datatype, op) = (shape.bytes, shape.datatype.name(), shape.op.name());
     // What does not fit is cut off; the zero behind it stays.
     let _ = write!(&mut text[..room], "{} {bytes} B {datatype} {op}", kernel.name());
     let attributes = Attributes {

@@ -18,4 +18,3 @@ pub mod search;
 
 pub use functions::*;
 pub use library::{c_path, path, version_code, version_text};
-pub use open::last_loader_error;

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
+use crate::host::loader;
 use crate::real::library_file;
 use crate::real::library_file::Unfit;
 use crate::real::mapped;
@@ -92,7 +93,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
     // SAFETY: the path is a C string; what the library's constructors do is NCCL's affair.
     let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NODELETE) };
     let Some(handle) = NonNull::new(handle) else {
-        return Err(Refusal::NotLoadable(last_loader_error()));
+        return Err(Refusal::NotLoadable(loader::last_error()));
     };
     let opened = Opened { path, handle };
     if let Some((base, file)) = mapped::behind(handle)
@@ -124,15 +125,4 @@ impl Opened {
         let ours = mapped::ourselves().is_some_and(|(own, _)| own == owner);
         (!ours).then_some(address)
     }
-}
-
-/// What the loader says of its last failure on this thread.
-pub fn last_loader_error() -> String {
-    // SAFETY: dlerror returns null or a string that is valid until the next call of the loader on this thread.
-    let error = unsafe { libc::dlerror() };
-    if error.is_null() {
-        return "unknown reason".to_owned();
-    }
-    // SAFETY: not null, see above.
-    unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
 }

@@ -1,20 +1,29 @@
 //! The tables of preference: which kernel serves a size best, and with how many blocks and threads. They may be wrong without
 //! harm; what a kernel can do is decided elsewhere.
 
-use crate::kernel::{KERNELS, Kernel};
+use crate::kernel::Kernel;
 
 /// How a size is served: the best that was measured.
-pub(super) struct Row {
-    pub(super) up_to_bytes: usize,
-    pub(super) kernel: Kernel,
+struct Row {
+    up_to_bytes: usize,
+    kernel: Kernel,
+    grid: Grid,
+}
+
+/// The grid of a launch.
+pub(super) struct Grid {
     pub(super) blocks: u32,
     pub(super) threads: u32,
     pub(super) tile_log2: u8,
     pub(super) stages: u8,
 }
 
+const fn grid(blocks: u32, threads: u32, tile: u32, stages: u8) -> Grid {
+    Grid { blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
+}
+
 const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile: u32, stages: u8) -> Row {
-    Row { up_to_bytes, kernel, blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
+    Row { up_to_bytes, kernel, grid: grid(blocks, threads, tile, stages) }
 }
 
 const KIB: usize = 1 << 10;
@@ -113,27 +122,15 @@ const fn table(float: bool, specialised: bool, ranks: usize) -> &'static [Row] {
 }
 
 /// How a kernel that is forced serves a size.
-pub(super) fn forced_row(kernel: Kernel, bytes: usize) -> &'static Row {
-    const fn rows(kernel: Kernel) -> [Row; 3] {
-        [
-            row(16 * KIB, kernel, 32, 256, 32, 1),
-            row(MIB, kernel, 64, 256, 64, 1),
-            row(usize::MAX, kernel, 128, 512, 512, 1),
-        ]
-    }
-    const ROWS: [[Row; 3]; KERNELS.len()] = [
-        rows(Kernel::OneShotLl),
-        rows(Kernel::OneShotSentinel),
-        rows(Kernel::TwoShotLl),
-        rows(Kernel::TwoShotSentinel),
-        rows(Kernel::TwoShotBulk),
-    ];
-    let rows = &ROWS[kernel as usize];
-    rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
+pub(super) fn forced_row(bytes: usize) -> &'static Grid {
+    const ROWS: [(usize, Grid); 3] =
+        [(16 * KIB, grid(32, 256, 32, 1)), (MIB, grid(64, 256, 64, 1)), (usize::MAX, grid(128, 512, 512, 1))];
+    &ROWS.iter().find(|(up_to_bytes, _)| bytes <= *up_to_bytes).unwrap_or(&ROWS[ROWS.len() - 1]).1
 }
 
 /// How a message of this many bytes is served, by a kernel that is compiled for its type and operation or by one that decides at run time.
-pub(super) fn row_for(float: bool, specialised: bool, ranks: usize, bytes: usize) -> &'static Row {
+pub(super) fn row_for(float: bool, specialised: bool, ranks: usize, bytes: usize) -> (Kernel, &'static Grid) {
     let rows = table(float, specialised, ranks);
-    rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1])
+    let row = rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1]);
+    (row.kernel, &row.grid)
 }

@@ -10,7 +10,7 @@ using sim::current_thread::block_barrier;
 using sim::current_thread::block_barrier_any;
 using sim::current_thread::block_index;
 using sim::current_thread::block_threads;
-using sim::current_thread::give_way;
+using sim::current_thread::spin_hint;
 using sim::current_thread::grid_blocks;
 using sim::current_thread::thread_index;
 

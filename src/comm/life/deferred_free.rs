@@ -19,24 +19,17 @@
 //! when the last one is gone, but at a moment when nothing can be freed), and the messages of a setup. Memory that was shared by
 //! legacy IPC goes last, when no peer has it open.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::comm::life::ending;
-use crate::comm::life::idle;
-use crate::comm::life::idle::OwnStream;
-use crate::comm::run::graph_order::GraphOrder;
-use crate::comm::run::stream_order::StreamOrder;
-use crate::comm::setup::beacon;
+use crate::comm::life::resources::{Resources, User};
 use crate::comm::setup::exchange::Channel;
-use crate::comm::table::fast::Comm;
-use crate::comm::table::slot::Status;
-use crate::comm::{setup, table};
-use crate::gpu::context::{RelaxedCapture, with_context};
-use crate::gpu::driver::{Driver, DriverResult};
-use crate::gpu::graphs::Graphs;
-use crate::gpu::mailbox::Mailbox;
-use crate::gpu::memory::{PeerScratch, Scratch};
-use crate::gpu::{CUcontext, CUdevice};
+use crate::comm::setup::{beacon, under_way};
+use crate::comm::table;
+use crate::comm::table::fast::{Comm, Fast, Status};
+use crate::gpu::CUdevice;
+use crate::gpu::context::{PrimaryContext, RelaxedCapture};
+use crate::gpu::memory::Scratch;
 use crate::host::lock::Lock;
 use crate::route::Reason;
 
@@ -46,39 +39,29 @@ const MOST_ABORTED: usize = 8;
 /// How long a destroy waits for peers that have its memory open, which destroy the communicator too.
 const PEERS_LIMIT: Duration = Duration::from_millis(200);
 
-/// What a communicator or a setup owned.
-#[derive(Debug)]
-pub struct Resources {
-    /// The opened driver.
-    pub driver: &'static Driver,
-    /// The primary context, retained.
-    pub context: CUcontext,
-    /// Its device.
-    pub device: CUdevice,
-    /// What a setup exchanged its messages in.
-    pub channel: Option<Channel>,
-    /// Own scratch.
-    pub scratch: Option<Scratch>,
-    /// The peers' scratch as mapped here.
-    pub peers: Vec<PeerScratch>,
-    /// Between us and the kernels that spin.
-    pub mailbox: Option<Mailbox>,
+/// The resources of a communicator that has ended, or of a setup.
+struct Deferred {
+    resources: Resources,
     /// Blocks that were enqueued in the eager lane. None: the communicator was never fast.
-    pub blocks: Option<u32>,
-    /// Behind what is not counted.
-    pub order: Option<StreamOrder>,
-    /// Who may still launch kernels that use all this.
-    pub graphs: Graphs,
-    /// Whose event those record.
-    pub graph_order: Option<GraphOrder>,
+    blocks: Option<u32>,
     /// Its peers are about to close what they have open of it: they destroy the communicator, too.
-    pub awaits_peers: bool,
+    awaits_peers: bool,
 }
 
-// SAFETY: driver handles may be used from any thread; the cells are not touched any more.
-unsafe impl Send for Resources {}
+static DEFERRED: Lock<Vec<Deferred>> = Lock::new(Vec::new());
 
-static KEPT: Lock<Vec<Resources>> = Lock::new(Vec::new());
+/// Communicators that were destroyed in groups that are still open: their work has not been waited for.
+static IN_OPEN_GROUPS: AtomicUsize = AtomicUsize::new(0);
+
+/// A communicator is destroyed in a group: until [`group_ended`] for it, nothing is freed.
+pub fn destroyed_in_group() {
+    IN_OPEN_GROUPS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// The work of a communicator that was destroyed in a group has been waited for.
+pub fn group_ended() {
+    IN_OPEN_GROUPS.fetch_sub(1, Ordering::SeqCst);
+}
 
 /// What has just been done.
 #[derive(Clone, Copy, Debug)]
@@ -91,138 +74,29 @@ pub enum After<'a> {
     Destroy(&'a [CUdevice]),
 }
 
-/// Who may still use what was left behind.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum User {
-    Nobody,
-    /// Work that is enqueued.
-    Running,
-    /// A graph that can be launched.
-    Graph,
-    /// Something was enqueued of which nobody can tell when it is over.
-    Unknown,
+/// Frees what a communicator owned, later. `awaits_peers`: they are about to close what they have open of it.
+pub fn defer(fast: Fast, awaits_peers: bool) {
+    let blocks = Some(fast.eager.blocks.into_inner());
+    DEFERRED.hold().push(Deferred { resources: fast.resources, blocks, awaits_peers });
 }
 
-/// Keeps it until a sweep finds it unused.
-pub fn keep(left: Resources) {
-    KEPT.hold().push(left);
+/// Frees what a setup made, later.
+pub fn defer_setup(resources: Resources) {
+    DEFERRED.hold().push(Deferred { resources, blocks: None, awaits_peers: false });
 }
 
-/// Keeps the channel of a setup. The caller has the primary context retained.
-pub fn keep_channel(channel: Channel, driver: &'static Driver, context: CUcontext, device: CUdevice) {
-    let mut same: CUcontext = std::ptr::null_mut();
-    // SAFETY: the out pointer is ours; released when the channel is closed.
-    let retained = unsafe { (driver.primary_ctx_retain)(&mut same, device) };
-    if let Err(error) = driver.check("cuDevicePrimaryCtxRetain", retained) {
-        log::warn!("the buffer of a setup stays allocated: {error}");
-        return;
-    }
-    keep(Resources { channel: Some(channel), ..Resources::nothing(driver, context, device) });
-}
-
-impl Resources {
-    /// Of a context that the caller has retained.
-    pub fn nothing(driver: &'static Driver, context: CUcontext, device: CUdevice) -> Self {
-        Self {
-            driver,
-            context,
-            device,
-            channel: None,
-            scratch: None,
-            peers: Vec::new(),
-            mailbox: None,
-            blocks: None,
-            order: None,
-            graphs: Graphs::default(),
-            graph_order: None,
-            awaits_peers: false,
-        }
-    }
-
-    /// Who may use it still. Waits for a small copy on a stream of its own, and for nothing else.
-    fn user(&self) -> DriverResult<User> {
-        if self.order.as_ref().is_some_and(StreamOrder::is_lost) {
-            return Ok(User::Unknown);
-        }
-        if self.channel.as_ref().is_some_and(|channel| !channel.is_idle()) {
-            return Ok(User::Running);
-        }
-        if let (Some(blocks), Some(scratch), Some(order)) = (self.blocks, &self.scratch, &self.order) {
-            let is_over = with_context(self.driver, self.context, || {
-                idle::is_over(self.driver, &OwnStream::new(self.driver)?, scratch.address, blocks, order)
-            })??;
-            if !is_over {
-                return Ok(User::Running);
-            }
-        }
-        Ok(if self.graphs.any_alive() { User::Graph } else { User::Nobody })
-    }
-
-    /// Gives back the peers' memory, which frees what only this process had open of others. As far as no setup begins meanwhile.
-    fn close_peers(&mut self) {
-        let driver = self.driver;
-        let closed = with_context(driver, self.context, || {
-            // One that fails does not keep the others.
-            let mut steps = Vec::new();
-            while !setup::is_any_under_way()
-                && let Some(peer) = self.peers.pop()
-            {
-                steps.push(peer.close(driver));
-            }
-            steps.into_iter().collect::<DriverResult<()>>()
-        });
-        complain(closed.and_then(|inner| inner));
-    }
-
-    /// Gives back the rest, but no memory that a peer has open. True: nothing is left.
-    fn free(&mut self) -> bool {
-        if !self.peers.is_empty() || setup::is_any_under_way() {
-            return false;
-        }
-        if let Some(mailbox) = self.mailbox.take() {
-            mailbox.give_back();
-        }
-        let driver = self.driver;
-        let freed = with_context(driver, self.context, || {
-            let mut steps = Vec::new();
-            if let Some(scratch) = self.scratch.take_if(|scratch| !scratch.is_leased()) {
-                steps.push(scratch.free(driver));
-            }
-            steps.extend(self.order.take().map(|order| order.free(driver)));
-            steps.extend(self.graph_order.take().map(|order| order.free(driver)));
-            steps.extend(self.channel.take().map(Channel::close));
-            steps.into_iter().collect::<DriverResult<()>>()
-        });
-        complain(freed.and_then(|inner| inner));
-        if self.scratch.is_some() {
-            return false;
-        }
-        self.release_context();
-        true
-    }
-
-    /// Its kernels may run, so nothing is given back: not the context either, and no lease that tells a peer that its memory is closed here.
-    fn leave_allocated(self) {
-        std::mem::forget(self);
-    }
-
-    fn release_context(&self) {
-        // SAFETY: retained by whoever kept this.
-        let released = unsafe { (self.driver.primary_ctx_release)(self.device) };
-        complain(self.driver.check("cuDevicePrimaryCtxRelease", released));
-    }
-}
-
-fn complain(outcome: DriverResult<()>) {
-    if let Err(error) = outcome {
-        log::warn!("not everything of a communicator could be given back: {error}");
+/// Frees the channel of a setup, later. Its communicator goes on in the context.
+pub fn defer_channel(channel: Channel, context: &PrimaryContext) {
+    match context.retain_again() {
+        Ok(context) => defer_setup(Resources { channel: Some(channel), ..Resources::new(context) }),
+        Err(error) => log::warn!("the buffer of a setup stays allocated: {error}"),
     }
 }
 
 /// Gives back what is not used any more, if this is a moment for it.
 pub fn sweep(moment: After) {
     // Where nothing is kept the driver is not asked for anything.
-    if KEPT.hold().is_empty() {
+    if DEFERRED.hold().is_empty() {
         return;
     }
     let _relaxed = RelaxedCapture::enter();
@@ -235,7 +109,7 @@ pub fn sweep(moment: After) {
         }
         if Instant::now() > deadline {
             // Once is enough: one that is gone for good is not waited for again.
-            KEPT.hold().iter_mut().for_each(|left| left.awaits_peers = false);
+            DEFERRED.hold().iter_mut().for_each(|left| left.awaits_peers = false);
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -245,14 +119,14 @@ pub fn sweep(moment: After) {
 /// The devices on which the driver has nothing to wait for, as far as one can know.
 fn may_free(moment: After, has_others: bool) -> Vec<CUdevice> {
     let mut devices: Vec<(CUdevice, usize)> = Vec::new();
-    for left in KEPT.hold().iter() {
-        let with_scratch = usize::from(left.scratch.is_some());
-        match devices.iter_mut().find(|(device, _)| *device == left.device) {
+    for left in DEFERRED.hold().iter() {
+        let with_scratch = usize::from(left.resources.scratch.is_some());
+        match devices.iter_mut().find(|(device, _)| *device == left.device()) {
             Some((_, count)) => *count += with_scratch,
-            None => devices.push((left.device, with_scratch)),
+            None => devices.push((left.device(), with_scratch)),
         }
     }
-    if setup::is_any_under_way() {
+    if under_way::is_any() {
         return Vec::new();
     }
     let is_moment = |(device, count): &(CUdevice, usize)| match moment {
@@ -282,49 +156,59 @@ fn is_anything_running(device: CUdevice, with_graphs: bool) -> bool {
         let Some(busy) = comm.begin_unless_hidden() else { return false };
         // One that cannot be asked may have some.
         busy.fast().is_some_and(|fast| {
-            let may_replay = with_graphs && fast.graphs.any_alive();
-            fast.device == device && (may_replay || !matches!(fast.is_idle(), Ok(true)))
+            let may_replay = with_graphs && fast.graphs().any_alive();
+            fast.device() == device && (may_replay || !matches!(fast.is_idle(), Ok(true)))
         })
     };
-    ending::are_any_to_be_awaited() || table::all().any(is_running)
+    IN_OPEN_GROUPS.load(Ordering::SeqCst) != 0 || table::all().any(is_running)
 }
 
 /// True: a peer in another process is about to close memory that it has open.
 fn free_unused(devices: &[CUdevice], has_others: bool) -> bool {
-    let may_be_freed = |left: &Resources| {
+    let may_be_freed = |left: &Deferred| {
         // For memory of the host the driver waits for the other devices, too.
-        let waits_for_all = left.channel.as_ref().is_some_and(Channel::is_in_host_memory);
-        devices.contains(&left.device) && !(waits_for_all && has_others)
+        let waits_for_all = left.resources.channel.as_ref().is_some_and(Channel::is_in_host_memory);
+        devices.contains(&left.device()) && !(waits_for_all && has_others)
     };
-    let of_devices: Vec<Resources> = KEPT.hold().extract_if(.., |left| may_be_freed(left)).collect();
+    let of_devices: Vec<Deferred> = DEFERRED.hold().extract_if(.., |left| may_be_freed(left)).collect();
     let (mut unused, mut running) = (Vec::new(), Vec::new());
     for left in of_devices {
-        match left.user() {
+        match left.resources.user(left.blocks) {
             Ok(User::Nobody) => unused.push(left),
             Ok(User::Graph) => keep(left),
             Ok(User::Running) => {
-                running.push(left.device);
+                running.push(left.device());
                 keep(left);
             }
             Ok(User::Unknown) => {
                 log::warn!("not everything of a communicator is known to be over: what it owns stays allocated");
-                left.leave_allocated();
+                left.resources.leave_allocated();
             }
             Err(error) => {
                 log::warn!("cannot ask how far a communicator's work is, so what it owns stays allocated: {error}");
-                left.leave_allocated();
+                left.resources.leave_allocated();
             }
         }
     }
     // What runs there would be waited for.
-    unused.extract_if(.., |left| running.contains(&left.device)).for_each(keep);
-    unused.iter_mut().for_each(Resources::close_peers);
+    unused.extract_if(.., |left| running.contains(&left.device())).for_each(keep);
+    unused.iter_mut().for_each(|left| left.resources.close_peers());
     let mut is_leased = false;
-    for mut left in unused {
-        if !left.free() {
-            is_leased |= left.awaits_peers && left.scratch.as_ref().is_some_and(Scratch::is_leased_elsewhere);
-            keep(left);
+    for Deferred { resources, blocks, awaits_peers } in unused {
+        if let Some(resources) = resources.free() {
+            is_leased |= awaits_peers && resources.scratch.as_ref().is_some_and(Scratch::is_leased_elsewhere);
+            keep(Deferred { resources, blocks, awaits_peers });
         }
     }
     is_leased
+}
+
+fn keep(left: Deferred) {
+    DEFERRED.hold().push(left);
+}
+
+impl Deferred {
+    fn device(&self) -> CUdevice {
+        self.resources.context.device
+    }
 }

@@ -4,10 +4,10 @@
 //! [`crate::comm::life::deferred_free`], which knows when it can be given back. NCCL does what it is asked for in a group at the group's end, when
 //! all communicators that the group aborts have been told to stop; what we do behind it waits until then as well.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::comm::life::deferred_free::{After, Resources};
+use crate::comm::life::deferred_free::After;
 use crate::comm::life::{deferred_free, watchdog};
 use crate::comm::run::{graph_usage, group};
 use crate::comm::setup::beacon;
@@ -26,12 +26,14 @@ const ABORT_LIMIT: Duration = Duration::from_secs(1);
 /// How long kernels that were told to stop are waited for. They look about once in a millisecond.
 const STOP_LIMIT: Duration = Duration::from_millis(100);
 
-/// Communicators that were destroyed in groups that are still open: their work has not been waited for.
-static TO_BE_AWAITED: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// What is left to do at the end of this thread's open group.
+    static AT_GROUP_END: RefCell<Vec<Ending>> = const { RefCell::new(Vec::new()) };
+}
 
-/// Whether there is a communicator that is ending and has work that nobody has waited for yet.
-pub fn are_any_to_be_awaited() -> bool {
-    TO_BE_AWAITED.load(Ordering::SeqCst) != 0
+/// What is left to do for communicators that NCCL ends at the end of the group that this thread has just closed.
+pub fn take_at_group_end() -> Vec<Ending> {
+    AT_GROUP_END.take()
 }
 
 /// A communicator that NCCL is asked to end. Inside a group NCCL does so at the group's end, and so do we.
@@ -67,7 +69,7 @@ impl Ending {
             graph_usage::forget(handle);
         }
         let comm = table::find(handle as usize);
-        let known = comm.and_then(Comm::begin_unless_hidden).and_then(|busy| busy.fast().map(|fast| fast.device));
+        let known = comm.and_then(Comm::begin_unless_hidden).and_then(|busy| busy.fast().map(|fast| fast.device()));
         let device = known.or_else(|| {
             let mut device = 0;
             // One that is to be aborted is not asked: NCCL may complain.
@@ -95,7 +97,10 @@ impl Ending {
     pub fn close(self) {
         match self.how {
             How::NotAtAll => {}
-            _ if group::is_open() => group::keep_ending(self),
+            _ if group::is_open() => {
+                group::ends_one();
+                AT_GROUP_END.with_borrow_mut(|endings| endings.push(self));
+            }
             // Waited for already.
             How::Finalized => {}
             _ => close_all(vec![self], true),
@@ -119,7 +124,7 @@ pub fn close_all(endings: Vec<Ending>, is_done: bool) {
             (how, None) => are_sound &= how != How::Aborted,
         }
         if how == How::DestroyedInGroup {
-            TO_BE_AWAITED.fetch_sub(1, Ordering::SeqCst);
+            deferred_free::group_ended();
         }
         is_any_over = true;
         devices.extend(device);
@@ -146,7 +151,7 @@ fn give_back(comm: &'static Comm, how: How, deadline: Instant) -> bool {
     {
         note(fast.await_idle(None, || is_hopeless(comm)));
         if is_hopeless(comm) {
-            fast.mailbox.stop();
+            fast.stop();
         }
     }
     let is_sound = !comm.is_aborted() && !is_hopeless(comm);
@@ -156,7 +161,7 @@ fn give_back(comm: &'static Comm, how: How, deadline: Instant) -> bool {
             // So that the GPU is free when the call returns. What is queued behind other work is given back later.
             note(fast.await_idle(Some(STOP_LIMIT), || false));
         }
-        deferred_free::keep(Resources { awaits_peers: is_sound, ..fast.into_resources() });
+        deferred_free::defer(fast, is_sound);
     }
     table::remove(comm);
     is_sound
@@ -172,7 +177,7 @@ pub fn destroy(handle: ncclComm_t) -> Ending {
         }
         if group::is_open() {
             ending.how = How::DestroyedInGroup;
-            TO_BE_AWAITED.fetch_add(1, Ordering::SeqCst);
+            deferred_free::destroyed_in_group();
         } else {
             await_work(comm, handle);
         }
@@ -233,7 +238,7 @@ pub fn revoke(handle: ncclComm_t) {
     }
     beacon::failed(handle);
     // As a call: another thread may be aborting it.
-    if let Some(comm) = table::find_or_add(handle as usize)
+    if let Some(comm) = table::find_or_add(handle as usize, beacon::take_reservation)
         && let Some(_busy) = comm.begin(handle as usize)
     {
         comm.raise_revoke();

@@ -3,4 +3,5 @@
 pub mod deferred_free;
 pub mod ending;
 pub mod idle;
+pub mod resources;
 pub mod watchdog;

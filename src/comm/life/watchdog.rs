@@ -19,8 +19,8 @@ use crate::host::lock::Lock;
 use crate::kernel::KERNELS;
 use crate::kernel::layout::{CAPTURED_LANE, LANES, MAX_RANKS};
 use crate::nccl::DataType;
+use crate::nccl::RedOp;
 use crate::nccl::ncclRemoteError;
-use crate::nccl::op_name;
 
 /// Kernels look at the host's words about once in a millisecond, those of a simulated GPU more seldom.
 const ANSWER_TIME: Duration = Duration::from_millis(40);
@@ -140,7 +140,7 @@ fn operation(lane: usize, report: &Report) -> String {
     let mut text = String::new();
     let kernel = KERNELS.get(usize::from(report.kernel)).map_or("?", |kernel| kernel.name());
     let datatype = DataType::from_nccl(report.datatype.into()).map_or("?", DataType::name);
-    let op = op_name(report.op.into()).unwrap_or("?");
+    let op = RedOp::from_nccl(report.op.into()).map_or("?", RedOp::name);
     let _ = write!(text, "{op} of {} bytes of {datatype} with {kernel}, epoch {}", report.bytes, report.epoch);
     if lane == CAPTURED_LANE {
         text += ", in a graph";

@@ -86,7 +86,7 @@ impl GraphUsage {
         }
         let pending = Pending { usage: self, place, count };
         if group::is_open() {
-            group::keep_usage(pending);
+            group::when_made(move |result| pending.group_ended(result));
         } else {
             pending.group_ended(result);
         }

@@ -5,34 +5,42 @@
 
 use std::cell::RefCell;
 
-use crate::comm::life::ending::Ending;
-use crate::comm::run::graph_usage;
-use crate::comm::setup::beacon::Pending;
 use crate::host::thread;
-use crate::nccl::AllReduce;
-use crate::nccl::{ncclResult_t, ncclSuccess};
+use crate::nccl::{AllReduce, ncclResult_t, ncclSuccess};
+use crate::route::Shape;
+
+/// An all-reduce that may be ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// The call.
+    pub call: AllReduce,
+    /// What it is.
+    pub shape: Shape,
+}
 
 /// What a group keeps until its end.
-pub struct Kept {
+pub struct Group {
     /// All-reduces that may be ours, in the order of the calls.
-    pub calls: Vec<AllReduce>,
-    /// Communicators whose handles NCCL writes at the end.
-    pub pending: Vec<Pending>,
-    /// What was declared of communicators that are made in it.
-    pub usages: Vec<graph_usage::Pending>,
-    /// Communicators that NCCL ends at the end.
-    pub endings: Vec<Ending>,
+    pub calls: Vec<Kept>,
+    /// What is to be done about communicators that NCCL makes at the end, with NCCL's result.
+    made: Vec<Box<dyn FnOnce(ncclResult_t)>>,
+    /// NCCL ends communicators at the end.
+    ends_any: bool,
     /// The first failure of ours in it.
     pub failure: ncclResult_t,
 }
 
-impl Kept {
-    const NOTHING: Self =
-        Self { calls: Vec::new(), pending: Vec::new(), usages: Vec::new(), endings: Vec::new(), failure: ncclSuccess };
+impl Group {
+    const NOTHING: Self = Self { calls: Vec::new(), made: Vec::new(), ends_any: false, failure: ncclSuccess };
+
+    /// NCCL has made communicators, with this result.
+    pub fn settle_made(&mut self, result: ncclResult_t) {
+        std::mem::take(&mut self.made).into_iter().for_each(|settle| settle(result));
+    }
 }
 
 thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::NOTHING) };
+    static GROUP: RefCell<Group> = const { RefCell::new(Group::NOTHING) };
 }
 
 /// Whether this thread is inside a group.
@@ -54,52 +62,37 @@ pub fn end() -> bool {
 }
 
 /// Keeps an operation until the outermost end.
-pub fn keep(operation: AllReduce) {
-    KEPT.with_borrow_mut(|kept| kept.calls.push(operation));
+pub fn keep(kept: Kept) {
+    GROUP.with_borrow_mut(|group| group.calls.push(kept));
 }
 
-/// Keeps a communicator that is made until the outermost end.
-pub fn keep_pending(pending: Pending) {
-    KEPT.with_borrow_mut(|kept| kept.pending.push(pending));
+/// NCCL makes a communicator at the outermost end: then runs `settle` with NCCL's result.
+pub fn when_made(settle: impl FnOnce(ncclResult_t) + 'static) {
+    GROUP.with_borrow_mut(|group| group.made.push(Box::new(settle)));
 }
 
-/// Keeps what was declared of a communicator that is made until the outermost end.
-pub fn keep_usage(pending: graph_usage::Pending) {
-    KEPT.with_borrow_mut(|kept| kept.usages.push(pending));
-}
-
-/// Keeps what is left to do for a communicator that ends until the outermost end.
-pub fn keep_ending(ending: Ending) {
-    KEPT.with_borrow_mut(|kept| kept.endings.push(ending));
+/// NCCL ends a communicator at the outermost end.
+pub fn ends_one() {
+    GROUP.with_borrow_mut(|group| group.ends_any = true);
 }
 
 /// A call of ours failed. If that was in a group, its end will say so too, as NCCL's does.
 pub fn note(failure: ncclResult_t) -> ncclResult_t {
     if is_open() {
-        KEPT.with_borrow_mut(|kept| {
-            if kept.failure == ncclSuccess {
-                kept.failure = failure;
+        GROUP.with_borrow_mut(|group| {
+            if group.failure == ncclSuccess {
+                group.failure = failure;
             }
         });
     }
     failure
 }
 
-impl Kept {
-    /// Communicators that are made: the group has ended with this result.
-    pub fn settle_made(&mut self, result: ncclResult_t) {
-        std::mem::take(&mut self.pending).into_iter().for_each(|pending| pending.group_ended(result));
-        std::mem::take(&mut self.usages).into_iter().for_each(|pending| pending.group_ended(result));
-    }
-}
-
 /// What was kept, if anything was.
 #[inline]
-pub fn take() -> Option<Kept> {
-    KEPT.with_borrow_mut(|kept| {
-        let any_made = !kept.pending.is_empty() || !kept.usages.is_empty();
-        let any_ended = !kept.endings.is_empty();
-        let any = !kept.calls.is_empty() || any_made || any_ended || kept.failure != ncclSuccess;
-        any.then(|| std::mem::replace(kept, Kept::NOTHING))
+pub fn take() -> Option<Group> {
+    GROUP.with_borrow_mut(|group| {
+        let any = !group.calls.is_empty() || !group.made.is_empty() || group.ends_any || group.failure != ncclSuccess;
+        any.then(|| std::mem::replace(group, Group::NOTHING))
     })
 }

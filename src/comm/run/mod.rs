@@ -1,8 +1,14 @@
-//! A running communicator's operations: their order on the device, groups, and what the log says of them.
+//! A running communicator's operations: their way, their order on the device, groups, and what the log says of them.
 
+pub mod all_reduce;
+mod capture;
+mod dispatch;
+pub mod explain;
 pub mod graph_order;
 pub mod graph_usage;
 pub mod group;
+pub mod group_end;
+mod issue;
 pub mod report;
-pub mod stream_barrier;
+mod stream_barrier;
 pub mod stream_order;

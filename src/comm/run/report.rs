@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::comm::table::fast::{Comm, Fast};
 use crate::nccl::AllReduce;
 use crate::nccl::DataType;
-use crate::nccl::op_name;
+use crate::nccl::RedOp;
 use crate::nccl::{ncclComm_t, ncclSuccess};
 use crate::observe::counters;
 use crate::real;
@@ -83,14 +83,14 @@ fn trace_forward(call: &AllReduce, reason: Reason) {
 
 /// An all-reduce was enqueued.
 #[cold]
-pub fn trace_fast(fast: &Fast, choice: &LaunchPlan, call: &AllReduce) {
-    crate::observe::log::set_device(fast.device);
-    let (blocks, threads) = (choice.blocks, choice.threads);
-    log::trace!("{}: fast: {} with up to {blocks} blocks of {threads} threads", operation(call), choice.kernel.name());
+pub fn trace_fast(fast: &Fast, plan: &LaunchPlan, call: &AllReduce) {
+    crate::observe::log::set_device(fast.device());
+    let (blocks, threads) = (plan.blocks, plan.threads);
+    log::trace!("{}: fast: {} with up to {blocks} blocks of {threads} threads", operation(call), plan.kernel.name());
 }
 
 fn operation(call: &AllReduce) -> String {
-    let op = op_name(call.op).map_or_else(|| format!("operation {}", call.op), str::to_owned);
+    let op = RedOp::from_nccl(call.op).map_or_else(|| format!("operation {}", call.op), |op| op.name().to_owned());
     let (count, handle) = (call.count, call.comm);
     match DataType::from_nccl(call.datatype) {
         Some(datatype) => {

@@ -3,12 +3,12 @@
 
 use std::ptr;
 
+use crate::comm::run::group::Kept;
 use crate::comm::run::stream_order::new_event;
 use crate::comm::table::fast::{Comm, Fast};
 use crate::gpu::context::with_context;
 use crate::gpu::driver::DriverResult;
 use crate::gpu::{CUevent, CUstream};
-use crate::nccl::AllReduce;
 
 /// The calls of a communicator in a group, which are on several streams.
 pub struct StreamBarrier {
@@ -22,16 +22,16 @@ pub struct StreamBarrier {
 
 impl StreamBarrier {
     /// For each communicator that has calls on several streams.
-    pub fn of(calls: &[(AllReduce, Option<&'static Comm>)]) -> Vec<Self> {
+    pub fn of(calls: &[(Kept, Option<&'static Comm>)]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
-        for (index, (call, comm)) in calls.iter().enumerate() {
+        for (index, (Kept { call, .. }, comm)) in calls.iter().enumerate() {
             let Some(comm) = *comm else { continue };
             let stream: CUstream = call.stream.cast();
-            match all.iter_mut().find(|joined| ptr::eq(joined.comm, comm)) {
-                Some(joined) => {
-                    joined.last = index;
-                    if !joined.streams.contains(&stream) {
-                        joined.streams.push(stream);
+            match all.iter_mut().find(|barrier| ptr::eq(barrier.comm, comm)) {
+                Some(barrier) => {
+                    barrier.last = index;
+                    if !barrier.streams.contains(&stream) {
+                        barrier.streams.push(stream);
                     }
                 }
                 None => {
@@ -40,7 +40,7 @@ impl StreamBarrier {
                 }
             }
         }
-        all.retain(|joined| joined.streams.len() > 1);
+        all.retain(|barrier| barrier.streams.len() > 1);
         all
     }
 
@@ -58,17 +58,17 @@ impl StreamBarrier {
     fn meet(&self) -> DriverResult<()> {
         let Some(busy) = self.comm.enter(self.handle) else { return Ok(()) };
         let Some(fast) = busy.fast() else { return Ok(()) };
-        with_context(fast.driver, fast.context, || {
-            let event = new_event(fast.driver)?;
+        with_context(fast.driver(), fast.context(), || {
+            let event = new_event(fast.driver())?;
             let met = self.meet_by(fast, event);
             // SAFETY: our own event; who waits for it goes on waiting.
-            let destroyed = fast.driver.check("cuEventDestroy", unsafe { (fast.driver.event_destroy)(event) });
+            let destroyed = fast.driver().check("cuEventDestroy", unsafe { (fast.driver().event_destroy)(event) });
             met.and(destroyed)
         })?
     }
 
     fn meet_by(&self, fast: &Fast, event: CUevent) -> DriverResult<()> {
-        let driver = fast.driver;
+        let driver = fast.driver();
         let wait = |stream, other| {
             // SAFETY: streams of the application, an event of ours.
             unsafe {

@@ -25,7 +25,7 @@ impl SetupRun {
         to: usize,
         wrong: Option<CUdeviceptr>,
     ) -> DriverResult<()> {
-        let Some(functions) = &self.functions else { return Ok(()) };
+        let Some(functions) = &self.resources.functions else { return Ok(()) };
         let (mut scratch, mut from, mut to, mut salt) = (scratch, from as u32, to as u32, self.salt());
         let mut counter = wrong.unwrap_or(0);
         let function = if wrong.is_some() { functions.probe_check } else { functions.probe_write };
@@ -49,14 +49,14 @@ impl SetupRun {
             numAttrs: 0,
         };
         // SAFETY: the parameters have the types of the kernels in kernels/setup.h; the first lacks the last of them.
-        self.driver.check("cuLaunchKernelEx", unsafe {
-            (self.driver.launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
+        self.driver().check("cuLaunchKernelEx", unsafe {
+            (self.driver().launch_kernel_ex)(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
         })
     }
 
     /// After round 3: what the peers wrote is checked; then scratch is made ready.
     pub(super) fn check_and_clear(&mut self, config: &Config) -> Result<(), Objection> {
-        let Some(scratch) = &self.scratch else { return Ok(()) };
+        let Some(scratch) = &self.resources.scratch else { return Ok(()) };
         let address = scratch.address;
         let wrong = self
             .in_context(|| {
@@ -65,15 +65,15 @@ impl SetupRun {
                 let mut wrong = u32::MAX;
                 // SAFETY: within our scratch; `wrong` lives until the stream is synchronised.
                 unsafe {
-                    self.driver
-                        .check("cuMemsetD32Async", (self.driver.memset_d32_async)(counter, 0, 1, self.stream()))?;
-                    for (peer, _) in &self.peers {
+                    self.driver()
+                        .check("cuMemsetD32Async", (self.driver().memset_d32_async)(counter, 0, 1, self.stream()))?;
+                    for (peer, _) in &self.resources.peers {
                         self.launch_probe(address, *peer, self.agreement.rank(), Some(counter))?;
                     }
                     self.synchronize()?;
-                    self.driver.check(
+                    self.driver().check(
                         "cuMemcpyDtoHAsync",
-                        (self.driver.memcpy_dtoh_async)((&raw mut wrong).cast(), counter, 4, self.stream()),
+                        (self.driver().memcpy_dtoh_async)((&raw mut wrong).cast(), counter, 4, self.stream()),
                     )?;
                 }
                 self.synchronize()?;
@@ -88,7 +88,7 @@ impl SetupRun {
 
     /// Free slots everywhere, no stop mark, and the first epoch in every epoch word.
     fn clear(&self, scratch: CUdeviceptr, first_epoch: u32) -> DriverResult<()> {
-        let driver = self.driver;
+        let driver = self.driver();
         for lane in 0..LANES {
             for parity in 0..LANE_BYTES / PARITY_BYTES {
                 let at = scratch + (lane * LANE_BYTES + parity * PARITY_BYTES) as CUdeviceptr;

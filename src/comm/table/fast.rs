@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{self, Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::comm::life::deferred_free::Resources;
 use crate::comm::life::idle;
 use crate::comm::life::idle::OwnStream;
+use crate::comm::life::resources::Resources;
 use crate::comm::run::graph_order::GraphOrder;
 use crate::comm::run::stream_order::StreamOrder;
 use crate::comm::table::slot::Slot;
@@ -14,8 +14,6 @@ pub use crate::comm::table::slot::Status;
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
-use crate::gpu::mailbox::Mailbox;
-use crate::gpu::memory::{PeerScratch, Scratch};
 use crate::gpu::{CUcontext, CUdevice, CUstream};
 use crate::kernel::layout::EAGER_LANE;
 use crate::launch;
@@ -43,35 +41,19 @@ unsafe impl Sync for Comm {}
 // SAFETY: driver handles may be used from any thread.
 unsafe impl Send for Comm {}
 
-/// What a fast communicator owns.
+/// A fast communicator.
 #[derive(Debug)]
 pub struct Fast {
-    /// The opened driver.
-    pub driver: &'static Driver,
-    /// Its device's primary context, retained.
-    pub context: CUcontext,
-    /// Its device.
-    pub device: CUdevice,
+    /// What it owns.
+    pub resources: Resources,
     /// What the ranks agreed on.
-    pub plan: Agreed,
+    pub agreed: Agreed,
     /// What a launch needs.
     pub target: Target,
-    /// Order of eager operations.
-    pub order: StreamOrder,
-    /// Order of captured ones.
-    pub graph_order: GraphOrder,
-    /// Between us and the kernels that spin.
-    pub mailbox: Mailbox,
-    /// In the eager lane.
+    /// What was enqueued in the eager lane.
     pub eager: Enqueued,
-    /// In the captured lane; replays are not counted.
+    /// What was enqueued in the captured lane; replays are not counted.
     pub captured: Enqueued,
-    /// The graphs that hold them.
-    pub graphs: Graphs,
-    /// Own scratch.
-    pub scratch: Scratch,
-    /// The peers' scratch as mapped here.
-    pub peers: Vec<PeerScratch>,
 }
 
 impl Comm {
@@ -110,28 +92,67 @@ impl Comm {
 }
 
 fn stop(fast: &Fast) {
-    fast.mailbox.stop();
+    fast.stop();
     EVER_POISONED.store(true, Ordering::Release);
 }
 
 impl Fast {
+    /// The opened driver.
+    #[inline(always)]
+    pub fn driver(&self) -> &'static Driver {
+        self.resources.context.driver
+    }
+
+    /// Its device's primary context.
+    #[inline(always)]
+    pub fn context(&self) -> CUcontext {
+        self.resources.context.context
+    }
+
+    /// Its device.
+    pub fn device(&self) -> CUdevice {
+        self.resources.context.device
+    }
+
+    /// The order of eager operations.
+    #[inline(always)]
+    pub fn order(&self) -> &StreamOrder {
+        set_up(&self.resources.order)
+    }
+
+    /// The order of captured operations.
+    #[inline(always)]
+    pub fn graph_order(&self) -> &GraphOrder {
+        set_up(&self.resources.graph_order)
+    }
+
+    /// The graphs that hold captured operations.
+    pub fn graphs(&self) -> &Graphs {
+        &self.resources.graphs
+    }
+
+    /// Tells its kernels to stop spinning, for good.
+    pub fn stop(&self) {
+        set_up(&self.resources.mailbox).stop();
+    }
+
     /// Has `stream` wait for all that was enqueued eagerly.
     pub fn await_launches_on(&self, stream: CUstream) -> DriverResult<()> {
-        launch::launch_await(self.driver, &self.target, EAGER_LANE, self.eager.blocks.load(Relaxed), stream)
+        launch::launch_await(self.driver(), &self.target, EAGER_LANE, self.eager.blocks.load(Relaxed), stream)
     }
 
     /// Whether all that was enqueued eagerly has run. Any thread may ask; nothing is waited for.
     pub fn is_idle(&self) -> DriverResult<bool> {
         let _relaxed = RelaxedCapture::enter();
-        with_context(self.driver, self.context, || self.is_over(&OwnStream::new(self.driver)?))?
+        with_context(self.driver(), self.context(), || self.is_over(&OwnStream::new(self.driver())?))?
     }
 
     /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`, or it is hopeless to wait on.
     pub fn await_idle(&self, limit: Option<Duration>, is_hopeless: impl Fn() -> bool) -> DriverResult<bool> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
-        with_context(self.driver, self.context, || {
-            let stream = OwnStream::new(self.driver)?;
+        with_context(self.driver(), self.context(), || {
+            let stream = OwnStream::new(self.driver())?;
             loop {
                 if self.is_over(&stream)? {
                     return Ok(true);
@@ -145,24 +166,16 @@ impl Fast {
     }
 
     fn is_over(&self, stream: &OwnStream) -> DriverResult<bool> {
-        idle::is_over(self.driver, stream, self.scratch.address, self.eager.blocks.load(Relaxed), &self.order)
+        let scratch = set_up(&self.resources.scratch).address;
+        idle::is_over(self.driver(), stream, scratch, self.eager.blocks.load(Relaxed), self.order())
     }
+}
 
-    /// What is to be given back when nothing uses it any more.
-    pub fn into_resources(self) -> Resources {
-        Resources {
-            driver: self.driver,
-            context: self.context,
-            device: self.device,
-            channel: None,
-            scratch: Some(self.scratch),
-            peers: self.peers,
-            mailbox: Some(self.mailbox),
-            blocks: Some(self.eager.blocks.into_inner()),
-            order: Some(self.order),
-            graphs: self.graphs,
-            graph_order: Some(self.graph_order),
-            awaits_peers: false,
-        }
+/// What every fast communicator has.
+#[inline(always)]
+fn set_up<T>(part: &Option<T>) -> &T {
+    match part {
+        Some(part) => part,
+        None => unreachable!("a communicator is fast when all of its resources are there"),
     }
 }

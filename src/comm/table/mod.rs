@@ -10,7 +10,6 @@ pub mod sync;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::comm::setup::beacon;
 use crate::comm::table::fast::{Comm, Fast};
 use crate::comm::table::slots::Slots;
 use crate::host::fork;
@@ -52,11 +51,11 @@ fn search(handle: usize) -> Option<&'static Comm> {
     TABLE.search(handle).inspect(|comm| remember(comm))
 }
 
-/// The communicator of a handle, known from now on. None: there is no free slot.
-pub fn find_or_add(handle: usize) -> Option<&'static Comm> {
+/// The communicator of a handle, known from now on. None: there is no free slot. `reservation`: the slot that is kept for a handle.
+pub fn find_or_add(handle: usize, reservation: impl FnOnce(usize) -> Option<Reservation>) -> Option<&'static Comm> {
     find(handle).or_else(|| {
         watch_forks();
-        let added = match beacon::take_reservation(handle) {
+        let added = match reservation(handle) {
             Some(reservation) => {
                 // The slot takes its place.
                 std::mem::forget(reservation);
@@ -131,9 +130,9 @@ mod tests {
         for _ in 0..3 {
             for index in 0..500 {
                 assert!(find(handle(index)).is_none());
-                let comm = find_or_add(handle(index)).expect("there is room");
+                let comm = find_or_add(handle(index), |_| None).expect("there is room");
                 assert!(std::ptr::eq(find(handle(index)).expect("just added"), comm));
-                assert!(std::ptr::eq(find_or_add(handle(index)).expect("just added"), comm));
+                assert!(std::ptr::eq(find_or_add(handle(index), |_| None).expect("just added"), comm));
             }
             for index in (0..500).rev() {
                 remove(find(handle(index)).expect("added"));
@@ -156,7 +155,7 @@ mod tests {
 
     #[test]
     fn null_is_nobody() {
-        let comm = find_or_add(0x6000_0000_0000).expect("there is room");
+        let comm = find_or_add(0x6000_0000_0000, |_| None).expect("there is room");
         remove(comm);
         // The slot that this thread found last is free now, as most others are.
         assert!(find(0).is_none());

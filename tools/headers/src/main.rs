@@ -10,9 +10,17 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::{env, fs};
 
+#[path = "../../../src/kernel/catalogue.rs"]
+#[allow(dead_code)]
+mod catalogue;
 #[path = "../../../src/host/config.rs"]
 #[allow(dead_code)]
 mod config;
+
+/// What config.rs finds under this name in the library.
+mod kernel {
+    pub use crate::catalogue;
+}
 
 const LICENSE: &str = "/* SPDX-License-Identifier: MIT OR Apache-2.0\n * Written by tools/headers: do not edit. */";
 

@@ -118,11 +118,11 @@ impl Known {
     pub(super) fn conclude(&mut self, outcome: Result<(), Reason>) {
         self.outcome = Some(outcome);
         if outcome.is_err() {
-            self.take_signs_away();
+            self.put_out();
         }
     }
 
-    pub(super) fn take_signs_away(&mut self) {
+    pub(super) fn put_out(&mut self) {
         self.sign = Sign::None;
         self.more_signs.clear();
     }

@@ -385,11 +385,13 @@ impl Arrival {
         }
         if group::is_open() {
             if arrived.parent != 0 {
-                return group::keep_pending(Pending::Part(self, place));
+                let pending = Pending::Part(self, place);
+                return group::when_made(move |result| pending.group_ended(result));
             }
             // SAFETY: the caller's contract.
             let handle = unsafe { self.settle(place, ncclInProgress) };
-            return group::keep_pending(Pending::Made(handle));
+            let pending = Pending::Made(handle);
+            return group::when_made(move |result| pending.group_ended(result));
         }
         // SAFETY: the caller's contract.
         unsafe { self.settle(place, result) };
@@ -512,8 +514,8 @@ pub fn failed(handle: ncclComm_t) {
 }
 
 /// Every rank has looked: the setup of the communicator is over.
-pub fn take_sign_away(handle: ncclComm_t) {
-    with_state(|state| state.find(handle).into_iter().for_each(Known::take_signs_away));
+pub fn put_out(handle: ncclComm_t) {
+    with_state(|state| state.find(handle).into_iter().for_each(Known::put_out));
 }
 
 /// The place in the table that a communicator has, if it has not got it yet.

@@ -1,0 +1,175 @@
+//! The way of one ncclAllReduce: look up the communicator, parse the call, then launch it, forward it, or set the communicator up first.
+
+use std::time::Duration;
+
+use crate::comm::run::dispatch::{self, forward, forward_for, refuse};
+use crate::comm::run::group::{self, Kept};
+use crate::comm::run::{issue, report};
+use crate::comm::setup::beacon;
+use crate::comm::table;
+use crate::comm::table::fast::{Comm, Status};
+use crate::host::config::Config;
+use crate::host::thread;
+use crate::nccl::{AllReduce, ncclComm_t, ncclResult_t, ncclSuccess};
+use crate::observe::log::traces;
+use crate::observe::{counters, stats_file};
+use crate::real;
+use crate::route::{self, Reason, Shape};
+
+/// Does or forwards an all-reduce.
+///
+/// # Safety
+/// The caller has the contract of ncclAllReduce.
+#[inline(always)]
+pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
+    let found = table::last_hit(call.comm as usize);
+    // The shortest way is that of communicators that forward, unless each call is to be logged.
+    if let Some(reason) = found.and_then(Comm::forward_reason_index)
+        && !traces()
+    {
+        counters::count_forward_index(reason);
+        // SAFETY: the caller's contract.
+        return unsafe { forward(&call) };
+    }
+    // SAFETY: the caller's contract.
+    unsafe { all_reduce_on(found, &call) }
+}
+
+/// `found`: the communicator, if this thread used it last.
+///
+/// # Safety
+/// As [`all_reduce`].
+#[inline(never)]
+unsafe fn all_reduce_on(found: Option<&'static Comm>, call: &AllReduce) -> ncclResult_t {
+    // A call from within NCCL belongs to one that is under way; NULL is NCCL's to refuse.
+    if thread::is_inside_nccl() || call.comm.is_null() {
+        // SAFETY: the caller's contract.
+        return unsafe { forward(call) };
+    }
+    let Some(comm) = found.or_else(|| table::find(call.comm as usize)).or_else(|| register(call)) else {
+        // SAFETY: the caller's contract.
+        return unsafe { forward(call) };
+    };
+    let status = comm.status();
+    if let Status::Forward(reason) = status {
+        // SAFETY: the caller's contract.
+        return unsafe { forward_for(call, reason) };
+    }
+    let shape = Shape::of(call);
+    match (status, shape) {
+        (Status::Fast, Ok(shape)) if !group::is_open() => dispatch::run(comm, call, shape),
+        // SAFETY: the caller's contract.
+        _ => unsafe { all_reduce_slow(comm, status, call, shape) },
+    }
+}
+
+/// What is no all-reduce of a fast communicator outside a group.
+///
+/// # Safety
+/// As [`all_reduce`].
+#[cold]
+unsafe fn all_reduce_slow(
+    comm: &'static Comm,
+    status: Status,
+    call: &AllReduce,
+    shape: Result<Shape, Reason>,
+) -> ncclResult_t {
+    match status {
+        // SAFETY: the caller's contract.
+        Status::Fast => unsafe { all_reduce_on_fast(comm, call, shape) },
+        // SAFETY: the caller's contract.
+        Status::New if !comm.is_revoked() => unsafe { all_reduce_on_new(comm, call, shape) },
+        // SAFETY: the caller's contract.
+        _ => unsafe { refuse(comm, call) },
+    }
+}
+
+/// In a group, or of a shape that NCCL has to do.
+///
+/// # Safety
+/// As [`all_reduce`].
+unsafe fn all_reduce_on_fast(comm: &'static Comm, call: &AllReduce, shape: Result<Shape, Reason>) -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
+    // SAFETY: the caller's contract.
+    let Some(fast) = busy.fast() else { return unsafe { refuse(comm, call) } };
+    let routed = shape.and_then(|shape| route::route(&fast.agreed, &shape).map(|_| shape));
+    drop(busy);
+    match routed {
+        Ok(shape) => {
+            group::keep(Kept { call: *call, shape });
+            ncclSuccess
+        }
+        // What is sure to be forwarded must go into NCCL's group now.
+        // SAFETY: the caller's contract.
+        Err(reason) => unsafe { forward_for(call, reason) },
+    }
+}
+
+/// On a communicator that nothing is decided of yet.
+///
+/// # Safety
+/// As [`all_reduce`].
+unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result<Shape, Reason>) -> ncclResult_t {
+    let may_be_ours = shape.and_then(|shape| route::may_need_setup(comm.ranks(), &shape).map(|()| shape));
+    let shape = match may_be_ours {
+        Ok(shape) => shape,
+        Err(reason) => {
+            report::forward_undecided(comm, call, reason);
+            // SAFETY: the caller's contract.
+            return unsafe { forward(call) };
+        }
+    };
+    // SAFETY: the caller's contract.
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
+    let all_here = await_all(comm, call.comm);
+    drop(busy);
+    if comm.is_aborted() {
+        // SAFETY: the caller's contract.
+        return unsafe { refuse(comm, call) };
+    }
+    if let Err(reason) = all_here {
+        comm.set_forward(reason);
+        report::decided(call.comm, reason.text());
+        // SAFETY: the caller's contract.
+        return unsafe { forward_for(call, reason) };
+    }
+    let kept = Kept { call: *call, shape };
+    if group::is_open() {
+        group::keep(kept);
+        return ncclSuccess;
+    }
+    // SAFETY: the caller's contract.
+    unsafe { issue::issue(vec![kept]) }
+}
+
+/// Whether every rank of a communicator will answer in its setup, or why all forward. A rank that could not look waits to be told.
+fn await_all(comm: &'static Comm, handle: ncclComm_t) -> Result<(), Reason> {
+    let limit = || Duration::from_secs(Config::from_env().0.setup_timeout_s.0.into());
+    beacon::verdict(handle, comm.ranks(), limit, || comm.is_aborted())
+}
+
+/// Takes a communicator into the table, at its first all-reduce. None: NCCL does not answer for it, or the table is full.
+#[cold]
+fn register(call: &AllReduce) -> Option<&'static Comm> {
+    let mut ranks = 0;
+    // SAFETY: the handle is the application's; the out pointer is ours.
+    let counted = unsafe { real::ncclCommCount(call.comm, &mut ranks) };
+    if counted != ncclSuccess {
+        // Not ready, or no communicator: NCCL has the words for it.
+        return None;
+    }
+    stats_file::start();
+    let comm = table::find_or_add(call.comm as usize, beacon::take_reservation);
+    let Some(comm) = comm else {
+        report::forward_unknown(call);
+        return None;
+    };
+    let ranks = ranks.max(0) as usize;
+    comm.set_ranks(ranks);
+    if let Some(reason) = route::never_fast(ranks).or_else(|| beacon::forwards(call.comm)) {
+        comm.set_forward(reason);
+        report::decided(call.comm, reason.text());
+    }
+    Some(comm)
+}

@@ -1,0 +1,54 @@
+//! Whether a stream is being captured into a graph.
+
+use std::ptr;
+
+use crate::comm::run::graph_order::Capture;
+use crate::gpu::CUstream;
+use crate::gpu::driver::{Driver, DriverResult};
+use crate::nccl::AllReduce;
+
+/// The capture that a stream is in.
+#[inline]
+pub fn of_stream(driver: &Driver, stream: CUstream) -> DriverResult<Option<Capture>> {
+    const ACTIVE: i32 = 1;
+    const INVALIDATED: i32 = 2;
+    const CAPTURE_INVALIDATED: i32 = 901;
+    let mut status = 0;
+    let mut capture = Capture { id: 0, graph: ptr::null_mut() };
+    // SAFETY: out pointers are ours; those that may be null are.
+    let code = unsafe {
+        (driver.stream_get_capture_info)(
+            stream,
+            &mut status,
+            &mut capture.id,
+            &mut capture.graph,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    driver.check("cuStreamGetCaptureInfo", code)?;
+    if status == INVALIDATED {
+        driver.check("cuStreamGetCaptureInfo", CAPTURE_INVALIDATED)?;
+    }
+    Ok((status == ACTIVE).then_some(capture))
+}
+
+/// Whether the call's stream is being captured, or another capture keeps it from being asked: then nothing may be set up. That is so on all
+/// ranks or on none. Any other failure is this rank's alone, and must not keep it from the setup that the others come to.
+pub fn is_captured(call: &AllReduce) -> bool {
+    const OF_CAPTURES: std::ops::RangeInclusive<i32> = 900..=908;
+    let Ok(driver) = Driver::get() else { return false };
+    let mut status = 0;
+    // SAFETY: the out pointer is ours; the others may be null.
+    let code = unsafe {
+        (driver.stream_get_capture_info)(
+            call.stream.cast(),
+            &mut status,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    OF_CAPTURES.contains(&code) || code == 0 && status != 0
+}

@@ -1,0 +1,125 @@
+//! One all-reduce on a communicator that is known: launched, forwarded or refused.
+
+use std::cell::Cell;
+
+use crate::comm::run::{capture, group, report};
+use crate::comm::table::fast::{Comm, Fast, Status};
+use crate::gpu::context::with_context;
+use crate::host::error::Error;
+use crate::kernel::Kernel;
+use crate::kernel::layout::{CAPTURED_LANE, EAGER_LANE};
+use crate::launch::{self, LaunchError, Operation};
+use crate::nccl::{AllReduce, ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
+use crate::observe::counters;
+use crate::observe::log::traces;
+use crate::observe::nvtx;
+use crate::real;
+use crate::route::{self, LaunchPlan, Reason, Shape};
+
+/// # Safety
+/// The caller has the contract of ncclAllReduce.
+#[inline(always)]
+pub unsafe fn forward(call: &AllReduce) -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    unsafe { real::ncclAllReduce(call.input, call.output, call.count, call.datatype, call.op, call.comm, call.stream) }
+}
+
+/// Forwards a call, and counts it.
+///
+/// # Safety
+/// As [`forward`].
+#[inline]
+pub unsafe fn forward_for(call: &AllReduce, reason: Reason) -> ncclResult_t {
+    report::forward(call, reason);
+    // SAFETY: the caller's contract.
+    unsafe { forward(call) }
+}
+
+/// The failure that a poisoned communicator answers with.
+pub fn poisoned(comm: &Comm) -> ncclResult_t {
+    let code = match comm.status() {
+        Status::Poisoned(failure) => failure,
+        _ => ncclUnhandledCudaError,
+    };
+    let text = "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one";
+    group::note(Error::new(code, text).report())
+}
+
+/// Ends a call on a communicator on which none may begin any more. One that was revoked is NCCL's to refuse.
+///
+/// # Safety
+/// As [`forward`].
+#[cold]
+pub unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
+    if comm.is_revoked() {
+        // SAFETY: the caller's contract.
+        return unsafe { forward_for(call, Reason::Revoked) };
+    }
+    poisoned(comm)
+}
+
+/// One all-reduce on a fast communicator: launched, if its shape is one of ours.
+#[inline]
+pub fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t {
+    // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
+    let Some(fast) = busy.fast() else { return poisoned(comm) };
+    match route::route(&fast.agreed, &shape) {
+        Ok(plan) => match enqueue(fast, &plan, shape, call) {
+            Ok(()) => {
+                counters::count_kernel(plan.kernel);
+                ncclSuccess
+            }
+            Err(failure) => fail(comm, plan.kernel, &failure),
+        },
+        Err(reason) => {
+            // From here on it is NCCL's, also to end at an abort.
+            drop(busy);
+            // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+            unsafe { forward_for(call, reason) }
+        }
+    }
+}
+
+#[cold]
+fn fail(comm: &'static Comm, kernel: Kernel, failure: &LaunchError) -> ncclResult_t {
+    // Nothing enqueued: the call failed, as one of NCCL's would, and the communicator is as it was.
+    if failure.is_begun {
+        comm.poison();
+    }
+    let text = format!("all-reduce with {} failed: {}", kernel.name(), failure.error);
+    Error::new(ncclUnhandledCudaError, text).report()
+}
+
+#[inline]
+fn enqueue(fast: &Fast, plan: &LaunchPlan, shape: Shape, call: &AllReduce) -> Result<(), LaunchError> {
+    let stream = call.stream.cast();
+    let driver = fast.driver();
+    let operation = Operation { shape, input: call.input as u64, output: call.output as u64 };
+    let _range = nvtx::Range::of(plan.kernel, &shape);
+    let is_begun = Cell::new(false);
+    let enqueue = |lane, enqueued| {
+        let launched = launch::launch(driver, &fast.target, plan, &operation, lane, stream, enqueued);
+        is_begun.set(launched.as_ref().map_or_else(|failure| failure.is_begun, |()| true));
+        launched.map_err(|failure| failure.error)
+    };
+    with_context(driver, fast.context(), || {
+        if let Some(capture) = capture::of_stream(driver, stream)? {
+            fast.graph_order().before(driver, fast.graphs(), capture, stream)?;
+            enqueue(CAPTURED_LANE, &fast.captured)?;
+            return fast.graph_order().after(driver, capture, stream);
+        }
+        let order = fast.order();
+        let key = order
+            .before(driver, stream, || fast.await_launches_on(stream))
+            .inspect_err(|_| is_begun.set(order.is_lost()))?;
+        enqueue(EAGER_LANE, &fast.eager)?;
+        order.after(driver, key)
+    })
+    .and_then(|inner| inner)
+    .map_err(|error| LaunchError { error, is_begun: is_begun.get() })?;
+    if traces() {
+        report::trace_fast(fast, plan, call);
+    }
+    Ok(())
+}

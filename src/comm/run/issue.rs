@@ -1,0 +1,105 @@
+//! All-reduces that were kept, or whose communicator is to be set up first, are issued in their order.
+
+use std::ptr;
+
+use crate::comm::run::dispatch::{self, forward};
+use crate::comm::run::group::Kept;
+use crate::comm::run::stream_barrier::StreamBarrier;
+use crate::comm::run::{capture, report};
+use crate::comm::setup::concurrent_setups::ConcurrentSetups;
+use crate::comm::table;
+use crate::comm::table::fast::{Comm, Status};
+use crate::gpu::driver::DriverError;
+use crate::host::error::Error;
+use crate::nccl::{ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
+use crate::real;
+use crate::route::Reason;
+
+/// Issues calls that may be ours, in their order: sets up the communicators that are new, then launches or forwards each.
+///
+/// A call waits for the setup of its own communicator and of those before it, not for those behind: a peer that did not group these calls
+/// comes to the second communicator after it has launched on the first.
+///
+/// # Safety
+/// The caller has the contract of ncclAllReduce, for each call.
+pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
+    // Looked up once: an abort from another thread takes the handle out of the table.
+    let calls: Vec<(Kept, Option<&'static Comm>)> =
+        kept.into_iter().map(|kept| (kept, table::find(kept.call.comm as usize))).collect();
+    let mut fresh: Vec<&'static Comm> = Vec::new();
+    let mut busy = Vec::new();
+    for (Kept { call, .. }, comm) in &calls {
+        if let Some(comm) = comm
+            && comm.status() == Status::New
+            && !fresh.iter().any(|known| ptr::eq(*known, *comm))
+            && !capture::is_captured(call)
+            // Not one that was aborted meanwhile.
+            && let Some(entered) = comm.enter(call.comm as usize)
+        {
+            fresh.push(comm);
+            busy.push(entered);
+        }
+    }
+    let mut setups = ConcurrentSetups::begin(&fresh);
+    let barriers = StreamBarrier::of(&calls);
+    let mut result = ncclSuccess;
+    let mut forwarded = Vec::new();
+    for (index, (Kept { call, shape }, comm)) in calls.into_iter().enumerate() {
+        if let Some(comm) = comm {
+            setups.finish(comm);
+        }
+        let met = barriers.iter().try_for_each(|barrier| barrier.before(index));
+        let one = match comm.map(|comm| (comm, comm.status())) {
+            Some((comm, _)) if comm.is_revoked() => {
+                report::forward(&call, Reason::Revoked);
+                forwarded.push(call);
+                ncclSuccess
+            }
+            Some((comm, _)) if comm.is_aborted() => dispatch::poisoned(comm),
+            Some((comm, Status::Fast)) => dispatch::run(comm, &call, shape),
+            Some((comm, Status::Poisoned(_))) => dispatch::poisoned(comm),
+            other => {
+                match other {
+                    Some((_, Status::Forward(reason))) => report::forward(&call, reason),
+                    Some((comm, Status::New)) => report::forward_undecided(comm, &call, Reason::CaptureFirst),
+                    _ => {}
+                }
+                forwarded.push(call);
+                ncclSuccess
+            }
+        };
+        let met = met.and_then(|()| barriers.iter().try_for_each(|barrier| barrier.after(index)));
+        let met = met.map_or_else(streams_do_not_meet, |()| ncclSuccess);
+        for one in [one, met] {
+            if result == ncclSuccess {
+                result = one;
+            }
+        }
+    }
+    // From here on they are NCCL's, also to end at an abort.
+    drop(busy);
+    // SAFETY: the callers' contracts. One thread may drive several GPUs, so these belong together.
+    let one = unsafe {
+        match forwarded.as_slice() {
+            [] => ncclSuccess,
+            [call] => forward(call),
+            calls => {
+                let mut first = real::ncclGroupStart();
+                for call in calls {
+                    if first == ncclSuccess {
+                        first = forward(call);
+                    }
+                }
+                let end = real::ncclGroupEnd();
+                if first == ncclSuccess { end } else { first }
+            }
+        }
+    };
+    if result == ncclSuccess { one } else { result }
+}
+
+#[cold]
+fn streams_do_not_meet(error: DriverError) -> ncclResult_t {
+    let text = format!("the streams of a communicator in a group cannot wait for each other: {error}");
+    Error::new(ncclUnhandledCudaError, text).report()
+}

@@ -1,0 +1,48 @@
+//! A launch plan: all that is decided of an all-reduce before its buffers are looked at.
+
+use crate::kernel::{Kernel, Reduction};
+
+/// How an all-reduce is launched: which function, on which grid, in how many pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchPlan {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What it is compiled for.
+    pub reduction: Reduction,
+    /// Most blocks that one of its launches has.
+    pub blocks: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// A block takes tiles of `1 << tile_log2` packets.
+    pub tile_log2: u8,
+    /// Stages of a bulk launch, 1 to 4.
+    pub stages: u8,
+    /// The launch is small: it may start early, and the next launch of the stream may start while it runs.
+    pub triggers_dependents: bool,
+    /// Launches. A message that is larger than the slots of one launch takes several.
+    pub pieces: u32,
+    /// What each of them carries, but for the last.
+    pub piece: Piece,
+    /// What the last one carries.
+    pub last: Piece,
+}
+
+/// What one launch carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes of the message.
+    pub bytes: usize,
+    /// Packets of the message, rounded up.
+    pub packets: u32,
+    /// Packets of a chunk, rounded up; one-shot: of the message.
+    pub chunk_packets: u32,
+    /// Blocks of the launch.
+    pub blocks: u32,
+}
+
+impl LaunchPlan {
+    /// The launches, in their order.
+    pub fn each_piece(&self) -> impl Iterator<Item = &Piece> {
+        (1..=self.pieces).map(|number| if number == self.pieces { &self.last } else { &self.piece })
+    }
+}

@@ -1,0 +1,294 @@
+//! The decision: how an all-reduce is launched, or why NCCL does it.
+//!
+//! Capability ("can it") is kept apart from preference ("should it"): [`can_carry`] and [`geometry::capacity_bytes`] say what a
+//! kernel can do; the tables say what was measured to be best, and may be wrong without harm.
+
+use crate::kernel::layout::{MAX_BLOCKS, MAX_RANKS, MAX_STAGES};
+use crate::kernel::{Kernel, Reduction};
+use crate::nccl::DataType;
+use crate::route::geometry::{self, Grid, most_blocks};
+use crate::route::plan::LaunchPlan;
+use crate::route::reason::Reason;
+use crate::route::shape::Shape;
+use crate::route::tables::{forced_row, row_for, threshold_bytes};
+
+/// Most bytes of a message that can be a reason to set up a communicator, whatever the settings: a number that cannot differ
+/// between ranks.
+pub const SETUP_LIMIT_BYTES: usize = 32 << 20;
+
+/// What the ranks agreed on, as far as the decision needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Ranks, 2 to 8.
+    pub ranks: usize,
+    /// Compute capability, 90 for 9.0.
+    pub arch: u32,
+    /// Multiprocessors that a rank has, on the GPU that leaves it the fewest. They say how many blocks a launch may have, so that all
+    /// of them run at once: a block that waits for a peer's block must not keep that one's counterpart from starting.
+    pub multiprocessors: u32,
+    /// A kernel that is forced.
+    pub forced: Option<Kernel>,
+    /// Largest message that takes the fast path, in bytes, when it is set; else the table says.
+    pub threshold_bytes: Option<usize>,
+    /// Blocks of a launch; 0: from the table.
+    pub blocks: u32,
+    /// Threads of a block; 0: from the table.
+    pub threads: u32,
+}
+
+/// Why a communicator of this size never takes the fast path.
+pub const fn never_fast(ranks: usize) -> Option<Reason> {
+    if ranks < 2 {
+        Some(Reason::OneRank)
+    } else if ranks > MAX_RANKS {
+        Some(Reason::ManyRanks)
+    } else {
+        None
+    }
+}
+
+/// Whether a shape could take the fast path at all, before anything is known of the communicator but its size. All ranks
+/// answer alike whatever their environment: the first such call sets the communicator up.
+pub fn may_need_setup(ranks: usize, shape: &Shape) -> Result<(), Reason> {
+    match never_fast(ranks) {
+        Some(reason) => Err(reason),
+        None if shape.bytes > SETUP_LIMIT_BYTES => Err(Reason::TooLarge),
+        None => Ok(()),
+    }
+}
+
+/// Whether a kernel can carry elements of a type.
+pub const fn can_carry(kernel: Kernel, datatype: DataType) -> bool {
+    datatype.is_float() || kernel.entry().packet.carries_integers()
+}
+
+/// How a communicator whose ranks agreed on this launches an all-reduce, or why NCCL does it.
+pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
+    let Shape { datatype, op, bytes } = *shape;
+    let threshold = match (agreed.threshold_bytes, agreed.forced) {
+        (Some(bytes), _) => bytes,
+        // A kernel that is forced takes whatever it can carry.
+        (None, Some(_)) => SETUP_LIMIT_BYTES,
+        (None, None) => threshold_bytes(datatype.is_float(), agreed.ranks),
+    };
+    if bytes > threshold.min(SETUP_LIMIT_BYTES) {
+        return Err(Reason::TooLarge);
+    }
+    if datatype.is_fp8() && agreed.arch < 90 {
+        return Err(Reason::Fp8Arch);
+    }
+    let reduction = Reduction::of(datatype, op);
+    let (kernel, row) = match agreed.forced {
+        None => row_for(datatype.is_float(), reduction.is_specialised(), agreed.ranks, bytes),
+        Some(kernel) if can_carry(kernel, datatype) => (kernel, forced_row(bytes)),
+        Some(_) => return Err(Reason::ForcedKernel),
+    };
+    let threads = if agreed.threads == 0 { row.threads } else { agreed.threads.clamp(32, 512).next_multiple_of(32) };
+    let blocks = if agreed.blocks == 0 { row.blocks } else { agreed.blocks.clamp(1, MAX_BLOCKS) };
+    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks, with smaller tiles, for
+    // a block takes half a multiprocessor at most (kernels/instances.cu).
+    let is_pair = kernel.uses_pair_form(agreed.ranks);
+    let most_threads = if is_pair || reduction.is_specialised() { 512 } else { 256 };
+    let (blocks, tile_log2) = match threads / most_threads {
+        times @ 2.. if agreed.blocks == 0 => (blocks * times, row.tile_log2.saturating_sub(times.ilog2() as u8)),
+        _ => (blocks, row.tile_log2),
+    };
+    let threads = threads.min(most_threads);
+    let most_blocks = most_blocks(agreed.multiprocessors);
+    let grid = Grid {
+        kernel,
+        ranks: agreed.ranks,
+        blocks: blocks.min(most_blocks),
+        // Of a pair, each thread takes a packet: this says how many blocks are busy, whatever the row has.
+        tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
+        stages: row.stages.clamp(1, MAX_STAGES as u8),
+    };
+    let capacity = geometry::capacity_bytes(kernel, agreed.ranks);
+    let (blocks, pieces, piece, last) = if bytes <= capacity {
+        let whole = grid.piece(bytes);
+        (whole.blocks, 1, whole, whole)
+    } else {
+        // Every piece has the blocks of the largest that there could be, at most.
+        let blocks = grid.piece(capacity).blocks;
+        let grid = Grid { blocks, ..grid };
+        let piece_bytes = geometry::piece_bytes(capacity, agreed.ranks, bytes);
+        let pieces = bytes.div_ceil(piece_bytes);
+        (blocks, pieces as u32, grid.piece(piece_bytes), grid.piece(bytes - (pieces - 1) * piece_bytes))
+    };
+    Ok(LaunchPlan {
+        kernel,
+        reduction,
+        blocks,
+        threads,
+        tile_log2: grid.tile_log2,
+        stages: grid.stages,
+        triggers_dependents: blocks * 2 <= most_blocks,
+        pieces,
+        piece,
+        last,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::layout::{DATA_BYTES, LL_BYTES};
+    use crate::kernel::{KERNELS, Packet};
+    use crate::nccl::RedOp;
+    use crate::route::reason::REASONS;
+
+    fn choose(agreed: &Agreed, count: usize, datatype: i32, op: i32) -> Result<LaunchPlan, Reason> {
+        Shape::parse(count, datatype, op).and_then(|shape| route(agreed, &shape))
+    }
+
+    fn agreed(ranks: usize) -> Agreed {
+        Agreed { ranks, arch: 90, multiprocessors: 132, forced: None, threshold_bytes: None, blocks: 0, threads: 0 }
+    }
+
+    #[test]
+    fn every_shape_up_to_the_threshold_is_served_and_fits_its_slots() {
+        for ranks in 2..=MAX_RANKS {
+            for datatype in DataType::ALL {
+                for shift in 0..=24 {
+                    for delta in [-1_isize, 0, 1] {
+                        let bytes = ((1_isize << shift) + delta).max(1) as usize;
+                        let count = bytes.div_ceil(datatype.bytes());
+                        let Ok(plan) = choose(&agreed(ranks), count, datatype as i32, 0) else {
+                            assert!(count * datatype.bytes() > threshold_bytes(datatype.is_float(), ranks));
+                            continue;
+                        };
+                        assert!(can_carry(plan.kernel, datatype));
+                        assert!(plan.blocks >= 1 && plan.blocks <= MAX_BLOCKS);
+                        assert!((32..=512).contains(&plan.threads) && plan.threads.is_multiple_of(32));
+                        assert_eq!(plan.each_piece().map(|piece| piece.bytes).sum::<usize>(), count * datatype.bytes());
+                        let exchanges = plan.kernel.entry().exchanges;
+                        let region = if plan.kernel.entry().packet == Packet::Ll { LL_BYTES } else { DATA_BYTES };
+                        for piece in plan.each_piece() {
+                            let slots = exchanges * (ranks - 1) * piece.chunk_packets as usize;
+                            assert!(slots * 16 <= region, "{:?} {ranks} {piece:?}", plan.kernel);
+                            assert!((1..=plan.blocks).contains(&piece.blocks));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_forced_kernel_is_taken_or_the_call_is_forwarded() {
+        for kernel in KERNELS {
+            let agreed = Agreed { forced: Some(kernel), ..agreed(8) };
+            assert_eq!(choose(&agreed, 1000, DataType::Bfloat16 as i32, 0).map(|plan| plan.kernel), Ok(kernel));
+            let integer = choose(&agreed, 1000, DataType::Int32 as i32, 0).map(|plan| plan.kernel);
+            let expected = if can_carry(kernel, DataType::Int32) { Ok(kernel) } else { Err(Reason::ForcedKernel) };
+            assert_eq!(integer, expected);
+        }
+    }
+
+    fn setup_for(ranks: usize, count: usize, datatype: i32, op: i32) -> Result<(), Reason> {
+        Shape::parse(count, datatype, op).and_then(|shape| may_need_setup(ranks, &shape))
+    }
+
+    #[test]
+    fn what_the_kernels_do_not_know_is_forwarded_with_its_reason() {
+        let agreed = agreed(4);
+        assert_eq!(choose(&agreed, 0, 7, 0), Err(Reason::CountZero));
+        assert_eq!(choose(&agreed, 1, 12, 0), Err(Reason::UnknownType));
+        assert_eq!(choose(&agreed, 1, -1, 0), Err(Reason::UnknownType));
+        assert_eq!(choose(&agreed, 1, 7, 5), Err(Reason::UserOp));
+        assert_eq!(choose(&agreed, usize::MAX, 8, 0), Err(Reason::TooLarge));
+        assert_eq!(choose(&agreed, (16 << 20) + 1, 0, 0), Err(Reason::TooLarge));
+        assert_eq!(choose(&Agreed { arch: 80, ..agreed }, 1, 10, 0), Err(Reason::Fp8Arch));
+        assert_eq!(setup_for(1, 1, 7, 0), Err(Reason::OneRank));
+        assert_eq!(setup_for(9, 1, 7, 0), Err(Reason::ManyRanks));
+        assert_eq!(setup_for(2, 9 << 20, 7, 0), Err(Reason::TooLarge));
+    }
+
+    #[test]
+    fn a_launch_never_has_more_blocks_than_the_smallest_gpu_has_multiprocessors() {
+        let agreed = Agreed { multiprocessors: 24, ..agreed(4) };
+        for shift in 0..=22 {
+            let plan = choose(&agreed, 1 << shift, DataType::Uint8 as i32, 0);
+            assert!(plan.is_ok_and(|plan| plan.blocks <= 24));
+        }
+    }
+
+    #[test]
+    fn two_communicators_fit_side_by_side_each_with_a_launch_that_came_early() {
+        for multiprocessors in [1, 2, 7, 16, 33, 66, 108, 132, 148] {
+            let most_blocks = most_blocks(multiprocessors);
+            // A place is left for a kernel of one block, where there are more than a few.
+            assert!(most_blocks == 1 || most_blocks < multiprocessors && most_blocks <= MAX_BLOCKS);
+            for (ranks, op) in (2..=MAX_RANKS).flat_map(|ranks| RedOp::ALL.map(move |op| (ranks, op))) {
+                for (datatype, shift) in DataType::ALL.into_iter().flat_map(|it| (3..24).map(move |shift| (it, shift)))
+                {
+                    let bytes = 1 << shift;
+                    for forced in KERNELS.into_iter().map(Some).chain([None]) {
+                        for (blocks, threads) in [(0, 0), (0, 512), (13, 0), (MAX_BLOCKS, 384), (0, 64)] {
+                            let agreed = Agreed { multiprocessors, forced, blocks, threads, ..agreed(ranks) };
+                            let count = bytes / datatype.bytes();
+                            let Ok(plan) = choose(&agreed, count, datatype as i32, op as i32) else { continue };
+                            // Half of the registers of a multiprocessor: 64 a thread, or 128 (kernels/instances.cu).
+                            let is_lean = plan.reduction.is_specialised() || plan.kernel.uses_pair_form(ranks);
+                            let registers = if is_lean { 64 } else { 128 };
+                            assert!(plan.threads * registers <= 32 << 10);
+                            let most = if plan.triggers_dependents { 2 * plan.blocks } else { plan.blocks };
+                            assert!(most <= most_blocks);
+                            assert!(blocks == 0 || plan.blocks <= blocks);
+                            let is_plain = forced.is_none() && (blocks, threads) == (0, 0);
+                            assert!(
+                                !is_plain || multiprocessors < 132 || plan.triggers_dependents || bytes > 128 << 10
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_launch_has_the_blocks_that_its_packets_need_and_lets_the_next_in_accordingly() {
+        for (multiprocessors, kib, blocks, triggers_dependents) in
+            [(132, 4, 2, true), (132, 128, 64, true), (132, 1024, 128, false), (26, 4, 2, true), (26, 64, 25, false)]
+        {
+            let agreed = Agreed { multiprocessors, ..agreed(2) };
+            let plan = choose(&agreed, kib << 9, DataType::Bfloat16 as i32, 0).expect("a sum of bf16");
+            assert_eq!(
+                (plan.blocks, plan.triggers_dependents),
+                (blocks, triggers_dependents),
+                "{multiprocessors} and {kib} KiB"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_into_equal_pieces_that_fit() {
+        for ranks in 2..=MAX_RANKS {
+            let forced = Agreed { forced: Some(Kernel::OneShotLl), ..agreed(ranks) };
+            let plan = choose(&forced, 8 << 20, DataType::Bfloat16 as i32, 0).expect("a forced kernel takes it");
+            let capacity = geometry::capacity_bytes(Kernel::OneShotLl, ranks);
+            assert!(plan.pieces > 1 && plan.piece.bytes <= capacity);
+            assert!(plan.piece.bytes.is_multiple_of(16 * ranks));
+            assert!(plan.piece.bytes - plan.last.bytes < 16 * ranks * plan.pieces as usize);
+            assert_eq!(plan.each_piece().map(|piece| piece.bytes).sum::<usize>(), 16 << 20);
+        }
+    }
+
+    #[test]
+    fn the_threshold_setting_moves_the_threshold() {
+        let agreed = Agreed { threshold_bytes: Some(4096), ..agreed(2) };
+        assert!(choose(&agreed, 1024, 7, 0).is_ok());
+        assert_eq!(choose(&agreed, 1025, 7, 0), Err(Reason::TooLarge));
+    }
+
+    #[test]
+    fn reasons_and_kernels_have_names_of_their_own() {
+        let mut names: Vec<_> = REASONS.iter().map(|reason| reason.name()).collect();
+        names.extend(KERNELS.map(Kernel::name));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        assert!(KERNELS.into_iter().all(|kernel| Kernel::named(kernel.name()) == Some(kernel)));
+    }
+}
