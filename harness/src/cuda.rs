@@ -1,4 +1,4 @@
-//! The CUDA driver, found at run time: a table of the functions this tool calls, and small owners for what they make.
+//! The CUDA driver, opened at run time: a table of the functions that the tools call, and small owners for what they make.
 //!
 //! Results are plain integers, never a closed enum, so a code that a newer driver invents is printed and not misread.
 //! Everything here works on the primary context of a device, the one the runtime API inside NCCL uses too.
@@ -109,7 +109,7 @@ macro_rules! call {
         let driver = driver()?;
         // SAFETY: the callers in this module pass live handles and valid out pointers, as each function's contract asks.
         let code = unsafe { (driver.$field)($($argument),*) };
-        check(driver, code, stringify!($field))
+        check(driver, code, Driver::$field)
     }};
 }
 
@@ -206,7 +206,7 @@ impl Stream {
             // SAFETY: the stream is alive.
             let code = unsafe { (driver.stream_query)(self.raw) };
             if code != NOT_READY {
-                return check(driver, code, "cuStreamQuery");
+                return check(driver, code, Driver::stream_query);
             }
             let waited = start.elapsed();
             if waited > limit {

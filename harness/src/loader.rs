@@ -48,6 +48,12 @@ macro_rules! function_table {
             )*
         }
 
+        /// The symbol of each function, for messages.
+        #[allow(non_upper_case_globals, dead_code)]
+        impl $table {
+            $(const $field: &'static str = $symbol;)*
+        }
+
         impl $table {
             /// Looks up every function. `lacking` words the error for a symbol that the library does not have.
             fn resolve(library: $crate::loader::Opened, lacking: impl Fn(&str) -> String) -> $crate::Fallible<Self> {
