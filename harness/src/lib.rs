@@ -22,6 +22,7 @@ pub mod payload;
 pub mod random;
 pub mod reference;
 pub mod rig;
+pub mod route;
 pub mod stats;
 pub mod table;
 pub mod team;

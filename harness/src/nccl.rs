@@ -12,6 +12,7 @@ use crate::Fallible;
 use crate::cuda::{self, Stream};
 use crate::loader::{Opened, function_table};
 use crate::number::{Dtype, Op};
+use crate::route::Route;
 
 type Handle = *mut c_void;
 
@@ -54,32 +55,6 @@ function_table! {
     counter_name = "dimeCounterName" (c_int) -> *const c_char;
     counter_value = "dimeCounterValue" (c_int) -> u64;
     real_library = "dimeRealLibrary" () -> *const c_char;
-}
-
-/// What libdime.so says it would do with one all-reduce.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// One of its own kernels, by name.
-    Fast(String),
-    /// The real NCCL, with the reason.
-    Forward(String),
-}
-
-impl Route {
-    /// Reads the line dimeExplain writes: "fast: KERNEL ..." or "forward: REASON".
-    pub fn parse(line: &str) -> Fallible<Route> {
-        if let Some(rest) = line.strip_prefix("fast:") {
-            let kernel = rest.split_whitespace().next().unwrap_or("");
-            if kernel.is_empty() {
-                return Err(format!("dimeExplain names no kernel: {line:?}"));
-            }
-            return Ok(Route::Fast(kernel.trim_end_matches([',', ';', ':']).to_owned()));
-        }
-        match line.strip_prefix("forward:") {
-            Some(reason) => Ok(Route::Forward(reason.trim().to_owned())),
-            None => Err(format!("dimeExplain wrote neither \"fast:\" nor \"forward:\" but {line:?}")),
-        }
-    }
 }
 
 /// A library that answers NCCL's functions.
@@ -403,14 +378,5 @@ mod tests {
     fn the_version_number_is_written_with_dots() {
         assert_eq!(format_version(22809), "2.28.9");
         assert_eq!(format_version(2708), "2.7.8");
-    }
-
-    #[test]
-    fn an_explanation_names_a_kernel_or_a_reason() {
-        assert_eq!(Route::parse("fast: one_shot_ll 8 blocks"), Ok(Route::Fast("one_shot_ll".into())));
-        assert_eq!(Route::parse("fast: two_shot_bulk, 64 x 512"), Ok(Route::Fast("two_shot_bulk".into())));
-        assert_eq!(Route::parse("forward: too large"), Ok(Route::Forward("too large".into())));
-        assert!(Route::parse("slow").is_err());
-        assert!(Route::parse("fast: ").is_err());
     }
 }

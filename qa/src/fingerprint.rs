@@ -18,11 +18,11 @@ use dime_harness::control::{Control, REPORT_BYTES};
 use dime_harness::cuda::{DeviceBuffer, PinnedBuffer};
 use dime_harness::guard::{GUARD_BYTES, POISON};
 use dime_harness::locate::Paths;
-use dime_harness::nccl::Route;
 use dime_harness::number::{Dtype, Op};
 use dime_harness::output::{note, print};
 use dime_harness::payload::{self, Kind, Payload};
 use dime_harness::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
+use dime_harness::route::Route;
 use dime_harness::team::{Model, Seat, Team, set_variables};
 
 use crate::devices::{choose_devices, choose_rank_counts};

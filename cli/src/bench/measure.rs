@@ -6,10 +6,10 @@ use std::time::Instant;
 use dime_harness::Fallible;
 use dime_harness::cuda::{DeviceBuffer, Event, Graph, PinnedBuffer};
 use dime_harness::guard::{GUARD_BYTES, POISON};
-use dime_harness::nccl::Route;
 use dime_harness::number::Op;
 use dime_harness::payload::{PERIOD, Payload};
 use dime_harness::rig::{Buffers, Communicator, Gpu, wait_all};
+use dime_harness::route::Route;
 use dime_harness::stats::{median, smallest};
 use dime_harness::team::Seat;
 

@@ -9,10 +9,11 @@ use dime_harness::control::{MAX_RANKS, MAX_RUNS};
 use dime_harness::cuda::{DeviceBuffer, PinnedBuffer};
 use dime_harness::guard::GUARD_BYTES;
 use dime_harness::kernel::KERNELS;
-use dime_harness::nccl::{Library, Route};
+use dime_harness::nccl::Library;
 use dime_harness::number::{Dtype, Op};
 use dime_harness::payload::{Kind, PERIOD, Payload};
 use dime_harness::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
+use dime_harness::route::Route;
 use dime_harness::team::Seat;
 
 use super::Options;
