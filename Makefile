@@ -1,4 +1,4 @@
-# make             builds target/release/libdime.so and the tool target/release/dime, installing what the build lacks
+# make             builds target/release/libdime.so and the tools dime and dime-qa beside it, installing what the build lacks
 # make demo        runs a C program against libdime.so: on the GPUs here, else on four simulated ones
 # make sim         builds the simulated node: a CUDA driver and a NCCL that run on the CPU, in target/sim
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
@@ -20,10 +20,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: build packages cuda sim demo test fuzz gpu-test bench search headers check-headers docs clean
 
-# Two invocations: in one, cargo would give the tool the exports of libdime.so, and it would interpose itself.
+# Two invocations: in one, cargo would give the tools the exports of libdime.so, and they would interpose themselves.
 build: packages cuda
 	cargo build --release --locked --package dime
-	cargo build --release --locked --package dime-cli
+	cargo build --release --locked --package dime-cli --package dime-qa
 	@echo "target/release/libdime.so is ready"
 
 packages:

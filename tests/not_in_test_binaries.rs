@@ -1,4 +1,4 @@
-//! The exports exist in libdime.so alone. A program that links the rlib (the command-line tool, a test) must not carry
+//! The exports exist in libdime.so alone. A program that links the rlib (a command-line tool, a test) must not carry
 //! them: it would stand in front of NCCL in its own process.
 
 mod support;
@@ -6,8 +6,8 @@ mod support;
 // Links the library as those programs do.
 extern crate dime as _;
 
-use std::path::{Path, PathBuf};
-use support::{exported_names, tool};
+use std::path::Path;
+use support::{exported_names, tool, tool_path};
 
 fn assert_exports_nothing(program: &Path) {
     let names = exported_names();
@@ -37,8 +37,8 @@ fn a_test_binary_carries_no_nccl_symbol() {
 }
 
 #[test]
-fn the_command_line_tool_carries_no_nccl_symbol() {
-    let tool: PathBuf = support::dime_lib().with_file_name("dime");
-    assert!(tool.is_file(), "{} is missing: `make` builds it", tool.display());
-    assert_exports_nothing(&tool);
+fn the_command_line_tools_carry_no_nccl_symbol() {
+    for name in ["dime", "dime-qa"] {
+        assert_exports_nothing(&tool_path(name));
+    }
 }

@@ -1,20 +1,19 @@
-//! The unmodified libdime.so and the tool `dime` on the simulated node: what `make gpu-test` runs on GPUs, smaller.
+//! The unmodified libdime.so and the tool `dime-qa` on the simulated node: what `make gpu-test` runs on GPUs, smaller.
 
 mod support;
 
-use support::sim::{simulated, tool};
+use support::sim::{qa, simulated};
 use support::{include_dir, manifest_dir, work_dir};
 
-/// The runs of our kernels that `dime check` counts on its last line.
+/// The runs of our kernels that `dime-qa check` counts on its last line.
 fn runs_of(last_line: &str) -> u64 {
     let runs = last_line.strip_prefix("PASS: ").and_then(|rest| rest.split_once(' '));
     runs.and_then(|(runs, _)| runs.parse().ok()).unwrap_or_else(|| panic!("no number of runs in {last_line:?}"))
 }
 
-/// `dime check` with these options; returns how often a kernel of ours ran.
+/// `dime-qa check` with these options; returns how often a kernel of ours ran.
 fn check(ranks: usize, options: &[&str], variables: &[(&str, &str)]) -> u64 {
-    let mut program =
-        tool(ranks).args(["check", "--ranks", &ranks.to_string(), "--seconds", "900", "--patience", "60"]);
+    let mut program = qa(ranks).args(["check", "--ranks", &ranks.to_string(), "--seconds", "900", "--patience", "60"]);
     for (name, value) in variables {
         program = program.env(name, value);
     }
@@ -71,7 +70,7 @@ fn legacy_ipc_carries_scratch_between_processes() {
 #[test]
 fn eager_calls_and_replays_are_right_together_across_the_wrap_of_the_epoch() {
     for model in ["threads", "processes"] {
-        let outcome = tool(3)
+        let outcome = qa(3)
             .args(["soak", "--model", model, "--seconds", "12", "--usual-bytes", "2K", "--max-bytes", "40K"])
             .args(["--first-epoch", "4294967200", "--patience", "60"])
             .limit_s(200)
@@ -84,13 +83,13 @@ fn eager_calls_and_replays_are_right_together_across_the_wrap_of_the_epoch() {
 #[test]
 fn communicators_leave_nothing_behind() {
     for via in ["init", "split"] {
-        tool(3).args(["leak", "--cycles", "12", "--via", via]).limit_s(300).succeeds();
+        qa(3).args(["leak", "--cycles", "12", "--via", via]).limit_s(300).succeeds();
     }
 }
 
 #[test]
 fn every_reason_to_forward_that_one_host_allows_is_named() {
-    let outcome = tool(4).arg("forwards").limit_s(300).succeeds();
+    let outcome = qa(4).arg("forwards").limit_s(300).succeeds();
     assert!(outcome.stdout.matches("PASS").count() >= 13, "{outcome}");
 }
 

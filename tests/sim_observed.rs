@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use support::log_line::LogLine;
-use support::sim::{build_with_dime, simulated, tool};
+use support::sim::{build_with_dime, qa, simulated};
 use support::{Cc, Outcome, Program, test_file, work_dir};
 
 /// All-reduces of each rank in [`ranks`], and how many of them are fast.
@@ -155,7 +155,7 @@ fn more_ranks_than_the_kernels_serve_are_a_reason() {
 /// Communicators, all-reduces of each rank, what is said of the communicator, and of each all-reduce.
 type Said = (usize, usize, &'static str, &'static str);
 
-/// What is said in each scenario of `dime forwards`, by its name. The names are checked to be all.
+/// What is said in each scenario of `dime-qa forwards`, by its name. The names are checked to be all.
 const SCENARIOS: &[(&str, Said)] = &[
     ("an eligible call", (2, 2, "fast: ", "fast: ")),
     (
@@ -190,7 +190,7 @@ const SCENARIOS: &[(&str, Said)] = &[
 
 #[test]
 fn every_reason_is_said_once_of_a_communicator_and_at_trace_of_each_all_reduce() {
-    let outcome = tool(2).arg("forwards").env("DIME_DEBUG", "trace").limit_s(300).succeeds();
+    let outcome = qa(2).arg("forwards").env("DIME_DEBUG", "trace").limit_s(300).succeeds();
     let mut scenarios: BTreeMap<&str, Said> = SCENARIOS.iter().copied().collect();
     let mut section = String::new();
     for line in outcome.stdout.lines() {
@@ -279,7 +279,7 @@ fn ranges_name_type_and_operation() {
     let dir = work_dir("sim_observed/names");
     let profiler = Cc::c().shared("libprofiler.so").arg(test_file("c/profiler.c")).build(dir.join("libprofiler.so"));
     let told = dir.join("told");
-    tool(2)
+    qa(2)
         .args(["check", "--ranks", "2", "--types", "bf16,int32", "--ops", "sum,avg", "--bytes", "4096"])
         .env("NVTX_INJECTION64_PATH", &profiler)
         .env("PROFILER_FILE", &told)

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::sim::{build_with_dime, simulated, tool};
+use support::sim::{build_with_dime, qa, simulated};
 use support::{Program, work_dir};
 
 /// Two GPUs, where NCCL takes any number of ranks.
@@ -10,10 +10,10 @@ fn shared(program: Program) -> Program {
     program.env("DIME_SIM_DEVICES", "2").env("NCCL_MULTI_RANK_GPU_ENABLE", "1")
 }
 
-/// `dime check` over a list of GPUs, one for each rank.
+/// `dime-qa check` over a list of GPUs, one for each rank.
 fn check(gpus: &str, options: &[&str]) -> Program {
     let ranks = gpus.split(',').count().to_string();
-    shared(tool(2))
+    shared(qa(2))
         .args(["check", "--devices", gpus, "--ranks", &ranks, "--seconds", "600", "--patience", "60"])
         .args(options)
         .limit_s(600)
@@ -54,7 +54,7 @@ fn scratch_is_shared_by_legacy_ipc_too() {
 
 #[test]
 fn communicators_of_ranks_that_share_gpus_leave_nothing_behind() {
-    shared(tool(2))
+    shared(qa(2))
         .args(["leak", "--devices", "0,1,0", "--cycles", "12"])
         .env("DIME_ALLOW_SHARED_GPU", "1")
         .limit_s(300)

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use support::sim::{build_with_dime, simulated, tool};
+use support::sim::{build_with_dime, qa, simulated};
 use support::{Outcome, work_dir};
 
 fn program() -> PathBuf {
@@ -78,7 +78,7 @@ fn forwarded_and_fast_operations_are_ordered_by_events_of_the_application() {
 fn operations_of_random_sizes_and_types_keep_their_order() {
     let soak =
         ["soak", "--streams", "3", "--graphs", "0", "--seconds", "6", "--usual-bytes", "4K", "--max-bytes", "20K"];
-    let outcome = tool(3).args(soak).limit_s(120).succeeds();
+    let outcome = qa(3).args(soak).limit_s(120).succeeds();
     assert!(outcome.stdout.contains(" 0 mismatches"), "{outcome}");
 }
 

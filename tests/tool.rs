@@ -1,5 +1,5 @@
-//! The command-line tool `dime` as a shell sees it: what `dime run` starts and what it refuses, its exit codes, its output when
-//! nobody reads it, and the values that its options take.
+//! The command-line tools `dime` and `dime-qa` as a shell sees them: what `dime run` starts and what it refuses, exit codes, output
+//! that nobody reads, and the values that options take.
 
 mod support;
 
@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::places::{build_report, fake_nccl, other_library};
 use support::sim::simulated;
-use support::{Cc, Outcome, Program, dime_lib, test_file, work_dir, write};
+use support::{Cc, Outcome, Program, dime_lib, test_file, tool_path, work_dir, write};
 
-fn tool_path() -> PathBuf {
-    let tool = dime_lib().with_file_name("dime");
-    assert!(tool.is_file(), "{} is missing: `make` builds it", tool.display());
-    tool
+fn dime() -> Program {
+    Program::new(tool_path("dime"))
+}
+
+fn qa() -> Program {
+    Program::new(tool_path("dime-qa"))
 }
 
 fn run() -> Program {
-    Program::new(tool_path()).arg("run").arg("--dime").arg(dime_lib())
+    dime().arg("run").arg("--dime").arg(dime_lib())
 }
 
 /// Fails unless the tool refuses with this exit code and one sentence, which has all the words.
@@ -78,7 +80,7 @@ fn run_starts_no_interpreter_and_runs_no_file_of_the_current_folder() {
     let path = format!("{}:/usr/bin:/bin", dir.join("bin").display());
     run().args(["--", "true"]).env("PATH", &path).current_dir(&dir).succeeds();
     // Nor do the commands that need an NCCL.
-    let outcome = Program::new(tool_path()).arg("forwards").env("PATH", &path).current_dir(&dir).run();
+    let outcome = qa().arg("forwards").env("PATH", &path).current_dir(&dir).run();
     assert_eq!(outcome.code, 2, "{outcome}");
     assert!(!ran.exists(), "an interpreter was started");
 }
@@ -104,7 +106,7 @@ fn run_pins_nothing_but_what_it_is_told() {
 #[test]
 fn commands_that_need_an_nccl_say_where_libdime_so_looked() {
     let dir = work_dir("tool/search");
-    let outcome = Program::new(tool_path()).arg("forwards").env("LD_LIBRARY_PATH", &dir).run();
+    let outcome = qa().arg("forwards").env("LD_LIBRARY_PATH", &dir).run();
     assert_eq!(outcome.code, 2, "{outcome}");
     assert_eq!(outcome.stdout, "", "{outcome}");
     for words in [&format!("LD_LIBRARY_PATH ({}): nothing there", dir.display()), "Set DIME_NCCL_LIB", "--nccl PATH"] {
@@ -112,7 +114,7 @@ fn commands_that_need_an_nccl_say_where_libdime_so_looked() {
     }
     // What it finds is what the library finds.
     let fake = fake_nccl(&dir, "2.27.7");
-    let outcome = Program::new(tool_path()).arg("forwards").env("LD_LIBRARY_PATH", &dir).run();
+    let outcome = qa().arg("forwards").env("LD_LIBRARY_PATH", &dir).run();
     assert!(!outcome.stderr.contains("nothing there"), "{} was not found: {outcome}", fake.display());
 }
 
@@ -123,13 +125,12 @@ fn run_refuses_a_path_that_the_loader_would_not_take_for_one() {
         let library = dir.join(name).join("libdime.so");
         std::fs::create_dir_all(dir.join(name)).expect("a directory");
         std::fs::copy(dime_lib(), &library).expect("a copy of libdime.so");
-        let outcome =
-            Program::new(tool_path()).arg("run").arg("--dime").arg(&library).args(["--", "echo", "ran"]).run();
+        let outcome = dime().arg("run").arg("--dime").arg(&library).args(["--", "echo", "ran"]).run();
         assert_refused(&outcome, 2, &[&library.display().to_string(), what, "ln -s", "--dime PATH"]);
         // The way out that the message names.
         let link = dir.join(what.replace(' ', "-")).with_extension("so");
         symlink(&library, &link).expect("a symlink");
-        let outcome = Program::new(tool_path())
+        let outcome = dime()
             .arg("run")
             .arg("--dime")
             .arg(&link)
@@ -174,7 +175,7 @@ fn run_refuses_a_libdime_so_that_is_none() {
     cases.push((other_library(dir.join("other.so")), "it has no dimeVersion"));
     cases.push((fake_nccl(dir.join("nccl"), "2.27.7"), "it has no dimeVersion"));
     for (file, words) in cases {
-        let outcome = Program::new(tool_path()).arg("run").arg("--dime").arg(&file).args(["--", "echo", "ran"]).run();
+        let outcome = dime().arg("run").arg("--dime").arg(&file).args(["--", "echo", "ran"]).run();
         assert_refused(
             &outcome,
             2,
@@ -210,7 +211,7 @@ fn run_refuses_what_cannot_be_read() {
     std::fs::copy(dime_lib(), &library).expect("a copy of libdime.so");
     std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o000)).expect("its permissions");
     let tool = dir.join("dime");
-    std::fs::copy(tool_path(), &tool).expect("a copy of the tool");
+    std::fs::copy(tool_path("dime"), &tool).expect("a copy of the tool");
     for (option, way_out) in [("--dime", "--dime PATH"), ("--nccl", "--nccl PATH")] {
         // SAFETY: asks for a number.
         let program = if unsafe { libc::geteuid() } == 0 {
@@ -243,7 +244,16 @@ fn run_ends_as_a_shell_does_when_the_program_cannot_be_started() {
 
 #[test]
 fn output_that_nobody_reads_ends_the_tool_without_a_word() {
-    for command in [&["devices"][..], &["devices", "--count"], &["--help"], &["bench", "--help"], &["--version"]] {
+    for command in [
+        &["dime", "devices"][..],
+        &["dime", "devices", "--count"],
+        &["dime", "--help"],
+        &["dime", "bench", "--help"],
+        &["dime", "--version"],
+        &["dime-qa", "--help"],
+        &["dime-qa", "check", "--help"],
+        &["dime-qa", "--version"],
+    ] {
         let outcome = sh("\"$@\" | true; echo ${PIPESTATUS[0]}", command);
         assert_eq!(outcome.stderr, "", "{outcome}");
         // Either the reader was still there, or it ended by SIGPIPE.
@@ -253,7 +263,7 @@ fn output_that_nobody_reads_ends_the_tool_without_a_word() {
 
 #[test]
 fn output_to_a_closed_pipe_ends_by_sigpipe() {
-    for command in [&["devices"][..], &["--help"], &["forwards"]] {
+    for command in [&["dime", "devices"][..], &["dime", "--help"], &["dime-qa", "--help"], &["dime-qa", "forwards"]] {
         // The reader is gone before the tool starts.
         let outcome = sh("{ sleep 0.3; \"$@\"; echo $? >&2; } | true", command);
         assert_eq!(outcome.stderr, "141\n", "{outcome}");
@@ -262,25 +272,34 @@ fn output_to_a_closed_pipe_ends_by_sigpipe() {
 
 #[test]
 fn output_to_a_full_disk_is_an_error() {
-    for command in [&["devices"][..], &["devices", "--short"], &["--help"], &["--version"], &["forwards"]] {
+    for command in [
+        &["dime", "devices"][..],
+        &["dime", "devices", "--short"],
+        &["dime", "--help"],
+        &["dime", "--version"],
+        &["dime-qa", "--help"],
+        &["dime-qa", "--version"],
+        &["dime-qa", "forwards"],
+    ] {
         let outcome = sh("\"$@\" > /dev/full", command);
         assert_eq!(outcome.code, 2, "{outcome}");
         assert_eq!(
-            outcome.stderr, "dime: cannot write the output: No space left on device (os error 28)\n",
+            outcome.stderr,
+            format!("{}: cannot write the output: No space left on device (os error 28)\n", command[0]),
             "{outcome}"
         );
     }
     // Standard error that cannot be written is no reason to fail.
-    assert_eq!(sh("\"$@\" 2> /dev/full", &["devices"]).code, 0);
-    assert_eq!(sh("\"$@\" 2> /dev/full", &["run", "--dime", "/nonexistent", "true"]).code, 2);
+    assert_eq!(sh("\"$@\" 2> /dev/full", &["dime", "devices"]).code, 0);
+    assert_eq!(sh("\"$@\" 2> /dev/full", &["dime", "run", "--dime", "/nonexistent", "true"]).code, 2);
 }
 
-/// Runs a line of bash with the tool and its arguments as "$@", on the simulated node.
-fn sh(line: &str, arguments: &[&str]) -> Outcome {
+/// Runs a line of bash with a tool and its arguments as "$@", on the simulated node.
+fn sh(line: &str, command: &[&str]) -> Outcome {
     simulated("bash")
         .args(["-c", line, "bash"])
-        .arg(tool_path())
-        .args(arguments)
+        .arg(tool_path(command[0]))
+        .args(&command[1..])
         .env("DIME_SIM_DEVICES", "2")
         .env("DIME_DEBUG", "none")
         .limit_s(120)
@@ -315,7 +334,8 @@ fn counts_for_which_zero_has_no_meaning_are_refused_by_name_and_value() {
         ("fingerprint", "--ranks", "0"),
         ("fingerprint", "--patience", "0"),
     ] {
-        let outcome = Program::new(tool_path()).args([command, option, value]).run();
+        let tool = if command == "bench" { dime() } else { qa() };
+        let outcome = tool.args([command, option, value]).run();
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{command} {option}: {outcome}");
         let named = format!("error: invalid value '{value}' for '{option} <");
         assert!(outcome.stderr.starts_with(&named), "{command} {option}: {outcome}");
@@ -324,7 +344,7 @@ fn counts_for_which_zero_has_no_meaning_are_refused_by_name_and_value() {
 
 #[test]
 fn a_program_that_run_starts_ends_by_sigpipe_as_it_would_without() {
-    let tool = tool_path();
+    let tool = tool_path("dime");
     let mut child = Command::new(&tool)
         .args(["run", "--dime"])
         .arg(dime_lib())
@@ -344,7 +364,41 @@ fn the_tool_beside_libdime_so_needs_no_option() {
     let dir = work_dir("tool/beside");
     let fake = fake_nccl(dir.join("fake"), "2.27.7");
     let report = build_report(&dir);
-    let outcome = Program::new(tool_path()).args(["run", "--"]).arg(&report).env("DIME_NCCL_LIB", &fake).succeeds();
+    let outcome = dime().args(["run", "--"]).arg(&report).env("DIME_NCCL_LIB", &fake).succeeds();
     assert_eq!(outcome.value("version"), "22707", "{outcome}");
     assert_eq!(Path::new(outcome.value("answered-by")), dime_lib());
+}
+
+#[test]
+fn dime_qa_beside_libdime_so_needs_no_option() {
+    // Both copied to a folder of their own, on the simulated node.
+    let dir = work_dir("tool/qa-beside");
+    for file in [dime_lib(), tool_path("dime-qa")] {
+        std::fs::copy(&file, dir.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+    let outcome = simulated(dir.join("dime-qa")).args(["leak", "--cycles", "7"]).limit_s(120);
+    let outcome = outcome.env("DIME_SIM_DEVICES", "2").env("DIME_DEBUG", "info").succeeds();
+    assert!(outcome.stdout.lines().last() == Some("PASS"), "{outcome}");
+    std::fs::remove_file(dir.join("libdime.so")).expect("libdime.so is there");
+    let outcome = Program::new(dir.join("dime-qa")).args(["leak", "--cycles", "7"]).run();
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let missing =
+        format!("dime-qa: {}: no such file; name libdime.so with --dime PATH\n", dir.join("libdime.so").display());
+    assert_eq!(outcome.stderr, missing, "{outcome}");
+}
+
+#[test]
+fn dime_names_dime_qa_for_its_subcommands() {
+    for command in ["check", "soak", "leak", "forwards", "fingerprint"] {
+        let outcome = dime().args([command, "--devices", "0,1"]).run();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+        let named = format!("error: '{command}' is a subcommand of dime-qa: dime-qa {command}\n");
+        assert!(outcome.stderr.starts_with(&named), "{outcome}");
+        // That is where it is.
+        let help = qa().args([command, "--help"]).succeeds();
+        assert!(help.stdout.contains(&format!("Usage: dime-qa {command} ")), "{help}");
+    }
+    let outcome = dime().arg("chek").run();
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.starts_with("error: unrecognized subcommand 'chek'\n"), "{outcome}");
 }

@@ -13,21 +13,18 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::Fallible;
-use crate::args::Sizes;
-use crate::control::Control;
-use crate::locate::Paths;
-use crate::nccl::Library;
-use crate::number::{Dtype, Op};
-use crate::output::print;
-use crate::payload::{Kind, Payload};
-use crate::rig::{Buffers, Communicator, open_gpus, wait_all};
-use crate::team::{Model, Seat, Team};
-use crate::{cuda, stats};
-
-/// The names DIME_KERNEL takes besides auto.
-pub const KERNELS: [&str; 5] =
-    ["one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"];
+use dime_harness::Fallible;
+use dime_harness::args::Sizes;
+use dime_harness::control::Control;
+use dime_harness::kernel::{KERNELS, takes};
+use dime_harness::locate::Paths;
+use dime_harness::nccl::Library;
+use dime_harness::number::{Dtype, Op};
+use dime_harness::output::print;
+use dime_harness::payload::{Kind, Payload};
+use dime_harness::rig::{Buffers, Communicator, open_gpus, wait_all};
+use dime_harness::team::{Model, Seat, Team};
+use dime_harness::{cuda, stats};
 
 /// Options of `dime bench`.
 #[derive(clap::Args)]
@@ -35,7 +32,7 @@ pub struct Options {
     #[command(flatten)]
     paths: Paths,
     /// Numbers of GPUs; each run uses the first of those visible [default: 2, 4 and 8 as far as there are so many]
-    #[arg(long, value_delimiter = ',', value_parser = crate::args::at_least(2_usize))]
+    #[arg(long, value_delimiter = ',', value_parser = dime_harness::args::at_least(2_usize))]
     gpus: Vec<usize>,
     /// Message sizes: a list of sizes and of doubling ranges
     #[arg(long, default_value = "256..16M")]
@@ -57,7 +54,7 @@ pub struct Options {
     #[arg(long)]
     in_place: bool,
     /// Repeat everything this often; the table shows the median
-    #[arg(long, default_value_t = 1, value_parser = crate::args::at_least(1_usize))]
+    #[arg(long, default_value_t = 1, value_parser = dime_harness::args::at_least(1_usize))]
     repeat: usize,
     /// Append one JSON object a measurement to this file
     #[arg(long, value_name = "FILE")]
@@ -66,7 +63,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Longest time for one number of GPUs, in seconds
-    #[arg(long, default_value_t = 240, value_parser = crate::args::at_least(1_u64))]
+    #[arg(long, default_value_t = 240, value_parser = dime_harness::args::at_least(1_u64))]
     limit: u64,
 }
 
@@ -132,9 +129,9 @@ pub struct Row {
 pub fn run(options: &Options) -> Fallible<bool> {
     let paths = options.paths.resolve()?;
     if std::env::var_os("NCCL_NVLS_ENABLE").is_none() {
-        crate::team::set_variables(&[("NCCL_NVLS_ENABLE", "0")]);
+        dime_harness::team::set_variables(&[("NCCL_NVLS_ENABLE", "0")]);
     }
-    crate::team::set_variables(&[("DIME_KERNEL", "auto")]);
+    dime_harness::team::set_variables(&[("DIME_KERNEL", "auto")]);
     let libraries = paths.libraries()?;
     cuda::init()?;
     let present = cuda::device_count()?;
@@ -213,11 +210,6 @@ fn forced_kernels(names: &[String], dtype: Dtype) -> Fallible<Vec<&'static str>>
     }
     let wanted = |kernel: &&str| everything || names.iter().any(|name| name == kernel);
     Ok(KERNELS.into_iter().filter(wanted).filter(|kernel| takes(kernel, dtype)).collect())
-}
-
-/// Whether a kernel takes a type: a sentinel needs a bit pattern to spare.
-pub fn takes(kernel: &str, dtype: Dtype) -> bool {
-    dtype.is_float() || !kernel.ends_with("sentinel")
 }
 
 /// One worker's part of the benchmark.

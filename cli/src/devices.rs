@@ -1,7 +1,7 @@
 //! `dime devices`: the GPUs of this machine.
 
-use crate::output::say;
-use crate::{Fallible, cuda};
+use dime_harness::output::say;
+use dime_harness::{Fallible, cuda};
 
 /// Options of `dime devices`.
 #[derive(clap::Args)]

@@ -7,8 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::locate::Paths;
-use crate::{Failure, Fallible};
+use dime_harness::Fallible;
+use dime_harness::command::Failure;
+use dime_harness::locate::Paths;
 
 /// Options of `dime run`.
 #[derive(clap::Args)]

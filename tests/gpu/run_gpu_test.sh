@@ -1,5 +1,5 @@
 #!/bin/bash
-# Every test that needs GPUs: what `make gpu-test` runs. Needs target/release/{libdime.so,dime} and this folder, no cargo.
+# Every test that needs GPUs: what `make gpu-test` runs. Needs target/release/{libdime.so,dime,dime-qa} and this folder, no cargo.
 #
 #   tests/gpu/run_gpu_test.sh [RESULTS_DIR] [STAGE...]
 #
@@ -24,20 +24,21 @@ results=$(cd "$results" && pwd)
 . "$here/stages.sh"
 
 dime=$root/target/release/dime
+qa=$root/target/release/dime-qa
 library=$root/target/release/libdime.so
 python=${PYTHON:-python3}
-for file in "$dime" "$library"; do
+for file in "$dime" "$qa" "$library"; do
     [ -e "$file" ] || { echo "$file is missing; build it with make"; exit 2; }
 done
 # An unpacked tree may have lost the bit.
-[ -x "$dime" ] || chmod +x "$dime"
+[ -x "$dime" ] && [ -x "$qa" ] || chmod +x "$dime" "$qa"
 export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0}
 count=$("$dime" devices --count) || { echo "no usable GPU"; exit 2; }
 devices=${DEVICES:-$(seq -s, 0 $((count - 1)))}
 gpus=$(echo "$devices" | tr ',' '\n' | wc -l)
 [ "$(echo "$devices" | tr ',' '\n' | sort -u | wc -l)" -ge 2 ] || { echo "two GPUs are needed: $devices"; exit 2; }
 nccl=${DIME_NCCL_LIB:-$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)}
-# The tool searches as libdime.so does, which knows no python3 but the running one.
+# The tools search as libdime.so does, which knows no python3 but the running one.
 [ -z "$nccl" ] || export DIME_NCCL_LIB=$nccl
 echo "$gpus GPUs ($devices), results in $results"
 
@@ -93,7 +94,7 @@ sweep() {
         for part in $slot; do
             ranks=${part%%:*} range=${part##*:}
             # shellcheck disable=SC2086
-            $prefix "$dime" check --ranks "$ranks" --devices "$(slice "${range%-*}" "${range#*-}")" --seconds "$share" \
+            $prefix "$qa" check --ranks "$ranks" --devices "$(slice "${range%-*}" "${range#*-}")" --seconds "$share" \
                 --out "$results/check-$ranks" >"$results/check-$ranks.log" 2>&1 &
             pids+=($!)
         done
@@ -107,7 +108,7 @@ sweep() {
 }
 # timeout needs a program, so the sweep runs in a shell of its own.
 export -f sweep slice
-export dime results gpus devices check_seconds is_shared prefix="${together[*]}"
+export qa results gpus devices check_seconds is_shared prefix="${together[*]}"
 
 stage devices 60 "$dime" devices
 nvcc=${NVCC:-}
@@ -124,19 +125,19 @@ elif [ -x "$dependent_launch" ]; then
 else
     missing dependent-launch "no nvcc, and no $dependent_launch"
 fi
-stage forwards 420 "$dime" forwards --devices "$(first 2)"
+stage forwards 420 "$qa" forwards --devices "$(first 2)"
 # Results, routes and errors as a text that must be the same on every machine with these GPUs, and on the simulated node.
 short=$("$dime" devices --short)
 known=$root/tests/data/fingerprint-${short%-x*}.txt
 [ -e "$known" ] && compare=(--compare "$known") || compare=()
-stage fingerprint 300 "$dime" fingerprint --devices "$different" --out "$results/fingerprint.txt" "${compare[@]}"
+stage fingerprint 300 "$qa" fingerprint --devices "$different" --out "$results/fingerprint.txt" "${compare[@]}"
 stage check $((check_seconds + 300)) bash -c sweep
 for model in one-thread processes own-gpu; do
     [ $model = one-thread ] && start=("${together[@]}") || start=("${apart[@]}")
-    stage "check-$model" $((model_seconds + 120)) "${start[@]}" "$dime" check --model $model --devices "$devices" --ranks "$gpus" \
+    stage "check-$model" $((model_seconds + 120)) "${start[@]}" "$qa" check --model $model --devices "$devices" --ranks "$gpus" \
         --seconds "$model_seconds" --max-bytes 4M --out "$results/check-$model"
 done
-stage leak 600 "${together[@]}" "$dime" leak --devices "$devices" --cycles "${LEAK_CYCLES:-200}" --via "${LEAK_VIA:-init}" --seconds 240
+stage leak 600 "${together[@]}" "$qa" leak --devices "$devices" --cycles "${LEAK_CYCLES:-200}" --via "${LEAK_VIA:-init}" --seconds 240
 
 sanitizer=${COMPUTE_SANITIZER:-}
 for candidate in "$(command -v compute-sanitizer)" /usr/local/cuda/bin/compute-sanitizer "$root/target/sanitizer/compute-sanitizer"; do
@@ -153,7 +154,7 @@ for tool in memcheck racecheck; do
     api=$([ $tool = memcheck ] && echo "--report-api-errors no" || true)
     # shellcheck disable=SC2086
     stage $tool 300 "$sanitizer" --tool $tool $api --error-exitcode 9 --print-limit 20 --kernel-name kernel_substring=dime_ \
-        "$dime" check --no-fork --devices "$(first 2)" --ranks 2 --max-bytes 16K --cases "${SANITIZE_CASES:-40}" \
+        "$qa" check --no-fork --devices "$(first 2)" --ranks 2 --max-bytes 16K --cases "${SANITIZE_CASES:-40}" \
         --batch 4 --seconds 200 --patience 120
 done
 
@@ -182,13 +183,13 @@ else
     done
 fi
 
-stage soak-wrap $((wrap_seconds + 120)) "${together[@]}" "$dime" soak --devices "$devices" --seconds "$wrap_seconds" \
+stage soak-wrap $((wrap_seconds + 120)) "${together[@]}" "$qa" soak --devices "$devices" --seconds "$wrap_seconds" \
     --first-epoch 4294967000 --out "$results/soak-wrap"
 for kernel in one_shot_ll one_shot_sentinel two_shot_ll two_shot_sentinel two_shot_bulk; do
-    stage "soak-wrap-$kernel" $((wrap_seconds / 3 + 120)) "${together[@]}" "$dime" soak --devices "$devices" \
+    stage "soak-wrap-$kernel" $((wrap_seconds / 3 + 120)) "${together[@]}" "$qa" soak --devices "$devices" \
         --seconds $((wrap_seconds / 3)) --kernel $kernel --first-epoch 4294967000 --out "$results/soak-wrap-$kernel"
 done
-stage soak-processes $((model_seconds + 120)) "${apart[@]}" "$dime" soak --devices "$devices" --model processes \
+stage soak-processes $((model_seconds + 120)) "${apart[@]}" "$qa" soak --devices "$devices" --model processes \
     --seconds "$model_seconds" --out "$results/soak-processes"
-stage soak $((soak_seconds + 120)) "${together[@]}" "$dime" soak --devices "$devices" --seconds "$soak_seconds" --out "$results/soak"
+stage soak $((soak_seconds + 120)) "${together[@]}" "$qa" soak --devices "$devices" --seconds "$soak_seconds" --out "$results/soak"
 finish

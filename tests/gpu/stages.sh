@@ -26,7 +26,7 @@ record() {
 
 # The line of a log that says most.
 gist() {
-    grep -aE '^(PASS|FAIL)|^dime: |HANG|^FAILED|ERROR SUMMARY' "$1" | tail -1 | cut -c1-120
+    grep -aE '^(PASS|FAIL)|^dime(-qa)?: |HANG|^FAILED|ERROR SUMMARY' "$1" | tail -1 | cut -c1-120
 }
 
 # stage NAME LIMIT_S COMMAND...: runs the command with its output in results/NAME.log.

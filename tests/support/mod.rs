@@ -44,6 +44,13 @@ pub fn dime_lib() -> PathBuf {
     fs::canonicalize(path).expect("the path of libdime.so")
 }
 
+/// A command-line tool beside libdime.so: dime or dime-qa.
+pub fn tool_path(name: &str) -> PathBuf {
+    let path = dime_lib().with_file_name(name);
+    assert!(path.is_file(), "{} is missing: `make` builds it", path.display());
+    path
+}
+
 /// The directory of nccl.h and dime.h.
 pub fn include_dir() -> PathBuf {
     manifest_dir().join("include")

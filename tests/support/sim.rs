@@ -1,6 +1,6 @@
 //! The simulated node: where its libraries are, and programs that run on it with libdime.so in front.
 
-use super::{Cc, Program, dime_lib, include_dir, install_as_libnccl, manifest_dir, test_file};
+use super::{Cc, Program, include_dir, install_as_libnccl, manifest_dir, test_file, tool_path};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -77,9 +77,7 @@ pub fn sim_file(name: &str) -> PathBuf {
     path
 }
 
-/// The tool `dime` beside libdime.so, on a node with so many devices.
-pub fn tool(devices: usize) -> Program {
-    let tool = dime_lib().with_file_name("dime");
-    assert!(tool.is_file(), "{} is missing: `make` builds it", tool.display());
-    simulated(tool).env("DIME_SIM_DEVICES", devices.to_string())
+/// The tool `dime-qa` beside libdime.so, on a node with so many devices.
+pub fn qa(devices: usize) -> Program {
+    simulated(tool_path("dime-qa")).env("DIME_SIM_DEVICES", devices.to_string())
 }

@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use dime_harness::Fallible;
+use dime_harness::cuda::{DeviceBuffer, Event, Graph, PinnedBuffer};
+use dime_harness::guard::{GUARD_BYTES, POISON};
+use dime_harness::number::Op;
+use dime_harness::payload::{PERIOD, Payload};
+use dime_harness::rig::{Buffers, Communicator, Gpu, wait_all};
+use dime_harness::route::Route;
+use dime_harness::stats::{median, smallest};
+use dime_harness::team::Seat;
+
 use super::{Lane, Mode, Row};
-use crate::Fallible;
-use crate::cuda::{DeviceBuffer, Event, Graph, PinnedBuffer};
-use crate::nccl::Route;
-use crate::number::Op;
-use crate::payload::{PERIOD, Payload};
-use crate::rig::{Buffers, Communicator, Gpu, wait_all};
-use crate::stats::{median, smallest};
-use crate::team::Seat;
 
 /// Replays of a graph, and how many of the first are dropped.
 const REPLAYS: usize = 24;
@@ -25,9 +27,6 @@ const HOST_CALLS: usize = 100;
 const HOST_ROUNDS: usize = 24;
 /// From this size on fewer operations are timed in one go.
 const LARGE_BYTES: usize = 4 << 20;
-/// Bytes before and after the output that nobody may touch.
-const GUARD_BYTES: usize = 256;
-const POISON: u8 = 0xa5;
 
 /// All-reduces in one graph.
 pub fn graph_operations(bytes: usize) -> usize {
@@ -189,12 +188,7 @@ impl Measure<'_> {
         if !exact {
             return None;
         }
-        let result = &got[GUARD_BYTES..end];
-        let dtype = self.payload.dtype;
-        self.payload.first_wrong(self.op, 0, result).map(|index| {
-            let want = dtype.bits_at(&self.payload.answer(self.op).first, index % PERIOD);
-            format!("element {index} is {}, not {}", dtype.show(dtype.bits_at(result, index)), dtype.show(want))
-        })
+        self.payload.wrong_element(self.op, 0, &got[GUARD_BYTES..end])
     }
 
     /// Replays the graph and returns the smallest rank's median time of one operation.

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use dime_harness::number::{Dtype, Op};
+use dime_harness::{Fallible, stats, table};
 use serde_json::{Value, json};
 
 use super::{Lane, Mode, Row, typical};
-use crate::number::{Dtype, Op};
-use crate::{Fallible, stats, table};
 
 /// What all measurements of a run have in common.
 pub struct Facts {
