@@ -53,7 +53,7 @@ bench: build
 # GPUS=8 SEARCH_ARGUMENTS="0 256 8388608" narrow it down.
 GPUS ?= 2
 search: cuda
-	PATH="$$PATH:$(CURDIR)/target/cuda/nvidia/cu13/bin" nvcc -arch=native -std=c++20 -O3 -Ltarget/cuda/nvidia/cu13/lib -o target/search perf/search.cu
+	PATH="$$PATH:$(CURDIR)/target/cuda/nvidia/cu13/bin" nvcc -arch=native -Ikernels -std=c++20 -O3 -Ltarget/cuda/nvidia/cu13/lib -o target/search perf/search.cu
 	target/search $(GPUS) $(SEARCH_ARGUMENTS)
 
 headers:

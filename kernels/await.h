@@ -10,7 +10,7 @@
 #define DIME_KERNELS_AWAIT_H
 
 #include "layout.h"
-#include "device/entry.h"
+#include <backend/entry.h>
 #include "device/epoch.h"
 #include "device/ordered.h"
 #include "device/spin.h"

@@ -9,7 +9,7 @@
 #include "allreduce/one_shot_pair.h"
 #include "allreduce/two_shot.h"
 #include "allreduce/two_shot_bulk.h"
-#include "device/entry.h"
+#include <backend/entry.h>
 #include "await.h"
 #include "setup.h"
 

@@ -5,8 +5,8 @@
 #define DIME_KERNELS_SETUP_H
 
 #include "layout.h"
-#include "device/entry.h"
-#include "device/grid.h"
+#include <backend/entry.h>
+#include <backend/grid.h>
 #include "device/ordered.h"
 
 // What rank `from` writes to word `word` (of 64 bits) of its probe area in rank `to`'s scratch.

@@ -46,7 +46,7 @@ step "format" cargo fmt --all -- --check
 step "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 step "build" cargo build --release --locked --package dime
 step "compile the search" env PATH="$PATH:$PWD/target/cuda/nvidia/cu13/bin" \
-    nvcc -arch=sm_90 -std=c++20 -ptx -o target/search.ptx perf/search.cu
+    nvcc -arch=sm_90 -Ikernels -std=c++20 -ptx -o target/search.ptx perf/search.cu
 step "build the tools" cargo build --release --locked --package dime-cli --package dime-qa
 step "simulated node" make --no-print-directory sim
 step "race checker" tools/sanitize.sh thread

@@ -41,7 +41,7 @@
 #define DIME_KERNELS_DEVICE_EPOCH_H
 
 #include "../layout.h"
-#include "grid.h"
+#include <backend/grid.h>
 #include "ordered.h"
 #include "spin.h"
 

@@ -5,7 +5,7 @@
 
 #include "../layout.h"
 #include "epoch.h"
-#include "grid.h"
+#include <backend/grid.h>
 #include "packet.h"
 #include "spin.h"
 

@@ -4,7 +4,7 @@
 #ifndef DIME_KERNELS_DEVICE_MESSAGE_H
 #define DIME_KERNELS_DEVICE_MESSAGE_H
 
-#include "grid.h"
+#include <backend/grid.h>
 #include "ordered.h"
 #include "packet.h"
 

@@ -9,7 +9,7 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
-#include "intrinsics.h"
+#include <backend/intrinsics.h>
 #include "ordered.h"
 
 namespace dime {

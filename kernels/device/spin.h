@@ -3,7 +3,7 @@
 #define DIME_KERNELS_DEVICE_SPIN_H
 
 #include "../layout.h"
-#include "grid.h"
+#include <backend/grid.h>
 #include "ordered.h"
 
 namespace dime {

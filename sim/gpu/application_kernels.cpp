@@ -1,6 +1,6 @@
 // Kernels as an application has them, for tests: the host form of the PTX in tests/c/application_kernels.h. One thread each.
 #include <sim/gpu/current_thread.h>
-#include <sim/gpu/device/entry.h>
+#include <sim/gpu/backend/entry.h>
 
 #include <cstdint>
 

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include <kernels/device/entry.h>
+#include <backend/entry.h>
 
 namespace sim {
 

@@ -8,7 +8,7 @@
 
 namespace sim {
 
-// One function of the "module". It is registered when the library is loaded, by the host form of kernels/device/entry.h.
+// One function of the "module". It is registered when the library is loaded, by the host form of kernels/backend/entry.h.
 struct Kernel {
   const char *name;
   // Runs one thread of it, on a fiber, to its end. `parameters[i]` points to the i-th parameter.

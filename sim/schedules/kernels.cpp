@@ -4,7 +4,7 @@
 #include <kernels/allreduce/one_shot_pair.h>
 #include <kernels/allreduce/two_shot.h>
 #include <kernels/allreduce/two_shot_bulk.h>
-#include <kernels/device/entry.h>
+#include <backend/entry.h>
 
 #define KERNEL(name, call) \
   void name(const dime_args args) { call(args); } \

@@ -1,7 +1,7 @@
 #include "schedule.h"
 
 #include <kernels/layout.h>
-#include <sim/gpu/device/intrinsics.h>
+#include <sim/gpu/backend/intrinsics.h>
 #include <sim/gpu/processor.h>
 #include <sim/gpu/random.h>
 #include <sim/gpu/weak_memory.h>

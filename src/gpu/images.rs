@@ -21,7 +21,7 @@ const FATBIN: Option<&[u8]> = None;
 pub struct AllReduceFunction {
     /// The driver's handle.
     pub handle: CUfunction,
-    /// It executes `griddepcontrol.wait` (kernels/device/grid.h), so a launch may have the attribute of programmatic dependent launch.
+    /// It executes `griddepcontrol.wait` (kernels/backend/grid.h), so a launch may have the attribute of programmatic dependent launch.
     /// That is a question of what it was compiled for and not of the GPU: PTX of compute capability 8.9 runs on a 9.0 and has no wait.
     pub waits_for_stream: bool,
 }
@@ -101,7 +101,7 @@ fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
     Ok(module)
 }
 
-/// As `__CUDA_ARCH__ / 10` in kernels/device/grid.h.
+/// As `__CUDA_ARCH__ / 10` in kernels/backend/grid.h.
 const FIRST_ARCH_WITH_DEPENDENT_LAUNCH: c_int = 90;
 
 /// The compute capability that a function was compiled for, 90 for 9.0: of machine code and of PTX that the driver compiled the one that

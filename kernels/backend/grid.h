@@ -1,14 +1,11 @@
-// Where a thread stands in its grid, the barrier of a block, waiting politely, and the hand-over between launches.
-//
-// Compiled by another compiler than nvcc, the same functions come from the simulator (sim/gpu/device/grid.h).
-#ifndef DIME_KERNELS_DEVICE_GRID_H
-#define DIME_KERNELS_DEVICE_GRID_H
+// Where a thread stands in its grid, the barrier of a block, and programmatic dependent launch, in CUDA.
+#ifndef DIME_KERNELS_BACKEND_GRID_H
+#define DIME_KERNELS_BACKEND_GRID_H
 
-#include "ordered.h"
+#include <stdint.h>
 
-#ifndef __CUDACC__
-#include <sim/gpu/device/grid.h>
-#else
+#include <backend/function.h>
+
 namespace dime {
 
 DIME_DEVICE uint32_t thread_index() { return threadIdx.x; }
@@ -46,6 +43,5 @@ DIME_DEVICE void trigger_dependents() {
 }
 
 }  // namespace dime
-#endif
 
 #endif

@@ -1,6 +1,6 @@
-// The simulator's form of kernels/device/ordered.h, which includes this where nvcc does not compile it.
-#ifndef DIME_SIM_GPU_DEVICE_ORDERED_H
-#define DIME_SIM_GPU_DEVICE_ORDERED_H
+// The simulator's form of kernels/backend/ordered.h.
+#ifndef DIME_SIM_GPU_BACKEND_ORDERED_H
+#define DIME_SIM_GPU_BACKEND_ORDERED_H
 
 #include <sim/gpu/current_thread.h>
 

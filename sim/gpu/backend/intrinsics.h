@@ -1,8 +1,8 @@
-// The simulator's form of kernels/device/intrinsics.h: what a GPU computes, to the bit. Where the result is a NaN, a GPU's f32
+// The simulator's form of kernels/backend/intrinsics.h: what a GPU computes, to the bit. Where the result is a NaN, a GPU's f32
 // arithmetic makes it 0x7fffffff whatever NaNs came in; f64 arithmetic passes on one of them, and the kernels do not rely on
 // which.
-#ifndef DIME_SIM_GPU_DEVICE_INTRINSICS_H
-#define DIME_SIM_GPU_DEVICE_INTRINSICS_H
+#ifndef DIME_SIM_GPU_BACKEND_INTRINSICS_H
+#define DIME_SIM_GPU_BACKEND_INTRINSICS_H
 
 #include <bit>
 #include <cstdint>

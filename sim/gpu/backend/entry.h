@@ -1,6 +1,6 @@
-// The simulator's form of kernels/device/entry.h: kernels are plain functions that are registered by name.
-#ifndef DIME_SIM_GPU_DEVICE_ENTRY_H
-#define DIME_SIM_GPU_DEVICE_ENTRY_H
+// The simulator's form of kernels/backend/entry.h: kernels are plain functions that are registered by name.
+#ifndef DIME_SIM_GPU_BACKEND_ENTRY_H
+#define DIME_SIM_GPU_BACKEND_ENTRY_H
 
 #include <sim/gpu/kernel.h>
 

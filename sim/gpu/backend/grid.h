@@ -1,6 +1,6 @@
-// The simulator's form of kernels/device/grid.h, which includes this where nvcc does not compile it.
-#ifndef DIME_SIM_GPU_DEVICE_GRID_H
-#define DIME_SIM_GPU_DEVICE_GRID_H
+// The simulator's form of kernels/backend/grid.h.
+#ifndef DIME_SIM_GPU_BACKEND_GRID_H
+#define DIME_SIM_GPU_BACKEND_GRID_H
 
 #include <sim/gpu/current_thread.h>
 

@@ -1,0 +1,8 @@
+// How a device function is declared.
+#ifndef DIME_KERNELS_BACKEND_FUNCTION_H
+#define DIME_KERNELS_BACKEND_FUNCTION_H
+
+#define DIME_DEVICE __device__ __forceinline__
+#define DIME_DEVICE_COLD __device__ __noinline__  // kept out of the way of what runs in every launch
+
+#endif
