@@ -1,6 +1,6 @@
-/* All-reduces over the GPUs of this machine, a process for each GPU, as an application does them: it knows nccl.h and is
- * linked with libnccl.so.2. Whether that is Dime or the plain NCCL makes no difference to it; what Dime says about itself is
- * asked for by name (see `explain`).
+/* All-reduces over the GPUs of this machine, with a process for each GPU, as an application does them: it includes nccl.h and is
+ * linked with libnccl.so.2. It runs the same with Dime and with the plain NCCL; the functions of dime.h are looked up by name
+ * (see `explain`).
  *
  * The parent starts the ranks before anything touches CUDA and prints what they report. */
 
@@ -20,7 +20,7 @@
 enum { MAX_GPUS = 8, SIZES = 5 };
 static const size_t counts[SIZES] = {1, 1000, 32768, 262144, 8000000};
 
-/* What a rank reports of one size. Short enough for a pipe to keep it whole. */
+/* What a rank reports about one size. Shorter than PIPE_BUF, so a pipe does not mix it with another rank's. */
 struct report {
     int size;
     size_t wrong;
@@ -52,7 +52,7 @@ static void system_check(int failed, const char *what)
     }
 }
 
-/* What an all-reduce of floats takes: a kernel of Dime, or NCCL and why. */
+/* Says which kernel of Dime sums `count` floats, or why NCCL does. */
 static void explain(ncclComm_t comm, size_t count, char *how, size_t bytes)
 {
     typedef ncclResult_t (*explanation)(ncclComm_t, size_t, ncclDataType_t, ncclRedOp_t, char *, size_t);
@@ -89,7 +89,7 @@ static double now_us(void)
     return time.tv_sec * 1e6 + time.tv_nsec * 1e-3;
 }
 
-/* Microseconds of an all-reduce, many in a row. */
+/* Microseconds of one all-reduce, the mean of many in a row. */
 static double measure(device_address input, device_address output, size_t count, ncclComm_t comm, void *stream)
 {
     enum { CALLS = 100 };
@@ -164,7 +164,7 @@ static int count_gpus(void)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
-/* Whether a rank has failed. The others would wait for it forever. */
+/* Whether a rank has failed. The other ranks would wait for it without end. */
 static int has_failed_rank(void)
 {
     int status = 0;
