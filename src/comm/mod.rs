@@ -16,6 +16,7 @@
 //! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
 //!   is an error of that call.
 
+pub mod creation;
 pub mod life;
 pub mod run;
 pub mod setup;

@@ -1,0 +1,69 @@
+//! What Dime does at the calls that are not about making or ending a communicator: [`crate::comm::creation`] has those.
+//!
+//! A hook has the prototype and the contract of NCCL's function, and calls one function of another module before or after it.
+
+use std::ffi::c_void;
+
+use crate::comm;
+use crate::host::error;
+use crate::nccl::{
+    AllReduce, Text, cudaStream_t, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclSimInfo_t,
+};
+use crate::real;
+
+/// # Safety
+/// As ncclAllReduce.
+#[inline(always)]
+pub unsafe fn all_reduce(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: ncclDataType_t,
+    op: ncclRedOp_t,
+    comm: ncclComm_t,
+    stream: cudaStream_t,
+) -> ncclResult_t {
+    if comm::is_for_nccl(comm) {
+        // SAFETY: the caller's contract.
+        return unsafe { real::ncclAllReduce(sendbuff, recvbuff, count, datatype, op, comm, stream) };
+    }
+    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+    // SAFETY: the caller's contract.
+    unsafe { comm::all_reduce(call) }
+}
+
+/// # Safety
+/// As ncclGroupStart.
+#[inline(always)]
+pub unsafe fn group_start() -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    let result = unsafe { real::ncclGroupStart() };
+    comm::group_started(result);
+    result
+}
+
+/// # Safety
+/// As ncclGroupEnd.
+#[inline(always)]
+pub unsafe fn group_end() -> ncclResult_t {
+    // SAFETY: the caller's contract, and that of each call in the group.
+    unsafe { comm::group_ended(real::ncclGroupEnd()) }
+}
+
+/// # Safety
+/// As ncclGroupSimulateEnd.
+#[inline(always)]
+pub unsafe fn group_simulate_end(info: *mut ncclSimInfo_t) -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    let result = unsafe { real::ncclGroupSimulateEnd(info) };
+    comm::group_simulated(result);
+    result
+}
+
+/// # Safety
+/// As ncclGetLastError.
+#[inline(always)]
+pub unsafe fn last_error(comm: ncclComm_t) -> Text {
+    // SAFETY: the caller's contract.
+    error::kept().unwrap_or_else(|| unsafe { real::ncclGetLastError(comm) })
+}
