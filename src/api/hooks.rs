@@ -1,6 +1,8 @@
-//! What Dime does at the calls that are not about making or ending a communicator: [`crate::comm::creation`] has those.
+//! The hooks of ncclAllReduce, the groups and ncclGetLastError. [`crate::comm::creation`] has the other hooks, those around the making
+//! and the end of a communicator.
 //!
-//! A hook has the prototype and the contract of NCCL's function, and calls one function of another module before or after it.
+//! A hook has the prototype and the safety contract of NCCL's function. It hands the call to one function of another module and looks
+//! at no argument itself.
 
 use std::ffi::c_void;
 
@@ -11,6 +13,8 @@ use crate::nccl::{
 };
 use crate::real;
 
+/// The hook of ncclAllReduce.
+///
 /// # Safety
 /// As ncclAllReduce.
 #[inline(always)]
@@ -32,6 +36,8 @@ pub unsafe fn all_reduce(
     unsafe { comm::all_reduce(call) }
 }
 
+/// The hook of ncclGroupStart.
+///
 /// # Safety
 /// As ncclGroupStart.
 #[inline(always)]
@@ -42,6 +48,8 @@ pub unsafe fn group_start() -> ncclResult_t {
     result
 }
 
+/// The hook of ncclGroupEnd.
+///
 /// # Safety
 /// As ncclGroupEnd.
 #[inline(always)]
@@ -50,6 +58,8 @@ pub unsafe fn group_end() -> ncclResult_t {
     unsafe { comm::group_ended(real::ncclGroupEnd()) }
 }
 
+/// The hook of ncclGroupSimulateEnd.
+///
 /// # Safety
 /// As ncclGroupSimulateEnd.
 #[inline(always)]
@@ -60,6 +70,8 @@ pub unsafe fn group_simulate_end(info: *mut ncclSimInfo_t) -> ncclResult_t {
     result
 }
 
+/// The hook of ncclGetLastError.
+///
 /// # Safety
 /// As ncclGetLastError.
 #[inline(always)]

@@ -1,22 +1,25 @@
-//! Every function of NCCL that Dime exports, once: the one place where a prototype is written.
+//! NCCL's functions: the one place where a name, a prototype and its documentation are written.
 //!
-//! A line of the table is read as
+//! An entry of the table looks like this:
 //!
 //! ```text
-//! /// What the function does, for include/ and for the Rust documentation.
-//! "2.13.4" fn ncclCommCount / pncclCommCount(comm: ncclComm_t, count: *mut c_int) -> ncclResult_t => hook;
-//!     |           |               |                                                       |            |
-//!     |           |               |     what it returns: ncclResult_t, c_int, ncclTeam_t, |            |
-//!     |           |               |     Text (`const char *`) or Nothing (`void`)         |            |
-//!     |           |               its twin, if NCCL has one                               |            |
-//!     |           its name                          the function that is called instead of NCCL's, with |
-//!     the first release that has it                 the same arguments; without it the call is forwarded
+//! /// What the function does.
+//! "2.13.4" fn ncclX / pncclX(argument: type, ...) -> ncclResult_t => hook;
 //! ```
 //!
-//! and `in "FILE"` says which header of include/ declares the functions in its braces, in their order.
+//! | part | |
+//! | --- | --- |
+//! | documentation | goes into include/ and into the Rust documentation |
+//! | `"2.13.4"` | the first release of NCCL that has the function |
+//! | `/ pncclX` | its twin; one function has none |
+//! | `-> ncclResult_t` | or `c_int`, `ncclTeam_t`, `Text` (`const char *`), `Nothing` (`void`) |
+//! | `=> hook` | the function that is called instead of NCCL's, with the same arguments; without it the call is forwarded |
 //!
-//! The macro hands the table to another macro, whose name it is given. Three read it: [`crate::real`] for the calls into the real
-//! NCCL, [`crate::api::exports`] for the exported functions, and tools/headers, which compiles this file a second time, for include/.
+//! `in "FILE" { ... }` names the header of include/ that declares the functions inside, in this order.
+//!
+//! [`nccl_functions`] hands the whole table to the macro that it is given the name of. There are three such macros: in
+//! [`crate::real`] for the calls into the real NCCL, in [`crate::api::exports`] for the exported functions, and in tools/headers,
+//! which compiles this file too, for include/.
 
 /// Calls the macro `$make` with the whole table.
 #[rustfmt::skip]

@@ -1,10 +1,12 @@
-//! What Dime does before and after NCCL makes, changes or ends a communicator, or tells its state.
+//! NCCL's calls that make, change or end a communicator or ask for its state, with what Dime does before and after each.
 //!
-//! Each function has the prototype of NCCL's, which it calls once, and keeps the order: what the call will need is taken down before
-//! NCCL is asked, since the configuration may be gone afterwards, and a beacon is lit before, since NCCL waits for the other ranks; what
-//! NCCL made is noted after it has answered.
+//! A function has the prototype and the safety contract of NCCL's function that it names, and calls that function once. The order of
+//! the steps:
 //!
-//! Every `# Safety` here is that of NCCL's function of the same name.
+//! 1. Before NCCL: read the configuration, which may be gone after the call, and then give this rank's sign ([`beacon`]), since NCCL may
+//!    return as soon as every rank has called it. Before an end: stop or await this rank's kernels ([`comm::destroy`] and its like).
+//! 2. NCCL.
+//! 3. After NCCL: note what it made, or close the communicator that it ended.
 
 use std::ffi::c_int;
 use std::{ptr, slice};
@@ -19,7 +21,7 @@ use crate::observe::log;
 use crate::real;
 use crate::real::Function;
 
-/// A communicator that NCCL is about to be asked for.
+/// What is noted of a communicator before NCCL is asked for it. The fields are in the order in which they are made.
 struct Request {
     usage: GraphUsage,
     arrival: Arrival,
@@ -74,6 +76,8 @@ unsafe fn handles_of<'a>(comm: *const ncclComm_t, count: c_int) -> &'a [ncclComm
     }
 }
 
+/// The hook of ncclGetUniqueId.
+///
 /// # Safety
 /// As ncclGetUniqueId.
 pub unsafe fn get_unique_id(id: *mut ncclUniqueId) -> ncclResult_t {
@@ -83,6 +87,8 @@ pub unsafe fn get_unique_id(id: *mut ncclUniqueId) -> ncclResult_t {
     result
 }
 
+/// The hook of ncclCommInitRank.
+///
 /// # Safety
 /// As ncclCommInitRank.
 pub unsafe fn init_rank(place: *mut ncclComm_t, ranks: c_int, id: ncclUniqueId, rank: c_int) -> ncclResult_t {
@@ -94,6 +100,8 @@ pub unsafe fn init_rank(place: *mut ncclComm_t, ranks: c_int, id: ncclUniqueId, 
     }
 }
 
+/// The hook of ncclCommInitRankConfig.
+///
 /// # Safety
 /// As ncclCommInitRankConfig.
 pub unsafe fn init_rank_config(
@@ -110,6 +118,8 @@ pub unsafe fn init_rank_config(
     }
 }
 
+/// The hook of ncclCommInitRankScalable.
+///
 /// # Safety
 /// As ncclCommInitRankScalable.
 pub unsafe fn init_rank_scalable(
@@ -128,6 +138,8 @@ pub unsafe fn init_rank_scalable(
     }
 }
 
+/// The hook of ncclCommInitAll.
+///
 /// # Safety
 /// As ncclCommInitAll.
 pub unsafe fn init_all(place: *mut ncclComm_t, devices: c_int, device_list: *const c_int) -> ncclResult_t {
@@ -143,6 +155,8 @@ pub unsafe fn init_all(place: *mut ncclComm_t, devices: c_int, device_list: *con
     }
 }
 
+/// The hook of ncclCommSplit.
+///
 /// # Safety
 /// As ncclCommSplit.
 pub unsafe fn split(
@@ -163,6 +177,8 @@ pub unsafe fn split(
     }
 }
 
+/// The hook of ncclCommShrink.
+///
 /// # Safety
 /// As ncclCommShrink.
 pub unsafe fn shrink(
@@ -186,6 +202,8 @@ pub unsafe fn shrink(
     }
 }
 
+/// The hook of ncclCommGetUniqueId.
+///
 /// # Safety
 /// As ncclCommGetUniqueId.
 pub unsafe fn comm_get_unique_id(parent: ncclComm_t, id: *mut ncclUniqueId) -> ncclResult_t {
@@ -198,6 +216,8 @@ pub unsafe fn comm_get_unique_id(parent: ncclComm_t, id: *mut ncclUniqueId) -> n
     result
 }
 
+/// The hook of ncclCommGrow.
+///
 /// # Safety
 /// As ncclCommGrow.
 pub unsafe fn grow(
@@ -208,19 +228,23 @@ pub unsafe fn grow(
     place: *mut ncclComm_t,
     config: *mut ncclConfig_t,
 ) -> ncclResult_t {
-    // SAFETY: the caller's contract. A rank that is new has no parent and passes the id.
+    // SAFETY: the caller's contract.
     unsafe {
         let request = Request {
             usage: GraphUsage::of_grown(parent, config),
-            arrival: match parent.is_null() {
-                true => beacon::arrive_in_growing(bytes_of(id, 1), ranks, rank),
-                false => beacon::arrive_growing(parent, ranks),
+            // A new rank has no parent.
+            arrival: if parent.is_null() {
+                beacon::arrive_in_growing(bytes_of(id, 1), ranks, rank)
+            } else {
+                beacon::arrive_growing(parent, ranks)
             },
         };
         request.made(place, real::ncclCommGrow(parent, ranks, id, rank, place, config))
     }
 }
 
+/// The hook of ncclCommFinalize.
+///
 /// # Safety
 /// As ncclCommFinalize.
 pub unsafe fn finalize(handle: ncclComm_t) -> ncclResult_t {
@@ -231,6 +255,8 @@ pub unsafe fn finalize(handle: ncclComm_t) -> ncclResult_t {
     result
 }
 
+/// The hook of ncclCommDestroy.
+///
 /// # Safety
 /// As ncclCommDestroy.
 pub unsafe fn destroy(handle: ncclComm_t) -> ncclResult_t {
@@ -241,6 +267,8 @@ pub unsafe fn destroy(handle: ncclComm_t) -> ncclResult_t {
     result
 }
 
+/// The hook of ncclCommAbort.
+///
 /// # Safety
 /// As ncclCommAbort.
 pub unsafe fn abort(handle: ncclComm_t) -> ncclResult_t {
@@ -251,6 +279,8 @@ pub unsafe fn abort(handle: ncclComm_t) -> ncclResult_t {
     result
 }
 
+/// The hook of ncclCommRevoke.
+///
 /// # Safety
 /// As ncclCommRevoke.
 pub unsafe fn revoke(handle: ncclComm_t, flags: c_int) -> ncclResult_t {
@@ -261,6 +291,8 @@ pub unsafe fn revoke(handle: ncclComm_t, flags: c_int) -> ncclResult_t {
     unsafe { real::ncclCommRevoke(handle, flags) }
 }
 
+/// The hook of ncclCommGetAsyncError.
+///
 /// # Safety
 /// As ncclCommGetAsyncError.
 #[inline(always)]
