@@ -3,8 +3,8 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-use support::{defined_symbols, dime_lib, exported_names, tool};
+use std::collections::{BTreeMap, BTreeSet};
+use support::{Release, defined_symbols, dime_lib, exported_names, exports, tool};
 
 /// glibc 2.34 is the oldest that a library built on Debian 12 runs on: what `pthread` was became part of libc there.
 const NEWEST_GLIBC_ALLOWED: (u32, u32) = (2, 34);
@@ -42,6 +42,20 @@ fn nccl_symbols_are_exactly_those_of_the_table() {
     for (name, kind) in &symbols {
         assert!("TW".contains(*kind), "{name} is exported as {kind}, not as a function");
     }
+}
+
+#[test]
+fn the_source_gives_each_function_the_first_release_that_has_it() {
+    let in_source: BTreeMap<String, Release> = dime::real::FUNCTIONS
+        .iter()
+        .map(|(name, since)| (name.to_string_lossy().into_owned(), Release::parse(since)))
+        .collect();
+    assert_eq!(in_source.len(), dime::real::FUNCTIONS.len(), "src/api/table.rs has a function twice");
+    let seen: BTreeMap<String, Release> = exports().into_iter().map(|export| (export.name, export.since)).collect();
+    for (name, since) in &in_source {
+        assert_eq!(Some(since), seen.get(name), "{name} in src/api/table.rs (left) and in NVIDIA's releases (right)");
+    }
+    assert_eq!(in_source.len(), seen.len(), "functions in src/api/table.rs (left) and in NVIDIA's releases (right)");
 }
 
 #[test]

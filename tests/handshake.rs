@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dime::comm::sockets::{self, Listener, MESSAGE_BYTES, Party, Peer, message, random};
+use dime::comm::setup::sockets::{self, Listener, MESSAGE_BYTES, Party, Peer, message, random};
 
 /// Long enough for what must happen, on a machine that is busy.
 const AMPLE: Duration = Duration::from_secs(20);

@@ -58,7 +58,7 @@ pub unsafe extern "C" fn dimeExplain(
             return Error::new(ncclInvalidArgument, "dimeExplain: the communicator is NULL").report();
         }
         // SAFETY: the caller passes a communicator.
-        let line = match unsafe { crate::comm::explain(comm, count, datatype, op) } {
+        let line = match unsafe { crate::comm::run::explain::explain(comm, count, datatype, op) } {
             Ok(line) => line,
             Err(failed) => return failed,
         };

@@ -1,10 +1,21 @@
-//! The C edge: the functions of nccl.h and dime.h, and the types they take.
+//! The C edge: the functions of nccl.h and dime.h.
 //!
-//! Its contract: a function here maps one C call to one call elsewhere in this crate, inside a panic boundary, and does
-//! nothing else. It does not look at its arguments, keeps no state and takes no lock.
+//! Its contract: an exported function of NCCL's hands its arguments on as they came, to the real NCCL or to its hook, inside the
+//! panic boundary, and does nothing else. It looks at no argument, keeps no state and takes no lock. `pncclX` never calls `ncclX`.
 //!
-//! Every function is an item of its own, written out, because cbindgen makes the headers from them. `pncclX` never calls
-//! `ncclX`: a profiler may have put its own `ncclX` before ours, which would call `pncclX` again.
+//! | module | |
+//! | --- | --- |
+//! | [`crate::nccl::functions`] | every function of NCCL with its first release, prototype and documentation, and whether it has a hook |
+//! | [`exports`] | the table becomes exported functions |
+//! | [`crate::comm::hooks`], [`crate::comm::creation`] | what Dime does at a call that has a hook |
+//! | [`boundary`] | the panic boundary |
+//! | [`dime`] | dime.h, written out |
+//!
+//! To add a function of a new NCCL:
+//!
+//! 1. Add its line to [`crate::nccl::functions`], and types that are new to src/nccl/header.rs. `make headers` writes include/. The test of the
+//!    exports wants the release in tests/data/nccl_exports.tsv, and how to call it in nccl_prototypes.tsv, from NVIDIA's own library.
+//! 2. Where Dime has something to do at the call, write the hook and name it in the line.
 //!
 //! The functions exist only with the feature `exports`. Test programs and the command-line tool do without it: they must
 //! not interpose themselves.
@@ -16,34 +27,6 @@
 #[cfg(feature = "exports")]
 mod boundary;
 #[cfg(feature = "exports")]
-pub mod collectives;
-#[cfg(feature = "exports")]
-pub mod communicator_queries;
-#[cfg(feature = "exports")]
-pub mod communicators;
-#[cfg(feature = "exports")]
-pub mod configured_collectives;
-#[cfg(feature = "exports")]
-pub mod device_communicators;
-#[cfg(feature = "exports")]
-pub mod device_pointers;
-#[cfg(feature = "exports")]
 pub mod dime;
 #[cfg(feature = "exports")]
-pub mod groups;
-#[cfg(feature = "exports")]
-pub mod library;
-#[cfg(feature = "exports")]
-pub mod memory;
-#[cfg(feature = "exports")]
-pub mod one_sided;
-#[cfg(feature = "exports")]
-pub mod params;
-#[cfg(feature = "exports")]
-pub mod point_to_point;
-#[cfg(feature = "exports")]
-pub mod reduction_ops;
-#[cfg(feature = "exports")]
-pub mod teams;
-#[cfg(feature = "exports")]
-pub mod windows;
+pub mod exports;

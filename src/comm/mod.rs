@@ -16,12 +16,9 @@
 //! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
 //!   is an error of that call.
 
+pub mod creation;
+pub mod hooks;
 pub mod life;
 pub mod run;
 pub mod setup;
 pub mod table;
-
-pub use self::life::ending::{Ending, abort, async_error, destroy, finalize, revoke};
-pub use self::run::all_reduce::all_reduce;
-pub use self::run::explain::explain;
-pub use self::run::group_end::{group_ended, group_simulated, group_started};

@@ -4,6 +4,7 @@ mod all_reduce;
 mod cuda;
 mod data_type;
 pub mod device_header;
+pub mod functions;
 pub mod header;
 mod types;
 

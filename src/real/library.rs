@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::host::config::Config;
 use crate::host::error;
+use crate::host::thread::inside_nccl;
 use crate::nccl::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclSystemError};
-use crate::real::functions::{COUNT, FUNCTIONS};
+use crate::real::mapped;
 use crate::real::mapped::Object;
+use crate::real::names::{COUNT, FUNCTIONS, Function};
 use crate::real::open::{Opened, Refusal, open};
 use crate::real::search::{Caller, Surroundings, places};
-use crate::real::{functions, mapped};
 
 /// Where a function of the real NCCL is.
 pub(super) type Address = NonNull<c_void>;
@@ -236,10 +237,13 @@ fn library() -> Option<&'static Library> {
 
 /// Version of the real NCCL as ncclGetVersion writes it. Does not search.
 pub fn version_code() -> Option<u32> {
-    library()?;
+    type GetVersion = unsafe extern "C" fn(*mut c_int) -> ncclResult_t;
+    let address = library()?.addresses[Function::ncclGetVersion as usize]?;
+    // SAFETY: the real NCCL exports this address under this name, which has this prototype in every release.
+    let get_version = unsafe { std::mem::transmute::<Address, GetVersion>(address) };
     let mut code: c_int = 0;
-    // SAFETY: a valid place for the version.
-    let result = unsafe { functions::ncclGetVersion(&mut code) };
+    // SAFETY: the out pointer is ours.
+    let result = inside_nccl(|| unsafe { get_version(&mut code) }, |result| result != ncclSuccess);
     if result != ncclSuccess {
         return None;
     }

@@ -173,7 +173,7 @@ impl Channel {
 }
 
 /// Waits until a communicator that was made non-blocking has done what it was asked.
-pub fn await_ready(comm: ncclComm_t) -> ncclResult_t {
+pub(in crate::comm) fn await_ready(comm: ncclComm_t) -> ncclResult_t {
     loop {
         let mut state = ncclSuccess;
         // SAFETY: the handle is the application's; the out pointer is ours.

@@ -1,5 +1,5 @@
-//! Writes the generated files of the repository: the headers in include/, from the exported functions, and
-//! docs/configuration.md, from the table of variables.
+//! Writes the generated files of the repository: the headers in include/, from the table of NCCL's functions and the sources of
+//! types, and docs/configuration.md, from the table of variables.
 //!
 //! Usage, in the root of the repository:
 //!   dime-headers write             writes them
@@ -19,22 +19,64 @@ mod config;
 
 /// What config.rs finds under this name in the library.
 mod kernel {
-    pub use crate::catalogue;
+    pub(crate) use crate::catalogue;
 }
+
+#[path = "../../../src/nccl/functions.rs"]
+mod table;
 
 const LICENSE: &str = "/* SPDX-License-Identifier: MIT OR Apache-2.0\n * Written by tools/headers: do not edit. */";
 
-/// A header: what it is, and which sources declare its types and functions.
+/// A header: what it is, and where its types and functions come from.
 struct Header {
     path: &'static str,
     guard: &'static str,
     about: &'static str,
     types: Option<&'static str>,
-    functions: &'static [&'static str],
+    functions: Functions,
     /// Text before and after what cbindgen writes: what only the preprocessor can say.
     begin: &'static str,
     end: &'static str,
 }
+
+/// Where the functions of a header come from.
+enum Functions {
+    /// The part of the table of NCCL's functions with this name.
+    OfTable(&'static str),
+    /// A source that has them written out.
+    Source(&'static str),
+}
+
+/// A line of the table of NCCL's functions, each part as Rust text.
+struct Function {
+    header: &'static str,
+    docs: &'static [&'static str],
+    since: &'static str,
+    name: &'static str,
+    /// None or one.
+    twin: &'static [&'static str],
+    arguments: &'static str,
+    returns: &'static str,
+}
+
+macro_rules! functions {
+    ($(in $header:literal { $(
+        $(#[doc = $doc:literal])*
+        $since:literal fn $name:ident $(/ $twin:ident)? ($($argument:ident: $type:ty),* $(,)?) -> $returns:ident $(=> $hook:path)?;
+    )* })*) => {
+        const FUNCTIONS: &[Function] = &[$($(Function {
+            header: $header,
+            docs: &[$($doc),*],
+            since: $since,
+            name: stringify!($name),
+            twin: &[$(stringify!($twin))?],
+            arguments: concat!($(stringify!($argument), ": ", stringify!($type), ", "),*),
+            returns: stringify!($returns),
+        },)*)*];
+    };
+}
+
+table::nccl_functions!(functions);
 
 /// The types of nccl.h, the header that has two faces.
 const NCCL_TYPES: &str = "src/nccl/header.rs";
@@ -49,20 +91,7 @@ const HEADERS: &[Header] = &[
         about: "NCCL's interface as libdime.so exports it: that of NCCL 2.27, with DIME_NCCL_API=23203 that of 2.32. A function that\n * \
                 the loaded NCCL lacks returns ncclInvalidUsage, and ncclGetLastError names the release that has it.",
         types: Some(NCCL_TYPES),
-        functions: &[
-            "src/api/library.rs",
-            "src/api/communicators.rs",
-            "src/api/communicator_queries.rs",
-            "src/api/memory.rs",
-            "src/api/windows.rs",
-            "src/api/reduction_ops.rs",
-            "src/api/collectives.rs",
-            "src/api/configured_collectives.rs",
-            "src/api/point_to_point.rs",
-            "src/api/one_sided.rs",
-            "src/api/groups.rs",
-            "src/api/params.rs",
-        ],
+        functions: Functions::OfTable("nccl.h"),
         begin: include_str!("../text/nccl_begin.h"),
         end: include_str!("../text/nccl_end.h"),
     },
@@ -72,7 +101,7 @@ const HEADERS: &[Header] = &[
         about: "The host functions of NCCL's device API as libdime.so exports them. Programs with device code include NCCL's own\n * \
                 nccl_device.h, never both.",
         types: Some("src/nccl/device_header.rs"),
-        functions: &["src/api/device_communicators.rs", "src/api/device_pointers.rs", "src/api/teams.rs"],
+        functions: Functions::OfTable("nccl_device_host.h"),
         begin: "#include \"nccl.h\"\n",
         end: "",
     },
@@ -81,7 +110,7 @@ const HEADERS: &[Header] = &[
         guard: "DIME_H",
         about: "What libdime.so says about itself. A program that also runs with the plain NCCL looks these up with dlsym.",
         types: None,
-        functions: &["src/api/dime.rs"],
+        functions: Functions::Source("src/api/dime.rs"),
         begin: "#include \"nccl.h\"\n",
         end: "",
     },
@@ -154,7 +183,10 @@ fn header_text(header: &Header) -> Result<String, Box<dyn Error>> {
     config.include_guard = Some(header.guard.to_owned());
     config.after_includes = Some(format!("{}\n{types}", header.begin));
     config.trailer = Some(header.end.to_owned());
-    let text = bindings(config, header.functions)?;
+    let text = match header.functions {
+        Functions::OfTable(name) => bindings(config, &written_out(name)?)?,
+        Functions::Source(source) => bindings(config, source)?,
+    };
     if header.types != Some(NCCL_TYPES) {
         return Ok(text);
     }
@@ -169,13 +201,47 @@ fn header_text(header: &Header) -> Result<String, Box<dyn Error>> {
     with_conditions(&text)
 }
 
+/// The functions of a header as a Rust source, for cbindgen, which expands no macros. Returns where it lies.
+fn written_out(header: &str) -> Result<String, Box<dyn Error>> {
+    const FOLDER: &str = "target/headers";
+    let mut source = String::new();
+    for function in FUNCTIONS.iter().filter(|function| function.header == header) {
+        let Function { docs, name, arguments, .. } = function;
+        let docs: String = docs.iter().map(|line| format!("///{line}\n")).collect();
+        let returns = match function.returns {
+            "Text" => "*const c_char",
+            "Nothing" => "()",
+            named => named,
+        };
+        let mut write = |docs: &str, symbol: &str| {
+            writeln!(
+                source,
+                "{docs}#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn {symbol}({arguments}) -> {returns} {{}}\n"
+            )
+        };
+        write(&docs, name)?;
+        for twin in function.twin {
+            write(&format!("/// Same as {name}, for profilers that put their own {name} before this one.\n"), twin)?;
+        }
+    }
+    if source.is_empty() {
+        return Err(format!("src/nccl/functions.rs has no functions of {header}").into());
+    }
+    fs::create_dir_all(FOLDER)?;
+    let path = format!("{FOLDER}/{header}.rs");
+    fs::write(&path, source)?;
+    Ok(path)
+}
+
 /// Puts the functions that are newer than 2.27 under a condition, as cbindgen does with the types that are marked.
 fn with_conditions(text: &str) -> Result<String, Box<dyn Error>> {
-    let newer = newer_functions()?;
     let mut out: Vec<String> = Vec::new();
     let mut is_open = false;
     for paragraph in text.split("\n\n") {
-        let is_newer = declared_function(paragraph).is_some_and(|name| newer.iter().any(|newer| newer == name));
+        let is_newer = match declared_function(paragraph) {
+            Some(function) => is_newer_than_2_27(function)?,
+            None => false,
+        };
         if is_newer != is_open {
             out.push(if is_newer { format!("#if {SINCE_2_28}") } else { "#endif".to_owned() });
             is_open = is_newer;
@@ -185,31 +251,17 @@ fn with_conditions(text: &str) -> Result<String, Box<dyn Error>> {
     if is_open { Err("the header ends with a function".into()) } else { Ok(out.join("\n\n")) }
 }
 
-/// The function that a paragraph of a header declares, without the `p` of a twin.
-fn declared_function(paragraph: &str) -> Option<&str> {
+/// The function that a paragraph of a header declares, under its own name or that of its twin.
+fn declared_function(paragraph: &str) -> Option<&'static Function> {
     let declaration = paragraph.rsplit("*/\n").next().filter(|_| paragraph.starts_with("/**"))?;
     let before = declaration.split_once('(')?.0;
-    let name = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()?;
-    let name = name.strip_prefix('p').unwrap_or(name);
-    name.strip_prefix("nccl").is_some_and(|rest| rest.starts_with(char::is_uppercase)).then_some(name)
+    let symbol = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+    FUNCTIONS.iter().find(|function| function.name == symbol || function.twin.contains(&symbol))
 }
 
-/// The functions that NCCL has since 2.28 or later, by the table in src/real/functions.rs.
-fn newer_functions() -> Result<Vec<String>, Box<dyn Error>> {
-    let mut newer = Vec::new();
-    let mut count = 0;
-    for line in fs::read_to_string("src/real/functions.rs")?.lines() {
-        let Some((release, rest)) = line.trim().strip_prefix('"').and_then(|line| line.split_once("\" fn ")) else {
-            continue;
-        };
-        let name = rest.split('(').next().unwrap_or_default();
-        let minor: u32 = release.split('.').nth(1).ok_or("a release has a minor number")?.parse()?;
-        count += 1;
-        if minor >= 28 {
-            newer.push(name.to_owned());
-        }
-    }
-    if newer.is_empty() || newer.len() == count { Err("src/real/functions.rs has no table".into()) } else { Ok(newer) }
+fn is_newer_than_2_27(function: &Function) -> Result<bool, Box<dyn Error>> {
+    let minor: u32 = function.since.split('.').nth(1).ok_or("a release has a minor number")?.parse()?;
+    Ok(minor >= 28)
 }
 
 /// The types go through cbindgen on their own: when it sees an enum and a function that takes it together, it writes
@@ -224,16 +276,12 @@ fn types_text(source: &str) -> Result<String, Box<dyn Error>> {
             config.export.include.extend(words.next().map(str::to_owned));
         }
     }
-    Ok(with_aliases(&bindings(config, &[source])?))
+    Ok(with_aliases(&bindings(config, source)?))
 }
 
-fn bindings(config: cbindgen::Config, sources: &[&str]) -> Result<String, Box<dyn Error>> {
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in sources {
-        builder = builder.with_src(source);
-    }
+fn bindings(config: cbindgen::Config, source: &str) -> Result<String, Box<dyn Error>> {
     let mut text = Vec::new();
-    builder.generate()?.write(&mut text);
+    cbindgen::Builder::new().with_config(config).with_src(source).generate()?.write(&mut text);
     Ok(String::from_utf8(text)?)
 }
 
@@ -269,7 +317,7 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
     text.push_str(
         "\n[nccl-variables.md](nccl-variables.md) says which of NCCL's own variables Dime follows.\n\
          The search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
-         This page is written by `make headers` from the table in src/config.rs.\n",
+         This page is written by `make headers` from the table in src/host/config.rs.\n",
     );
     Ok(text)
 }

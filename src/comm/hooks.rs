@@ -1,0 +1,77 @@
+//! The hooks of ncclAllReduce, the groups and ncclGetLastError. [`crate::comm::creation`] has the other hooks, those around the making
+//! and the end of a communicator.
+//!
+//! A hook has the prototype and the safety contract of NCCL's function. It hands the call to one function of another module and looks
+//! at no argument itself.
+
+use std::ffi::c_void;
+
+use crate::comm::run::{self, group_end};
+use crate::host::error;
+use crate::nccl::{
+    AllReduce, Text, cudaStream_t, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclSimInfo_t,
+};
+use crate::real;
+
+/// The hook of ncclAllReduce.
+///
+/// # Safety
+/// As ncclAllReduce.
+#[inline(always)]
+pub unsafe fn all_reduce(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: ncclDataType_t,
+    op: ncclRedOp_t,
+    comm: ncclComm_t,
+    stream: cudaStream_t,
+) -> ncclResult_t {
+    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+    // SAFETY: the caller's contract.
+    unsafe { run::all_reduce::all_reduce(call) }
+}
+
+/// The hook of ncclGroupStart.
+///
+/// # Safety
+/// As ncclGroupStart.
+#[inline(always)]
+pub unsafe fn group_start() -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    let result = unsafe { real::ncclGroupStart() };
+    group_end::group_started(result);
+    result
+}
+
+/// The hook of ncclGroupEnd.
+///
+/// # Safety
+/// As ncclGroupEnd.
+#[inline(always)]
+pub unsafe fn group_end() -> ncclResult_t {
+    // SAFETY: the caller's contract, and that of each call in the group.
+    unsafe { group_end::group_ended(real::ncclGroupEnd()) }
+}
+
+/// The hook of ncclGroupSimulateEnd.
+///
+/// # Safety
+/// As ncclGroupSimulateEnd.
+#[inline(always)]
+pub unsafe fn group_simulate_end(info: *mut ncclSimInfo_t) -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    let result = unsafe { real::ncclGroupSimulateEnd(info) };
+    group_end::group_simulated(result);
+    result
+}
+
+/// The hook of ncclGetLastError.
+///
+/// # Safety
+/// As ncclGetLastError.
+#[inline(always)]
+pub unsafe fn last_error(comm: ncclComm_t) -> Text {
+    // SAFETY: the caller's contract.
+    error::kept().unwrap_or_else(|| unsafe { real::ncclGetLastError(comm) })
+}
