@@ -307,12 +307,12 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
          (`DIME_DEBUG=warn` shows it) and the\n\
          default stays; so is a variable that begins with `DIME_` and is not in this table. An unusable `DIME_DEBUG` is an error, which\n\
          the log always shows. An empty value counts as not set.\n\n\
-         All ranks of a communicator must have the same values of `DIME_KERNEL`, `DIME_THRESHOLD_BYTES`, `DIME_ALLOW_PCIE`,\n\
-         `DIME_ALLOW_SHARED_GPU`, `DIME_FIRST_EPOCH`, `DIME_BLOCKS` and `DIME_THREADS`; ranks that differ forward every call.\n\n\
+         Variables that are marked with * must be the same on all ranks of a communicator; ranks that differ forward every call.\n\n\
          | Variable | Values | Default | Meaning |\n| --- | --- | --- | --- |\n",
     );
     for variable in config::VARIABLES {
-        writeln!(text, "| `{}` | {} | {} | {} |", variable.name, variable.values, variable.default, variable.doc)?;
+        let mark = if variable.ranks == config::Ranks::Agree { " *" } else { "" };
+        writeln!(text, "| `{}`{mark} | {} | {} | {} |", variable.name, variable.values, variable.default, variable.doc)?;
     }
     text.push_str(
         "\n[nccl-variables.md](nccl-variables.md) says which of NCCL's own variables Dime follows.\n\
