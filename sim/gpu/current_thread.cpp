@@ -26,7 +26,7 @@ void store_now(uint64_t address, uint64_t value, bool release) {
 
 void leave(Thread::State state) {
   Thread &self = Thread::current();
-  self.state = state;
+  *self.state = state;
   self.fiber.give_way();
 }
 

@@ -89,7 +89,7 @@ bool Processor::step() {
 bool Processor::run_all() {
   bool moved = false;
   for (auto &block : blocks_)
-    for (uint32_t thread = 0; thread < block->launch->threads(); ++thread)
+    for (uint32_t thread = 0; thread < block->thread_count; ++thread)
       if (block->may_run(thread)) moved |= block->run(thread);
   return moved;
 }
@@ -100,7 +100,7 @@ bool Processor::run_some() {
   bool moved = false;
   for (uint32_t turn = 0; turn < TURNS; ++turn) {
     Block &block = *blocks_[weakness_->random.below(uint32_t(blocks_.size()))];
-    const uint32_t thread = weakness_->random.below(block.launch->threads());
+    const uint32_t thread = weakness_->random.below(block.thread_count);
     if (block.may_run(thread)) moved |= block.run(thread);
     if (weakness_->random.once_in(leave_once_in_)) moved |= weakness_->memory.let_one_leave();
   }
