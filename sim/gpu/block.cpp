@@ -27,7 +27,7 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
   index = its_index;
   id = its_id;
   thread_count = live_threads = launch->threads();
-  at_barrier_ = 0;
+  at_barrier_ = running_count_ = awaiting_ = 0;
   condition_at_barrier = false;
   lets_dependents_start_ = false;
   while (threads_.size() < live_threads) threads_.push_back(std::make_unique<Thread>());
@@ -38,11 +38,24 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
     thread.state = &states_[i];
     states_[i] = Thread::State::Running;
     if (weakness) {
+      set_running(i);
       thread.sight.forget();
       thread.sight.seen = launch->ready_at;
     }
     thread.fiber.start(run_kernel, &thread);
   }
+}
+
+bool Block::run_one(Random &random) {
+  if (awaiting_ != 0 && launch->wait_is_over) {
+    awaiting_ = 0;
+    for (uint32_t i = 0; i < thread_count; ++i)
+      if (states_[i] == Thread::State::AwaitsEarlierLaunches) set_running(i);
+  }
+  if (running_count_ == 0) return false;
+  const uint32_t place = random.below(running_count_), thread = running_[place];
+  running_[place] = running_[--running_count_];
+  return run(thread);
 }
 
 bool Block::run(uint32_t index_of_thread) {
@@ -53,7 +66,11 @@ bool Block::run(uint32_t index_of_thread) {
   running = &thread;
   thread.fiber.resume();
   running = nullptr;
-  if (state == Thread::State::Running) return thread.moved;
+  if (state == Thread::State::Running) {
+    if (weakness) set_running(index_of_thread);
+    return thread.moved;
+  }
+  if (state == Thread::State::AwaitsEarlierLaunches) ++awaiting_;
   if (state == Thread::State::Ended) --live_threads;
   if (state == Thread::State::AtBarrier) ++at_barrier_;
   if (at_barrier_ != 0 && at_barrier_ == live_threads) pass_barrier();
@@ -71,6 +88,7 @@ void Block::pass_barrier() {
   for (uint32_t i = 0; i < thread_count; ++i) {
     if (states_[i] != Thread::State::AtBarrier) continue;
     states_[i] = Thread::State::Running;
+    if (weakness) set_running(i);
     threads_[i]->sight.seen = seen;
   }
   if (weakness) weakness->memory.barrier(id);

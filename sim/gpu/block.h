@@ -62,6 +62,8 @@ struct Block {
   }
   // A turn of a thread. True: it moved.
   bool run(uint32_t thread);
+  // With weak memory: a turn of a random thread of those that may run, if there is one. True: it moved.
+  bool run_one(Random &random);
   // griddepcontrol.launch_dependents by one of its threads. (The hardware waits for all of them, which come at once.)
   void let_dependents_start();
   // All threads have ended: what they wrote goes to memory.
@@ -70,11 +72,17 @@ struct Block {
  private:
   void pass_barrier();
 
+  void set_running(uint32_t thread) { running_[running_count_++] = uint16_t(thread); }
+
   uint32_t at_barrier_ = 0;
   bool lets_dependents_start_ = false;
   std::vector<std::unique_ptr<Thread>> threads_;
   // Beside each other, since most turns that a thread is offered find it waiting.
   std::array<Thread::State, MOST_THREADS> states_;
+  // With weak memory: the threads in state Running, in no order, and how many await earlier launches.
+  std::array<uint16_t, MOST_THREADS> running_;
+  uint32_t running_count_ = 0;
+  uint32_t awaiting_ = 0;
 };
 
 }  // namespace sim
