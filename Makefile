@@ -1,5 +1,6 @@
 # make             builds target/release/libdime.so and the tools dime and dime-qa beside it, installing what the build lacks
-# make demo        runs a C program against libdime.so: on the GPUs here, else on four simulated ones
+# make demo        runs a C program against a libdime.so built for that alone: on the GPUs here, else on four simulated ones
+# make check       while you work: format, lint, unit tests and one sweep on the simulated node, in minutes
 # make sim         builds the simulated node: a CUDA driver and a NCCL that run on the CPU, in target/sim
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
 # make fuzz        fuzzes what reads bytes from outside, each target for FUZZ_SECONDS (3600)
@@ -18,7 +19,7 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda sim demo test fuzz gpu-test bench search headers check-headers docs clean
+.PHONY: build packages cuda sim demo check test fuzz gpu-test bench search headers check-headers docs clean
 
 # Two invocations: in one, cargo would give the tools the exports of libdime.so, and they would interpose themselves.
 build: packages cuda
@@ -35,8 +36,11 @@ cuda: packages
 sim: cuda
 	@$(MAKE) --no-print-directory -C sim -j"$$(nproc)"
 
-demo: build sim
+demo: packages cuda
 	@tools/demo.sh
+
+check: packages cuda
+	@tools/check.sh
 
 test:
 	@tools/test.sh

@@ -14,7 +14,7 @@ void run_kernel(void *argument) {
   Thread &self = *static_cast<Thread *>(argument);
   const Launch &launch = *self.block->launch;
   launch.kernel().run_thread(launch.parameters());
-  self.state = Thread::State::Ended;
+  *self.state = Thread::State::Ended;
 }
 
 }  // namespace
@@ -26,8 +26,8 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
   weakness = its_weakness;
   index = its_index;
   id = its_id;
-  live_threads = launch->threads();
-  at_barrier_ = 0;
+  thread_count = live_threads = launch->threads();
+  at_barrier_ = running_count_ = awaiting_ = 0;
   condition_at_barrier = false;
   lets_dependents_start_ = false;
   while (threads_.size() < live_threads) threads_.push_back(std::make_unique<Thread>());
@@ -35,33 +35,44 @@ void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32
     Thread &thread = *threads_[i];
     thread.block = this;
     thread.index = i;
-    thread.state = Thread::State::Running;
+    thread.state = &states_[i];
+    states_[i] = Thread::State::Running;
     if (weakness) {
-      thread.sight = Sight();
+      set_running(i);
+      thread.sight.forget();
       thread.sight.seen = launch->ready_at;
     }
     thread.fiber.start(run_kernel, &thread);
   }
 }
 
-bool Block::may_run(uint32_t thread) const {
-  switch (threads_[thread]->state) {
-    case Thread::State::Running: return true;
-    case Thread::State::AwaitsEarlierLaunches: return launch->wait_is_over;
-    default: return false;
+bool Block::run_one(Random &random) {
+  if (awaiting_ != 0 && launch->wait_is_over) {
+    awaiting_ = 0;
+    for (uint32_t i = 0; i < thread_count; ++i)
+      if (states_[i] == Thread::State::AwaitsEarlierLaunches) set_running(i);
   }
+  if (running_count_ == 0) return false;
+  const uint32_t place = random.below(running_count_), thread = running_[place];
+  running_[place] = running_[--running_count_];
+  return run(thread);
 }
 
 bool Block::run(uint32_t index_of_thread) {
   Thread &thread = *threads_[index_of_thread];
+  Thread::State &state = states_[index_of_thread];
   thread.moved = false;
-  thread.state = Thread::State::Running;
+  state = Thread::State::Running;
   running = &thread;
   thread.fiber.resume();
   running = nullptr;
-  if (thread.state == Thread::State::Running) return thread.moved;
-  if (thread.state == Thread::State::Ended) --live_threads;
-  if (thread.state == Thread::State::AtBarrier) ++at_barrier_;
+  if (state == Thread::State::Running) {
+    if (weakness) set_running(index_of_thread);
+    return thread.moved;
+  }
+  if (state == Thread::State::AwaitsEarlierLaunches) ++awaiting_;
+  if (state == Thread::State::Ended) --live_threads;
+  if (state == Thread::State::AtBarrier) ++at_barrier_;
   if (at_barrier_ != 0 && at_barrier_ == live_threads) pass_barrier();
   return true;
 }
@@ -73,12 +84,12 @@ void Block::pass_barrier() {
   condition_behind_barrier = condition_at_barrier;
   condition_at_barrier = false;
   uint64_t seen = 0;
-  for (uint32_t i = 0; i < launch->threads(); ++i) seen = std::max(seen, threads_[i]->sight.seen);
-  for (uint32_t i = 0; i < launch->threads(); ++i) {
-    Thread &thread = *threads_[i];
-    if (thread.state != Thread::State::AtBarrier) continue;
-    thread.state = Thread::State::Running;
-    thread.sight.seen = seen;
+  for (uint32_t i = 0; i < thread_count; ++i) seen = std::max(seen, threads_[i]->sight.seen);
+  for (uint32_t i = 0; i < thread_count; ++i) {
+    if (states_[i] != Thread::State::AtBarrier) continue;
+    states_[i] = Thread::State::Running;
+    if (weakness) set_running(i);
+    threads_[i]->sight.seen = seen;
   }
   if (weakness) weakness->memory.barrier(id);
 }

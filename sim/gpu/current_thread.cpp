@@ -26,8 +26,8 @@ void store_now(uint64_t address, uint64_t value, bool release) {
 
 void leave(Thread::State state) {
   Thread &self = Thread::current();
-  self.state = state;
-  self.fiber.spin_hint();
+  *self.state = state;
+  self.fiber.suspend();
 }
 
 // With weak memory others may run between any two accesses.
@@ -35,7 +35,7 @@ void perhaps_give_way(Thread &self) {
   Weakness &weakness = *self.block->weakness;
   if (!weakness.random.once_in(weakness.give_way_once_in)) return;
   self.moved = true;
-  self.fiber.spin_hint();
+  self.fiber.suspend();
 }
 
 void change(uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change) {
@@ -67,7 +67,7 @@ bool block_barrier_any(bool condition) {
 
 void spin_hint() {
   fault::pass("spin");
-  Thread::current().fiber.spin_hint();
+  Thread::current().fiber.suspend();
 }
 
 void await_earlier_launches() {

@@ -102,7 +102,7 @@ void Fiber::enter(Fiber *fiber) {
   for (;;) {
     fiber->function_(fiber->argument_);
     fiber->function_ = nullptr;
-    fiber->spin_hint();
+    fiber->suspend();
   }
 }
 
@@ -124,6 +124,6 @@ void Fiber::start(void (*function)(void *), void *argument) {
 
 void Fiber::resume() { sim_switch(&caller_, saved_); }
 
-void Fiber::spin_hint() { sim_switch(&saved_, caller_); }
+void Fiber::suspend() { sim_switch(&saved_, caller_); }
 
 }  // namespace sim

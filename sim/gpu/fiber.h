@@ -21,7 +21,7 @@ class Fiber {
   // Runs the fiber until it gives way or its function returns. Called outside of fibers.
   void resume();
   // Called on the fiber: back to where it was resumed.
-  void spin_hint();
+  void suspend();
   bool is_done() const { return function_ == nullptr; }
 
  private:

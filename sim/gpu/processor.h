@@ -51,7 +51,7 @@ class Processor {
 
   const Shape shape_;
   std::unique_ptr<Weakness> weakness_;  // null: memory is strong
-  uint32_t leave_once_in_ = 1;
+  uint32_t leaving_stores_ = 1, leave_once_in_ = 1;
   std::vector<Sm> sms_;
   std::deque<std::shared_ptr<Launch>> unplaced_;  // launches with blocks that have no place yet, in order
   std::vector<std::unique_ptr<Block>> blocks_;    // resident ones

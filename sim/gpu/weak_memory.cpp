@@ -51,6 +51,47 @@ void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change)
   bytes == 8 ? change_of<uint64_t>(address, value, change) : change_of<uint32_t>(address, value, change);
 }
 
+const History::Word *History::find(uint64_t address) const {
+  const Word &word = table_[place_of(address)];
+  return word.address == 0 ? nullptr : &word;
+}
+
+History::Word &History::at(uint64_t address) {
+  size_t place = place_of(address);
+  if (table_[place].address == 0) {
+    if (2 * taken_.size() >= table_.size()) {
+      grow();
+      place = place_of(address);
+    }
+    table_[place].address = address;
+    taken_.push_back(place);
+  }
+  return table_[place];
+}
+
+void History::forget() {
+  for (const size_t place : taken_) table_[place] = Word();
+  taken_.clear();
+}
+
+size_t History::place_of(uint64_t address) const {
+  const size_t mask = table_.size() - 1;
+  size_t place = ((address >> 3) * 0x9e3779b97f4a7c15ull >> 32) & mask;
+  while (table_[place].address != 0 && table_[place].address != address) place = (place + 1) & mask;
+  return place;
+}
+
+void History::grow() {
+  std::vector<Word> old(2 * table_.size());
+  old.swap(table_);
+  taken_.clear();
+  for (const Word &word : old) {
+    if (word.address == 0) continue;
+    taken_.push_back(place_of(word.address));
+    table_[taken_.back()] = word;
+  }
+}
+
 History &History::instance() {
   static History *history = new History;  // engine threads may outlive static destruction
   return *history;
@@ -64,10 +105,12 @@ uint64_t WeakMemory::now() {
 
 size_t WeakMemory::blocker_of(size_t index) const {
   const Store &store = waiting_[index];
+  const std::vector<uint64_t> *awaited = store.has_awaited ? &awaited_.find(store.number)->second : nullptr;
+  if (!awaited && counters_[counter_of(store.word())] == 1) return index;
   for (size_t i = 0; i < index; ++i) {
     const Store &earlier = waiting_[i];
     if (earlier.word() == store.word()) return i;
-    if (std::find(store.awaits.begin(), store.awaits.end(), earlier.number) != store.awaits.end()) return i;
+    if (awaited && std::binary_search(awaited->begin(), awaited->end(), earlier.number)) return i;
   }
   return index;
 }
@@ -80,9 +123,11 @@ void WeakMemory::advance(size_t index) {
 void WeakMemory::leave(size_t index) {
   const Store store = waiting_[index];
   waiting_.erase(waiting_.begin() + ptrdiff_t(index));
+  --counters_[counter_of(store.word())];
+  if (store.has_awaited) awaited_.erase(store.number);
   History &history = History::instance();
   std::lock_guard lock(history.mutex);
-  History::Word &word = history.words[store.word()];
+  History::Word &word = history.at(store.word());
   word.before = __atomic_load_n(&word_at(store.word()), __ATOMIC_SEQ_CST);
   word.changed_at = ++history.now;
   word.device = this;
@@ -97,13 +142,12 @@ void WeakMemory::leave(size_t index) {
 
 template <class Condition>
 void WeakMemory::drain(Condition condition) {
-  std::vector<size_t> left;
   for (;;) {
-    left.clear();
+    leaving_.clear();
     for (size_t i = 0; i < waiting_.size(); ++i)
-      if (condition(waiting_[i])) left.push_back(i);
-    if (left.empty()) return;
-    advance(left[random_.below(uint32_t(left.size()))]);
+      if (condition(waiting_[i])) leaving_.push_back(i);
+    if (leaving_.empty()) return;
+    advance(leaving_[random_.below(uint32_t(leaving_.size()))]);
   }
 }
 
@@ -121,9 +165,8 @@ uint64_t WeakMemory::load(uint32_t thread, uint32_t block, Sight &sight, uint64_
     History &history = History::instance();
     std::lock_guard lock(history.mutex);
     value = __atomic_load_n(&word_at(word), __ATOMIC_SEQ_CST);
-    auto found = history.words.find(word);
-    if (found != history.words.end()) {
-      const History::Word &last = found->second;
+    if (const History::Word *found = history.find(word)) {
+      const History::Word &last = *found;
       const bool own = last.device == this && last.block == block;
       const auto is_read = [&](const Sight::Fresh &fresh) {
         return fresh.word == word && fresh.changed_at >= last.changed_at;
@@ -144,6 +187,7 @@ uint64_t WeakMemory::load(uint32_t thread, uint32_t block, Sight &sight, uint64_
       }
     }
   }
+  if (counters_[counter_of(word)] == 0) return part_of(value, address, bytes);
   for (const Store &store : waiting_)
     if (store.word() == word && is_visible(store, thread, block))
       value = overlay(value, store.address, store.bytes, store.value);
@@ -164,7 +208,9 @@ void WeakMemory::store(uint32_t thread, uint32_t block, Sight &sight, uint64_t a
       if (is_visible(waiting, thread, block)) awaits.push_back(waiting.number);
   const auto push = [&](uint64_t at, uint32_t size, uint64_t part, bool is_release) {
     waiting_.push_back(
-        {at, part, thread, block, uint8_t(size), level, scope, is_release, fenced_at, ++last_number_, awaits});
+        {at, part, thread, block, uint8_t(size), level, scope, is_release, !awaits.empty(), fenced_at, ++last_number_});
+    ++counters_[counter_of(waiting_.back().word())];
+    if (!awaits.empty()) awaited_[last_number_] = awaits;
   };
   if (scope == Scope::System || bytes != 8) {
     push(address, bytes, value, release);
@@ -180,7 +226,7 @@ void WeakMemory::change(uint32_t thread, uint32_t block, uint64_t address, uint3
   if (release) drain([&](const Store &store) { return is_visible(store, thread, block); });
   History &history = History::instance();
   std::lock_guard lock(history.mutex);
-  History::Word &word = history.words[address & ~uint64_t(7)];
+  History::Word &word = history.at(address & ~uint64_t(7));
   word.before = __atomic_load_n(&word_at(address & ~uint64_t(7)), __ATOMIC_SEQ_CST);
   word.changed_at = ++history.now;
   word.device = this;

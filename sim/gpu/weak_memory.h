@@ -27,6 +27,7 @@
 #ifndef DIME_SIM_GPU_WEAK_MEMORY_H
 #define DIME_SIM_GPU_WEAK_MEMORY_H
 
+#include <array>
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
@@ -53,12 +54,19 @@ struct Sight {
     uint64_t word, changed_at;
   };
   std::vector<Fresh> fresh_words;  // read as they were since then, though that is not in `seen`
+
+  // As of a thread that has just begun. Keeps its memory.
+  void forget() {
+    seen = seen_after_fence = fenced_at = 0;
+    fresh_words.clear();
+  }
 };
 
 // When each word was last changed, by whom, and what it held before: of this process, for all its devices.
 class History {
  public:
   struct Word {
+    uint64_t address = 0;  // 0: this entry of the table is free
     uint64_t before = 0;
     uint64_t release_time_before = 0;
     uint64_t changed_at = 0;
@@ -70,9 +78,24 @@ class History {
 
   static History &instance();
 
+  // Null: the word was never changed.
+  const Word *find(uint64_t address) const;
+  // The entry of a word, a new one if need be. It stays where it is until the next call.
+  Word &at(uint64_t address);
+  // As if nothing was ever changed; the time goes on.
+  void forget();
+
   std::mutex mutex;
   uint64_t now = 1;
-  std::unordered_map<uint64_t, Word> words;
+
+ private:
+  // Of the word, or the free one where it belongs.
+  size_t place_of(uint64_t address) const;
+  void grow();
+
+  // Open addressing with linear probing: each access of a simulated thread looks here. At most half of it is taken.
+  std::vector<Word> table_ = std::vector<Word>(1024);
+  std::vector<size_t> taken_;
 };
 
 class WeakMemory {
@@ -107,15 +130,17 @@ class WeakMemory {
     Level level;
     Scope scope;
     bool release;
+    bool has_awaited;  // it is in `awaited_`
     uint64_t fenced_at;
     uint64_t number;
-    std::vector<uint64_t> awaits;  // of a release: the numbers of the stores that its thread could see waiting then
     uint64_t word() const { return address & ~uint64_t(7); }
   };
 
   static bool is_visible(const Store &store, uint32_t thread, uint32_t block) {
     return store.level == Level::Device || (store.block == block && (store.level == Level::Block || store.thread == thread));
   }
+  // Where stores to a word are counted.
+  static size_t counter_of(uint64_t word) { return (word >> 3) * 0x9e3779b97f4a7c15ull >> (64 - COUNTER_BITS); }
   // The first store that must leave before this one; `index` itself when it may go.
   size_t blocker_of(size_t index) const;
   // Lets this store leave, or one that must go before it.
@@ -125,9 +150,16 @@ class WeakMemory {
   template <class Condition>
   void drain(Condition condition);
 
+  static constexpr int COUNTER_BITS = 10;
+
   Random &random_;
   std::vector<Store> waiting_;  // in the order they were made
+  // How many of them are to words with the same counter: most words have none, and need not be looked for.
+  std::array<uint16_t, 1 << COUNTER_BITS> counters_{};
+  // By the number of a release: the numbers of the stores that its thread could see waiting then, in order.
+  std::unordered_map<uint64_t, std::vector<uint64_t>> awaited_;
   uint64_t last_number_ = 0;
+  std::vector<size_t> leaving_;  // of drain, for its memory
 };
 
 }  // namespace sim

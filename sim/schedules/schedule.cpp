@@ -291,8 +291,8 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
   constexpr uint32_t SLICES = (DIME_LL_BYTES + DIME_FLAG_BYTES) / 8 / 32;
   static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, SLICES * DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
   const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
-  sim::History::instance().words.clear();
-  // Eager launches, a graph, or both in ticket.
+  sim::History::instance().forget();
+  // Eager launches, a graph, or both in turn.
   const uint32_t eager_once_in = random.below(3);
   // Somebody asks now and then what the ranks wait for; the answer must not disturb.
   const bool watched = random.once_in(2);

@@ -61,7 +61,13 @@ impl GraphOrder {
     }
 
     /// Call before an operation is captured on `stream`. From the first one on, `graphs` counts the graph.
-    pub(in crate::comm) fn before(&self, driver: &Driver, graphs: &Graphs, capture: Capture, stream: CUstream) -> DriverResult<()> {
+    pub(in crate::comm) fn before(
+        &self,
+        driver: &Driver,
+        graphs: &Graphs,
+        capture: Capture,
+        stream: CUstream,
+    ) -> DriverResult<()> {
         const EXTERNAL: u32 = 1;
         const ADD: u32 = 0;
         let last_node = come_behind_ends(driver, stream)?;

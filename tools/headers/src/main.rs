@@ -312,7 +312,11 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
     );
     for variable in config::VARIABLES {
         let mark = if variable.ranks == config::Ranks::Agree { " *" } else { "" };
-        writeln!(text, "| `{}`{mark} | {} | {} | {} |", variable.name, variable.values, variable.default, variable.doc)?;
+        writeln!(
+            text,
+            "| `{}`{mark} | {} | {} | {} |",
+            variable.name, variable.values, variable.default, variable.doc
+        )?;
     }
     text.push_str(
         "\n[nccl-variables.md](nccl-variables.md) says which of NCCL's own variables Dime follows.\n\

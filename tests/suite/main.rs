@@ -1,0 +1,41 @@
+//! The integration tests, in one program: the runner keeps all processors busy across modules, and one program is linked.
+//!
+//! What counts the descriptors of its process, or looks at its own file, is a program of its own beside this folder.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod abi;
+mod configuration;
+mod cost;
+mod differential;
+mod exports;
+mod fake_nccl;
+mod floors;
+mod headers;
+mod loader;
+mod loader_refusals;
+mod loader_search;
+mod logging;
+mod sim_aborted;
+mod sim_aborts;
+mod sim_crowded;
+mod sim_dependents;
+mod sim_faults;
+mod sim_gpu;
+mod sim_graphs;
+mod sim_groups;
+mod sim_lifecycle;
+mod sim_nccl_variables;
+mod sim_node;
+mod sim_observed;
+mod sim_parts;
+mod sim_presence;
+mod sim_processes;
+mod sim_schedules;
+mod sim_shared_gpus;
+mod sim_streams;
+mod sim_stuck;
+mod sim_trust;
+mod stats_file;
+mod tool;
