@@ -1,6 +1,6 @@
 //! What ranks that agree say about themselves.
 
-use dime::comm::hello::Hello;
+use dime::comm::setup::hello::Hello;
 
 /// The first message of a rank. Nothing differs between ranks but what must.
 pub fn hello(rank: u32, ranks: u32) -> Hello {

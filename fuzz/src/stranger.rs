@@ -5,7 +5,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::LazyLock;
 
-use dime::comm::sockets::packet::{self, Name};
+use dime::comm::setup::sockets::packet::{self, Name};
 
 /// The most descriptors that the kernel lets one packet carry.
 pub const MAX_DESCRIPTORS: usize = 253;

@@ -3,9 +3,9 @@
 
 #![no_main]
 
-use dime::comm::agreement::{Agreement, STAGES, Stage, Verdict};
-use dime::comm::hello::{HELLO_BYTES, Hello};
-use dime::layout::MAX_RANKS;
+use dime::comm::setup::agreement::{Agreement, STEPS, Step, Verdict};
+use dime::comm::setup::hello::{HELLO_BYTES, Hello};
+use dime::kernel::layout::MAX_RANKS;
 use dime::route::REASONS;
 use dime_fuzz::ranks;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
@@ -33,7 +33,7 @@ fn run(input: &mut Unstructured) -> Result<()> {
         agreements.push(Agreement::new(hello));
     }
     let mut history: Vec<Vec<Heard>> = agreements.iter().map(|_| Vec::new()).collect();
-    for round in STAGES.iter().filter_map(|stage| if let Stage::Round(round) = stage { Some(*round) } else { None }) {
+    for round in STEPS.iter().filter_map(|stage| if let Step::Round(round) = stage { Some(*round) } else { None }) {
         for agreement in &mut agreements {
             match input.int_in_range(0..=15)? {
                 0 => agreement.object(*input.choose(REASONS)?),
@@ -106,7 +106,7 @@ fn change(gathered: &mut Vec<u8>, before: &[u8], input: &mut Unstructured) -> Re
 }
 
 fn check(agreements: &[Agreement], history: &[Vec<Heard>]) {
-    let rounds = STAGES.iter().filter(|stage| matches!(stage, Stage::Round(_))).count();
+    let rounds = STEPS.iter().filter(|stage| matches!(stage, Step::Round(_))).count();
     for (rank, agreement) in agreements.iter().enumerate() {
         let is_right = history[rank].iter().enumerate().all(|(index, heard)| {
             is_round_right(index as u32 + 1, rank, agreements.len(), heard, &history[rank][0].gathered)

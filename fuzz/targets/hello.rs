@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use dime::comm::hello::{HELLO_BYTES, Hello};
+use dime::comm::setup::hello::{HELLO_BYTES, Hello};
 use dime::route::{REASONS, Reason};
 use dime_fuzz::ranks;
 use libfuzzer_sys::fuzz_target;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use dime::comm::sockets::packet::{Received, receive};
+use dime::comm::setup::sockets::packet::{Received, receive};
 use dime_fuzz::stranger::{self, FILES, MAX_DESCRIPTORS};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;

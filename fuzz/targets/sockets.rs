@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use dime::comm::sockets::{Listener, Party, Peer, message, pass};
+use dime::comm::setup::sockets::{Listener, Party, Peer, message, pass};
 use dime_fuzz::stranger::{self, FILES};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
