@@ -9,7 +9,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 
 fn expanded(pattern: &[u8]) -> Vec<u8> {
-    let path = dime::file_name::expanded(Path::new(OsStr::from_bytes(pattern)));
+    let path = dime::host::file_name::expanded(Path::new(OsStr::from_bytes(pattern)));
     path.as_os_str().as_bytes().to_vec()
 }
 
