@@ -10,12 +10,13 @@ namespace sim {
 
 namespace {
 
-// How often a seed gives way at memory accesses, and lets a store leave: some seeds run nearly in order, some hardly.
-constexpr uint32_t GIVE_WAY_ONCE_IN[] = {2, 8, 64, 1000000};
+// How often threads yield at memory accesses, and how often a store leaves. The seed picks one of each, so
+// some schedules run nearly in order and some far from it.
+constexpr uint32_t YIELD_ONCE_IN[] = {2, 8, 64, 1000000};
 constexpr uint32_t LEAVE_ONCE_IN[] = {1, 2, 6, 20};
 
-// Turns of random threads in one step.
-constexpr uint32_t TURNS = 32;
+// How many random threads one step resumes.
+constexpr uint32_t RESUMES_PER_STEP = 32;
 
 }  // namespace
 
@@ -23,7 +24,7 @@ Processor::Processor(const Shape &shape, uint64_t seed)
     : shape_(shape), sms_(shape.sms, Sm{shape.registers_per_sm, shape.threads_per_sm, shape.blocks_per_sm}) {
   if (seed == 0) return;
   weakness_ = std::make_unique<Weakness>(seed);
-  weakness_->give_way_once_in = GIVE_WAY_ONCE_IN[weakness_->random.below(std::size(GIVE_WAY_ONCE_IN))];
+  weakness_->yield_once_in = YIELD_ONCE_IN[weakness_->random.below(std::size(YIELD_ONCE_IN))];
   leave_once_in_ = LEAVE_ONCE_IN[weakness_->random.below(std::size(LEAVE_ONCE_IN))];
 }
 
@@ -35,14 +36,14 @@ void Processor::start(std::shared_ptr<Launch> launch, bool wait_is_over) {
   place_blocks();
 }
 
-// As on the hardware, the blocks of one launch go before those of the next.
+// As on the hardware, all blocks of a launch become resident before the first of the next launch.
 void Processor::place_blocks() {
   while (!unplaced_.empty()) {
     const std::shared_ptr<Launch> &launch = unplaced_.front();
     const Kernel &kernel = launch->kernel();
     const uint32_t registers = shape_.registers_per_sm / (kernel.max_threads * kernel.resident_blocks) * launch->threads();
     while (launch->placed_blocks < launch->blocks()) {
-      // The emptiest SM, so that blocks spread.
+      // On the emptiest SM, so that blocks spread.
       auto sm = std::max_element(sms_.begin(), sms_.end(), [](const Sm &a, const Sm &b) { return a.threads < b.threads; });
       if (sm->registers < registers || sm->threads < launch->threads() || sm->blocks == 0) return;
       fault::pass("block");
@@ -94,11 +95,11 @@ bool Processor::run_all() {
   return moved;
 }
 
-// Turns for random threads, and between them stores leave at random.
+// Resumes random threads; between them stores leave at random.
 bool Processor::run_some() {
   if (blocks_.empty()) return false;
   bool moved = false;
-  for (uint32_t turn = 0; turn < TURNS; ++turn) {
+  for (uint32_t resumed = 0; resumed < RESUMES_PER_STEP; ++resumed) {
     Block &block = *blocks_[weakness_->random.below(uint32_t(blocks_.size()))];
     const uint32_t thread = weakness_->random.below(block.launch->threads());
     if (block.may_run(thread)) moved |= block.run(thread);
