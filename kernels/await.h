@@ -1,11 +1,15 @@
-// Waits until the launches of a lane are over: for an operation on another stream than the one before.
+// Waits until the count of blocks of a lane has reached a ticket. The host enqueues it before an eager launch
+// when earlier launches of the lane are on another stream.
 //
-// Who writes, who reads: the count of the lane, to which every block of the launches before adds one at its end (device/epoch.h). It
-// stops at what the host expects, since the next launch of the lane is enqueued behind this kernel.
+// Why not let the launch itself wait for its ticket: a launch that waits occupies its whole grid, and other
+// work may need those SMs before the awaited launches can run. This kernel occupies one warp.
 //
-// Order: the next launch begins behind the end of this one, which saw adds that release what their blocks did. It would wait for its
-// turn by itself; this kernel takes a warp for that where it would take its whole grid, which other work may need before the launches
-// that are awaited can run.
+// Who writes, who reads: each block of the earlier launches adds one to the count as its last act
+// (device/epoch.h); this kernel polls it. The count stays at the expected value while this kernel polls,
+// since the lane's next launch is enqueued behind this kernel.
+//
+// Order: the adds are releases, the poll an acquire. The next launch begins after this kernel has ended, so
+// it sees what the counted blocks did.
 #ifndef DIME_KERNELS_AWAIT_H
 #define DIME_KERNELS_AWAIT_H
 
@@ -15,7 +19,7 @@
 #include "device/ordered.h"
 #include "device/spin.h"
 
-// One warp. Also ends when the communicator is aborted.
+// Launched with one warp. Ends without the count when the communicator is aborted.
 extern "C" __global__ void dime_await_blocks(uint64_t inbox, uint32_t blocks_before, uint64_t mailbox) {
   using namespace dime;
   SpinGuard guard(mailbox);

@@ -1,10 +1,14 @@
-// The kernels that libdime.so carries. One function per (algorithm, reduction, rank count):
+// The all-reduce kernels of libdime.so, one function for each algorithm, reduction and number of ranks; and
+// the kernels of await.h and setup.h.
 //
 //   dime_<algorithm>_<reduction>_<ranks>
 //
-// reduction: sum_f16, sum_bf16 and sum_f32 are compiled for themselves, `any` decides type and operation
-// at run time. ranks: 2, 4 and 8 are compiled for themselves, `n` is any number up to 8; of `any` there is `n`, and the one-shots
-// of 2. The sentinel protocol exists for float types only; the host does not choose it for others.
+//   reduction  sum_f16, sum_bf16 and sum_f32 are compiled for that type; `any` decides type and operation at
+//              run time
+//   ranks      2, 4 and 8 are compiled for that number; `n` is any number up to 8. `any` has `n` and, for the
+//              one-shots, 2
+//
+// The sentinel protocol works for float types only; the host does not choose it for others.
 #include "allreduce/one_shot.h"
 #include "allreduce/one_shot_pair.h"
 #include "allreduce/two_shot.h"
@@ -13,9 +17,10 @@
 #include "await.h"
 #include "setup.h"
 
-// No block takes more than half an SM, whatever kernel it is of: that is what src/route.rs counts on when it says how many blocks
-// launches may have. So a thread of a block of 512 has at most 64 registers. The reduction that is decided at run time would spill at
-// that, but in the one-shots of two ranks: its other blocks have at most 256 threads, of at most 128 registers.
+// A block of any kernel takes at most half an SM: src/route/geometry.rs relies on that when it bounds the
+// blocks of a launch. So a thread has at most 64 registers in blocks of 512 threads. With 64 registers the
+// reduction that is decided at run time spills, except in the one-shots of two ranks. So its other kernels
+// have at most 256 threads a block and 128 registers a thread.
 #define DIME_KERNEL(name, threads, call)                                                                      \
   extern "C" __global__ void __launch_bounds__(threads, 2) name(const __grid_constant__ dime_args args) {     \
     call(args);                                                                                               \

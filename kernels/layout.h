@@ -1,18 +1,17 @@
-// What the host and the kernels must agree on, byte for byte: the scratch layout, the arguments of
-// a launch, the numbers of types, operations and kernels. src/layout.rs mirrors this file and
-// a unit test there compares the two.
+// What the host and the kernels agree on, byte for byte: the layout of scratch, the arguments of a launch,
+// the mailbox, and the numbers of types and operations. src/kernel/layout.rs mirrors this file, and a unit
+// test there compares the two.
 //
-// Scratch is one allocation a rank, written by its peers ("inbox"). It holds DIME_LANES lanes, one
-// for eager calls and one for captured ones, so that a replayed graph and an eager call never meet
-// in one slot. A lane holds two parities; epoch e uses parity e & 1. A parity holds:
+// Scratch is one allocation a rank, which its peers write: the rank's inbox. It has DIME_LANES lanes, one for
+// eager launches and one for captured ones, so that a replayed graph and an eager call never share a slot. A
+// lane has two parities; epoch e uses parity e & 1. A parity has three regions:
 //
-//   data     slots without flags: sentinel packets and bulk chunks; all ones when free
+//   data     slots for sentinel packets and bulk chunks; a free slot is all ones
 //   ll       slots of {data32, epoch32} words; a word is free when its epoch is not the current one
-//   control  bulk flags; in parity 0 also the epoch words and the count of blocks of the lane's owner, and marks that stop every
-//            later launch
+//   control  bulk flags; in parity 0 also the words of the lane's owner: epochs, stop marks, the count word
 //
-// Within data and ll a kernel packs its slots without gaps: [exchange][sender][packet], where the
-// sender's place leaves out the receiver itself: sender s at receiver r is place s - (s > r).
+// Within data and ll a kernel packs its slots without gaps: [exchange][sender index][packet]. The sender
+// index leaves out the receiver itself: sender s has index s - (s > r) at receiver r.
 #ifndef DIME_KERNELS_LAYOUT_H
 #define DIME_KERNELS_LAYOUT_H
 
@@ -31,9 +30,12 @@
 #define DIME_LANE_BYTES (DIME_PARITIES * DIME_PARITY_BYTES)
 #define DIME_SCRATCH_BYTES (DIME_LANES * DIME_LANE_BYTES)
 
-// Control: flags[exchange 2][stage][block][sender place 8], then the epoch of each block, then a stop mark for each block, 32 bits each, then the count
-// word of 64 bits: a stop mark in its lower half, and the count of blocks in its upper one, which may wrap around. A stop mark is 0 or
-// DIME_STOPPED.
+// The control region, in this order; words have 32 bits:
+//
+//   flags        [exchange, 2][stage, DIME_MAX_STAGES][block, DIME_MAX_BLOCKS][sender's rank, DIME_MAX_RANKS]
+//   epoch words  one for each block
+//   stop marks   one for each block, 0 or DIME_STOPPED
+//   count word   64 bits: lower half a stop mark, upper half the count of blocks, which wraps around
 #define DIME_MAX_BLOCKS 256u
 #define DIME_MAX_STAGES 4u
 #define DIME_FLAG_OFFSET DIME_CONTROL_OFFSET
@@ -44,11 +46,12 @@
 #define DIME_COUNT_SHIFT 32u  // within the count word
 #define DIME_STOPPED 1u
 
-// Every how many epochs a slice of the ll slots is cleared, so that no word can keep an epoch until
-// the 32-bit counter comes round to it again. See device/epoch.h.
+// In the first two of every DIME_CLEAR_PERIOD epochs block 0 zeroes a slice of the LL slots and flags, so that
+// no word keeps its epoch until the 32-bit counter comes round to it (device/epoch.h).
 #define DIME_CLEAR_PERIOD 4096u
 
-// The probe of a communicator's setup: one word of each sender every so many bytes, each sender at a place of its own.
+// The probe of a communicator's setup: each sender writes one word of its own in every so many bytes
+// (setup.h).
 #define DIME_PROBE_STRIDE 4096u
 
 enum dime_type {
@@ -68,38 +71,41 @@ enum dime_type {
 
 enum dime_op { DIME_SUM = 0, DIME_PROD = 1, DIME_MAX = 2, DIME_MIN = 3, DIME_AVG = 4 };
 
-// What the host tells the spinning kernels of a lane: to go on, to stop, or to write down what they wait for.
+// The host's command to the spinning kernels of a lane: go on, give up all waits, or report what they wait
+// for.
 enum dime_command { DIME_GO_ON = 0, DIME_STOP = 1, DIME_REPORT = 2 };
 
-// Host memory, one for each lane, between the host and whoever spins. The host writes the order and, before it asks for a report,
-// zeros into waits. A thread that finds DIME_REPORT writes the rest; all threads of a launch write the same.
+// The mailbox of a lane, in host memory. The host writes `command` and, before it asks for a report, zeros
+// into `waits`. A thread that reads DIME_REPORT writes the other words; all threads of a launch write the
+// same values.
 struct dime_mailbox {
   uint32_t command;  // enum dime_command
-  uint32_t shape;  // type, op and kernel of the launch, a byte each from the lowest
-  uint64_t bytes;  // of the launch
-  uint32_t waits[DIME_MAX_RANKS];  // by rank: the epoch in which it is waited for
+  uint32_t shape;    // type, op and kernel of the launch, a byte each from the lowest
+  uint64_t bytes;    // of the launch's message
+  uint32_t waits[DIME_MAX_RANKS];  // by rank: the epoch in which a thread waits for that rank; 0: none does
   uint32_t reserved[4];
 };
 
 // The arguments of every all-reduce kernel, passed by value.
 struct dime_args {
-  uint64_t input;   // address of this rank's contribution, any element alignment
-  uint64_t output;  // address of the result; may equal input
-  uint64_t bytes;   // of the message, at least 1
-  uint64_t inbox[DIME_MAX_RANKS];  // by rank: that rank's lane as mapped here; inbox[rank] is our own
-  uint64_t mailbox;                  // address of the lane's struct dime_mailbox
-  uint32_t packets;                // of the message, rounded up; packet size is the kernel's
+  uint64_t input;                  // address of this rank's contribution; any element alignment
+  uint64_t output;                 // address of the result; may equal input
+  uint64_t bytes;                  // of the message, at least 1
+  uint64_t inbox[DIME_MAX_RANKS];  // by rank: that rank's lane as mapped here; inbox[rank] is this rank's own
+  uint64_t mailbox;                // address of the lane's struct dime_mailbox
+  uint32_t packets;                // of the message, rounded up; the kernel fixes the packet size
   uint32_t chunk_packets;          // two-shot: packets of a chunk, rounded up; one-shot: packets
-  uint32_t epoch;                  // this launch's, where the host knows it; 0 in a graph, which may be replayed
+  uint32_t epoch;                  // eager: of this launch; captured: 0, since a graph may be replayed
   uint8_t rank;
   uint8_t ranks;
-  uint8_t type;       // enum dime_type
-  uint8_t op;         // enum dime_op
-  uint8_t tile_log2;  // a block takes tiles of 1 << tile_log2 packets (of every chunk); one-shots of two ranks do not look at it
-  uint8_t stages;     // bulk: flags a block raises one after the other, 1..DIME_MAX_STAGES
-  uint8_t triggers_dependents;  // 1: the next launch may take its place while this one runs
-  uint8_t kernel;     // the host's number of it, for reports
-  uint32_t blocks_before;  // with an epoch: blocks of the lane's launches before this one
+  uint8_t type;                 // enum dime_type
+  uint8_t op;                   // enum dime_op
+  uint8_t tile_log2;            // a block takes tiles of 1 << tile_log2 packets (of every chunk); the one-shots
+                                // of two ranks and bulk ignore it
+  uint8_t stages;               // bulk: stages, each with flags of its own, 1..DIME_MAX_STAGES
+  uint8_t triggers_dependents;  // 1: the next launch of the stream may start while this one runs
+  uint8_t kernel;               // the host's number of the kernel, for reports
+  uint32_t blocks_before;       // eager: the ticket, that is, the blocks of the lane's earlier launches
 };
 
 #endif

@@ -1,6 +1,15 @@
-// The kernel of a communicator's setup: every rank writes a pattern into every peer's scratch, and after
-// the ranks have met, checks what came. It proves that a peer's stores arrive where the peer's
-// reader looks, over the whole range the kernels use.
+// The probe of a communicator's setup, in two kernels. It proves that a peer's stores arrive where this rank
+// loads them, over the whole range of scratch.
+//
+//   1. dime_probe_write: each rank writes a pattern into every peer's scratch.
+//   2. The host lets the ranks meet.
+//   3. dime_probe_check: each rank compares what every peer has written into its scratch.
+//
+// Who writes, who reads: each sender writes words of its own, 8 * `from` bytes into every stride, and only
+// the owner of the scratch reads them.
+//
+// Order: all accesses are plain, since each kernel has ended before the ranks meet, and the next one starts
+// after that.
 #ifndef DIME_KERNELS_SETUP_H
 #define DIME_KERNELS_SETUP_H
 
@@ -9,7 +18,7 @@
 #include <backend/grid.h>
 #include "device/ordered.h"
 
-// What rank `from` writes to word `word` (of 64 bits) of its probe area in rank `to`'s scratch.
+// The pattern that rank `from` writes as its 64-bit word number `word` into the scratch of rank `to`.
 DIME_DEVICE uint64_t dime_probe_pattern(uint32_t from, uint32_t to, uint64_t word, uint64_t salt) {
   uint64_t x = salt + word * 0x9e3779b97f4a7c15ull + (uint64_t(from) << 56 | uint64_t(to) << 48);
   x ^= x >> 31;
@@ -26,7 +35,7 @@ extern "C" __global__ void dime_probe_write(uint64_t scratch, uint32_t from, uin
 }
 DIME_ENTRY(dime_probe_write)
 
-// Adds the number of words that differ to the 32-bit word at `wrong`.
+// Adds the number of words that differ from the pattern to the 32-bit word at `wrong`.
 extern "C" __global__ void dime_probe_check(uint64_t scratch, uint32_t from, uint32_t to, uint64_t salt,
                                             uint64_t wrong) {
   using namespace dime;

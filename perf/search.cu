@@ -1,11 +1,16 @@
-// The search behind src/route/tables.rs: times every kernel with many grids, block sizes and tiles, and prints the best of each.
+// The search behind src/route/tables.rs: times every kernel with many grids, block sizes and tiles, and
+// prints the best of each.
 //
 // Build and run (make search does both):
-//   nvcc -arch=native -std=c++20 -O3 -o target/search perf/search.cu && target/search GPUS [FIRST_GPU] [BYTES_FROM BYTES_TO]
 //
-// One process, a thread for each GPU; bf16 sum, out of place; a CUDA graph of 50 launches (16 from 4 MiB on), 12 replays that
-// start together, the first 2 dropped, the median of each rank, the smallest of the ranks. Results are compared with the
-// exact sum of small integers; a configuration with a wrong one is not listed.
+//   nvcc -arch=native -Ikernels -std=c++20 -O3 -o target/search perf/search.cu
+//   target/search GPUS [FIRST_GPU] [BYTES_FROM BYTES_TO]
+//
+// One process, with a thread for each GPU. Each configuration runs a bf16 sum, out of place, as a CUDA graph
+// of 50 launches (16 from 4 MiB on), which all ranks replay 12 times, each replay started together. A rank's
+// time is the median of its replays without the first 2; a configuration's time is the smallest of the
+// ranks'. Results are compared with the exact sum of small integers, and a configuration with a wrong result
+// is not listed.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -45,7 +50,7 @@ struct Configuration {
 struct Gpu {
   char *scratch, *input, *output;
   cudaStream_t stream;
-  std::vector<uint16_t> values;  // of the input
+  std::vector<uint16_t> values;  // the input's content
   double us;
 };
 
@@ -85,7 +90,7 @@ bool fits(int kernel, size_t bytes) {
   return slots * 16 <= (is_ll(kernel) ? DIME_LL_BYTES : DIME_DATA_BYTES);
 }
 
-// What is worth a try: not every grid for every size.
+// Adds the configurations to try for a size and a kernel: not every grid for every size.
 void list(size_t bytes, int kernel) {
   for (int threads : {128, 256, 512})
     for (int most_blocks : {16, 32, 48, 64, 96, 128}) {
@@ -94,7 +99,7 @@ void list(size_t bytes, int kernel) {
           for (int stages : {1, 2, 4}) configurations.push_back({bytes, kernel, most_blocks, threads, 0, stages, 0, 0});
         continue;
       }
-      // One-shots of two ranks give each thread a packet of its own.
+      // The one-shots of two ranks have no tiles: a block takes one packet for each of its threads at a time.
       const bool is_pair = ranks == 2 && !is_two_shot(kernel);
       for (int tile_log2 = 4; tile_log2 <= 10 && 1 << tile_log2 <= 4 * threads; ++tile_log2) {
         if (is_pair && 1 << tile_log2 != threads) continue;
@@ -125,7 +130,7 @@ void launch(int rank, const Configuration &one) {
   args.op = DIME_SUM;
   args.tile_log2 = uint8_t(one.tile_log2);
   args.stages = uint8_t(one.stages);
-  args.triggers_dependents = one.blocks <= 64;  // as src/route.rs decides for 132 multiprocessors
+  args.triggers_dependents = one.blocks <= 64;  // a small launch on 132 SMs, as in src/route/
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -232,20 +237,20 @@ void prepare(int rank) {
   CHECK(cudaDeviceSynchronize());
   for (int kernel = 0; kernel < KERNELS; ++kernel) {
     cudaFuncAttributes attributes;
-    CHECK(cudaFuncGetAttributes(&attributes, function(kernel)));  // loads it
+    CHECK(cudaFuncGetAttributes(&attributes, function(kernel)));  // loads the function
   }
 }
 
 }  // namespace
 
-int main(int count, char **words) {
-  if (count < 2 || (ranks = std::atoi(words[1])) < 2 || ranks > DIME_MAX_RANKS) {
-    std::fprintf(stderr, "usage: %s GPUS (2 to 8) [FIRST_GPU] [BYTES_FROM BYTES_TO]\n", words[0]);
+int main(int argc, char **argv) {
+  if (argc < 2 || (ranks = std::atoi(argv[1])) < 2 || ranks > DIME_MAX_RANKS) {
+    std::fprintf(stderr, "usage: %s GPUS (2 to 8) [FIRST_GPU] [BYTES_FROM BYTES_TO]\n", argv[0]);
     return 2;
   }
-  first_gpu = count > 2 ? std::atoi(words[2]) : 0;
-  const size_t from = count > 3 ? std::strtoull(words[3], nullptr, 10) : 256;
-  const size_t to = std::min<size_t>(count > 4 ? std::strtoull(words[4], nullptr, 10) : 8u << 20, LARGEST_BYTES);
+  first_gpu = argc > 2 ? std::atoi(argv[2]) : 0;
+  const size_t from = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 256;
+  const size_t to = std::min<size_t>(argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 8u << 20, LARGEST_BYTES);
   gpus.resize(ranks);
   for (int rank = 0; rank < ranks; ++rank) prepare(rank);
   CHECK(cudaHostAlloc(&mailbox, sizeof *mailbox, cudaHostAllocPortable | cudaHostAllocMapped));

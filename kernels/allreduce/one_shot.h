@@ -1,24 +1,26 @@
-// One-shot all-reduce: one exchange. Everybody sends its whole message to everybody and reduces all
-// of them itself.
+// One-shot all-reduce, one exchange: each rank sends its whole message to every peer, and reduces everything
+// itself. With two ranks one_shot_pair.h does it.
 //
-//   1. For every packet of the block's tiles and every peer: load the packet, send it to the peer.
-//   2. Block barrier: all that others of the block send of a packet is read, so its output may be written (in place); and all have
-//      read the epoch word, so it may be advanced.
-//   3. For every packet of the block's tiles: wait for it from all peers, reduce in rank order with
-//      our own, write the output.
+//   1. For each packet of the block's tiles and each peer: load the packet from the input, send it to the
+//      peer.
+//   2. Block barrier.
+//   3. For each packet of the block's tiles: wait for it from all peers, reduce in rank order with this
+//      rank's own, store the result to the output.
 //
-// For two ranks there is one_shot_pair.h.
+// The barrier has two reasons. A thread of step 3 may overwrite the input (in place), so all threads of the
+// block must have loaded it for step 1. And the block advances the epoch words after the barrier, so all
+// threads must have read theirs.
 //
-// A tile is 1 << tile_log2 consecutive packets; block b takes tiles b, b + grid, ... In step 1 a lane
-// serves one (packet, peer), in step 3 one packet; the lanes at distance 0 have nothing to send and
-// go on to wait.
+// A tile is 1 << tile_log2 consecutive packets; block b takes tiles b, b + grid, b + 2 grid, ... An item of
+// step 1 is one packet for the rank at one distance, an item of step 3 one packet. Distance 0 is this rank
+// itself, so those items have nothing to send.
 //
-// Who writes, who reads: slot [sender][packet] of an inbox is written by the thread of `sender` that
-// has (packet, us), once an epoch, and read and cleaned by our thread that has `packet`. Input and
-// output are touched by this rank alone; a packet of them is loaded by several threads of one
-// block before the barrier and stored by one thread after it.
+// Who writes, who reads: slot [sender][packet] of an inbox is written once an epoch, by the thread of
+// `sender` that has the item (packet, inbox's owner). The owner's thread that has `packet` in step 3 reads
+// and cleans it. Input and output are accessed by this rank alone: several threads of one block load a packet
+// before the barrier; after it one thread of that block loads and stores it.
 //
-// Order: see device/packet.h for the packets and device/epoch.h for the epoch.
+// Order: device/packet.h for the packets, device/epoch.h for the epoch.
 #ifndef DIME_KERNELS_ALLREDUCE_ONE_SHOT_H
 #define DIME_KERNELS_ALLREDUCE_ONE_SHOT_H
 
@@ -44,7 +46,7 @@ DIME_DEVICE void one_shot(const dime_args &args) {
   const uint32_t first = block_index() << args.tile_log2;
   const uint32_t step = grid_blocks() << args.tile_log2;
 
-  // The first packet of this thread, to send or of its own, comes with the epoch.
+  // This thread's first packet, the same in steps 1 and 3. Its load overlaps with that of the epoch word.
   const Ticket::Words words = ticket.words();
   const uint32_t first_packet = first + (thread_index() & (tile - 1u));
   Data first_data = {};
@@ -75,10 +77,10 @@ DIME_DEVICE void one_shot(const dime_args &args) {
       if (packet >= packets) continue;
       if (packet != first_packet) own = input.load(packet);
       Data contribution[RankCount<RANKS>::ARRAY];
-      const auto place = output.locate(packet);
-      const bool is_there = gather<Packet, RANKS>(args, slots, packet, epoch, guard, own, contribution);
+      const auto destination = output.locate(packet);
+      const bool has_arrived = gather<Packet, RANKS>(args, slots, packet, epoch, guard, own, contribution);
       const Data result = reduce<Reduction>(contribution, ranks, args.type, args.op);
-      output.store_if(is_there, place, result);
+      output.store_if(has_arrived, destination, result);
     }
   }
   ticket.end(start, guard);

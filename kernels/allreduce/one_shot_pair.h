@@ -1,20 +1,24 @@
-// One-shot all-reduce of two ranks. There is one peer, so the thread that sends a packet is also the one that waits for the peer's: it
-// keeps its own part in registers from the one to the other.
+// One-shot all-reduce of two ranks. The thread that sends a packet also waits for the peer's packet of the
+// same number. So it keeps its own contribution in registers in between.
 //
 //   1. Load the thread's first packet and send it to the peer.
-//   2. For every later packet of the thread: load it, send it, and then finish the one before: wait for the peer's part, reduce in rank
-//      order, write the output. So packets go out while earlier ones come in.
-//   3. Finish the last.
+//   2. For each later packet of the thread: load it, send it, and only then finish the packet before it: wait
+//      for the peer's, reduce in rank order, store the result to the output. So packets go out while earlier
+//      ones come in.
+//   3. Finish the last packet.
 //
-// Thread t of all T threads of the grid has the packets t, t + T, t + 2 T, ...
+// Thread t of the T threads of the grid has the packets t, t + T, t + 2 T, ...
 //
-// Who writes, who reads: slot [packet] of an inbox is written by the peer's thread that has the packet, once an epoch, and read and
-// cleaned by our thread that has it. A packet of input and output is touched by this thread alone, so in place needs no barrier. The
-// threads of both ranks take their packets in rising order and send one before they wait for any that is before it: whatever the
-// grids, what is waited for is sent.
+// Who writes, who reads: slot [packet] of an inbox is written once an epoch, by the peer's thread that has
+// the packet; the owner's thread that has the packet reads and cleans it. One thread alone accesses a packet
+// of input and output, so in place needs no barrier.
 //
-// Order: see device/packet.h for the packets and device/epoch.h for the epoch. The block barrier is for the epoch word, which all threads
-// have read behind it.
+// No deadlock, whatever the two grids: each thread takes its packets in rising order, and sends a packet
+// before it waits for any earlier one. So a thread that has not sent packet p yet waits for a packet before
+// p, and the first packet that anyone waits for has been sent.
+//
+// Order: device/packet.h for the packets, device/epoch.h for the epoch. The block barrier is for the epoch
+// words: they are advanced after it, when all threads of the block have read theirs.
 #ifndef DIME_KERNELS_ALLREDUCE_ONE_SHOT_PAIR_H
 #define DIME_KERNELS_ALLREDUCE_ONE_SHOT_PAIR_H
 
@@ -38,7 +42,7 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
   const uint32_t step = grid_blocks() * block_threads();
   uint32_t packet = block_index() * block_threads() + thread_index();
 
-  // The first packet comes with the epoch.
+  // The load of the first packet overlaps with that of the epoch word.
   const Ticket::Words words = ticket.words();
   Data own = {};
   if (packet < args.packets) own = input.load(packet);
@@ -58,12 +62,12 @@ DIME_DEVICE void one_shot_pair(const dime_args &args) {
       next_own = input.load(next);
       Packet::send(slots.at_index(peer_inbox, 0, next), next_own, epoch);
     }
-    const auto place = output.locate(packet);
+    const auto destination = output.locate(packet);
     Data other;
-    const bool is_there = receive<Packet>(args, slots.at_index(own_inbox, 0, packet), peer, epoch, guard, other);
+    const bool has_arrived = receive<Packet>(args, slots.at_index(own_inbox, 0, packet), peer, epoch, guard, other);
     const Data contribution[2] = {rank == 0 ? own : other, rank == 0 ? other : own};
     const Data result = reduce<Reduction>(contribution, 2u, args.type, args.op);
-    output.store_if(is_there, place, result);
+    output.store_if(has_arrived, destination, result);
     own = next_own;
   }
   ticket.end(start, guard);

@@ -1,27 +1,29 @@
-// Two-shot bulk all-reduce: the two exchanges of two_shot.h with plain 16-byte stores and one release
-// flag per block, stage and peer in place of packets that prove themselves. Any type, all payload.
+// Two-shot bulk all-reduce: the two exchanges of two_shot.h, with plain 16-byte stores and a release flag for
+// each block, stage and peer instead of packets that prove their own arrival. Takes any type; every byte on
+// the wire is payload.
 //
-// The chunk is cut into stages x grid tiles of equal size; block b has tile b of every stage.
+// A chunk has stages x grid tiles of equal size; block b has tile b of every stage.
 //
-//   1. For every stage: store our packets of every peer's tile into the owner's inbox; barrier; raise
-//      this block's flag at every owner (release).
-//   2. For every stage: wait for the flag of this block of every peer (acquire); barrier; reduce the
-//      tile of our own chunk in rank order, write the output, store the result into every peer's
-//      inbox; barrier; raise the second flag at every peer (release).
-//   3. For every stage: wait for the second flag of this block of every owner (acquire); barrier; copy
-//      the results to the output.
+//   1. For each stage: store this rank's packets of each peer's tile into that owner's inbox; barrier; raise
+//      this block's first flag at every peer (release).
+//   2. For each stage: wait for this block's first flag from every peer (acquire); barrier; reduce the tile
+//      of the own chunk in rank order, store the result into every peer's inbox and to the output; barrier;
+//      raise this block's second flag at every peer (release).
+//   3. For each stage: wait for this block's second flag from every owner (acquire); barrier; copy the
+//      results to the output.
 //
-// Who writes, who reads: slots as in two_shot.h, in the data region, which a reader leaves full of ones
-// for the sentinel kernels to find; flag [exchange][stage][block][sender] is written by block `block` of
-// the sender, once an epoch, and polled by block `block` of the inbox's owner.
+// A block gives up as a whole: if one thread gives up a wait, all threads leave these steps together, and the
+// block raises no further flag.
 //
-// A wait that is given up in one thread is given up by the whole block: all of its threads leave the kernel together, and no further flag
-// is raised.
+// Who writes, who reads: slots as in two_shot.h, in the data region. A reader leaves them all ones, since the
+// sentinel kernels use the same slots. Flag [exchange][stage][block][sender] is written once an epoch, by
+// block `block` of the sender, and polled by block `block` of the inbox's owner.
 //
-// Order: the stores of a block happen before its barrier, the barrier before the release by a thread of
-// the block; the acquire by a thread of the receiving block before its barrier, and that before the
-// block's loads. Flags hold the epoch and are never reset, so none can be overtaken; the parity keeps
-// two epochs' flags apart. Reuse of slots as in device/packet.h.
+// Order: the stores of a block happen before its barrier, and that before the release of its flag by a thread
+// of the block. The acquire of the flag by a thread of the receiving block happens before that block's
+// barrier, and that before its loads. A flag holds the epoch and is never reset, so no reset can hit the next
+// launch's flag; the parity keeps the flags of two successive epochs apart. Slots are reused as in
+// device/packet.h.
 #ifndef DIME_KERNELS_ALLREDUCE_TWO_SHOT_BULK_H
 #define DIME_KERNELS_ALLREDUCE_TWO_SHOT_BULK_H
 
@@ -36,8 +38,8 @@ DIME_DEVICE uint64_t bulk_flag(uint64_t inbox, uint32_t epoch, uint32_t exchange
   return inbox + parity_offset(epoch) + DIME_FLAG_OFFSET + 4u * index;
 }
 
-// Raises this block's flag of (exchange, stage) at every peer, after all the block has stored. False: a thread of the block sends nothing
-// (`is_stopped`), and no flag is raised.
+// Raises this block's flag of (exchange, stage) at every peer, after all stores of the block. False:
+// `is_stopped` holds for a thread of the block, and no flag is raised.
 DIME_DEVICE bool raise_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange, uint32_t stage,
                              bool is_stopped) {
   if (block_barrier_any(is_stopped)) return false;
@@ -46,7 +48,8 @@ DIME_DEVICE bool raise_flags(const dime_args &args, uint32_t ranks, uint32_t epo
   return true;
 }
 
-// Waits for this block's flag of (exchange, stage) from every peer. False: a thread of the block gave up.
+// Waits for this block's flag of (exchange, stage) from every peer. False: a thread of the block gave up a
+// wait.
 DIME_DEVICE bool await_flags(const dime_args &args, uint32_t ranks, uint32_t epoch, uint32_t exchange,
                              uint32_t stage, SpinGuard &guard) {
   if (thread_index() < ranks && thread_index() != args.rank) {
@@ -61,14 +64,15 @@ DIME_DEVICE bool await_flags(const dime_args &args, uint32_t ranks, uint32_t epo
   return !block_barrier_any(guard.gave_up());
 }
 
-// What a launch does in its ticket. It returns early when this block gives up a wait, or a thread of it sends nothing.
+// Steps 1 to 3. All threads of a block return early together if one of them gave up a wait or must send
+// nothing.
 template <class Reduction, int RANKS>
 DIME_DEVICE void exchange_by_flags(const dime_args &args, LaunchStart start, SpinGuard &guard) {
   const uint32_t ranks = RankCount<RANKS>::of(args);
   const uint32_t rank = args.rank;
   const uint64_t own_inbox = args.inbox[rank];
   const uint32_t epoch = start.epoch;
-  typedef SentinelPacket Packet;  // for its size, its region and how its slots are cleaned
+  typedef SentinelPacket Packet;  // for its size, its region and the cleaning of its slots
   typedef Packet::Data Data;
   const Message<Packet::WORDS> input(args.input, args.bytes), output(args.output, args.bytes);
   const uint32_t chunk = args.chunk_packets;

@@ -1,8 +1,8 @@
-// How a device function is declared.
+// How a device function is declared, in CUDA.
 #ifndef DIME_KERNELS_BACKEND_FUNCTION_H
 #define DIME_KERNELS_BACKEND_FUNCTION_H
 
 #define DIME_DEVICE __device__ __forceinline__
-#define DIME_DEVICE_COLD __device__ __noinline__  // kept out of the way of what runs in every launch
+#define DIME_DEVICE_COLD __device__ __noinline__  // not inlined: code that most launches never run
 
 #endif

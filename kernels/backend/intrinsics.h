@@ -1,5 +1,6 @@
-// The arithmetic that CUDA offers device code only: floats seen as integers and sums and products that are rounded on their own, which
-// CUDA has under these names, and the larger and smaller of two floats.
+// Arithmetic that CUDA has for device code only. CUDA itself defines most of it, under the names that the
+// kernels use: floats as integers, and sums and products that are rounded on their own. Here are max and min
+// of two floats.
 #ifndef DIME_KERNELS_BACKEND_INTRINSICS_H
 #define DIME_KERNELS_BACKEND_INTRINSICS_H
 

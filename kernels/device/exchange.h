@@ -1,5 +1,6 @@
-// What the all-reduce kernels share: where a launch's slots are, and waiting for one packet of every
-// peer.
+// What the all-reduce kernels share: where the slots of a launch lie, and waiting for packets of peers.
+//
+// Who writes, who reads, and the order of accesses: device/packet.h.
 #ifndef DIME_KERNELS_DEVICE_EXCHANGE_H
 #define DIME_KERNELS_DEVICE_EXCHANGE_H
 
@@ -11,21 +12,22 @@
 
 namespace dime {
 
-// RANKS is the number of ranks when known at compile time, or 0. ARRAY is how many contributions
-// the registers hold.
+// RANKS is the number of ranks if it is known at compile time, else 0. ARRAY is the number of contributions
+// that a thread holds in registers.
 template <int RANKS>
 struct RankCount {
   static const int ARRAY = RANKS == 0 ? DIME_MAX_RANKS : RANKS;
   DIME_DEVICE static uint32_t of(const dime_args &args) { return RANKS == 0 ? args.ranks : uint32_t(RANKS); }
 };
 
-// (rank + distance) mod ranks. Rank r starts with peer r + 1, so that no peer is everyone's first.
+// (rank + distance) mod ranks. Rank r sends to rank r + 1 first, so that the ranks do not all send to the
+// same peer at once.
 DIME_DEVICE uint32_t peer_at(uint32_t rank, uint32_t distance, uint32_t ranks) {
   uint32_t peer = rank + distance;
   return peer >= ranks ? peer - ranks : peer;
 }
 
-// The slots of one exchange of a launch: [sender place][packet], `stride` packets a sender.
+// The slots of one exchange of a launch: [sender index][packet], `stride` packets a sender.
 template <class Packet>
 class Slots {
  public:
@@ -33,12 +35,12 @@ class Slots {
       : offset_(parity_offset(epoch) + Packet::REGION_OFFSET + uint64_t(first_packet) * Packet::SLOT_BYTES),
         stride_(stride) {}
 
-  // The slot in an inbox for `packet` of the sender at `place`.
-  DIME_DEVICE uint64_t at_index(uint64_t inbox, uint32_t place, uint32_t packet) const {
-    return inbox + offset_ + (uint64_t(place) * stride_ + packet) * Packet::SLOT_BYTES;
+  // The slot in an inbox for `packet` of the sender with sender index `index`.
+  DIME_DEVICE uint64_t at_index(uint64_t inbox, uint32_t index, uint32_t packet) const {
+    return inbox + offset_ + (uint64_t(index) * stride_ + packet) * Packet::SLOT_BYTES;
   }
 
-  // The slot at `receiver`, whose lane is mapped at `inbox`, for `packet` of `sender`.
+  // The slot for `packet` of rank `sender` in the inbox of rank `receiver`, whose lane is mapped at `inbox`.
   DIME_DEVICE uint64_t at(uint64_t inbox, uint32_t receiver, uint32_t sender, uint32_t packet) const {
     return at_index(inbox, sender_index(sender, receiver), packet);
   }
@@ -48,11 +50,13 @@ class Slots {
   uint32_t stride_;
 };
 
-// Waits for `packet` of every peer and puts the payloads in rank order around our own; cleans the
-// slots. All loads are in flight together. False: this thread gave up a wait, now or before, and what it has is worthless.
+// Waits for `packet` of every peer, and cleans the slots. `contribution` then has all payloads by rank, `own`
+// among them. The loads of a round are all in flight together. False: this thread gave up a wait, now or
+// before, and `contribution` is worthless.
 //
-// Where the number of ranks is compiled in, the loops go over places: the peers in rank order, without this rank. Loops over ranks would
-// have every load under a condition. Where it is not, they are under one anyway, and to move what came to its rank's place costs more.
+// If the number of ranks is known at compile time, the loops go over sender indices: the peers in rank order,
+// without this rank. So no load stands under a condition. If it is not, each load stands under a condition
+// anyway, and loops over ranks save moving each payload to its rank's entry.
 template <class Packet, int RANKS>
 DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint32_t packet, uint32_t epoch,
                         SpinGuard &guard, typename Packet::Data own,
@@ -88,8 +92,8 @@ DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint3
 #pragma unroll
   for (int peer = 0; peer < ARRAY; ++peer) {
     if (BY_INDEX) {
-      const Data before = Packet::data(pair[peer < COUNT ? peer : 0]), behind = Packet::data(pair[peer > 0 ? peer - 1 : 0]);
-      contribution[peer] = peer < rank ? before : peer > rank ? behind : own;
+      const Data from_lower = Packet::data(pair[peer < COUNT ? peer : 0]), from_higher = Packet::data(pair[peer > 0 ? peer - 1 : 0]);
+      contribution[peer] = peer < rank ? from_lower : peer > rank ? from_higher : own;
       if (peer < COUNT) Packet::clean(slot(peer));
     } else if (is_peer(peer)) {
       contribution[peer] = Packet::data(pair[peer]);
@@ -101,7 +105,8 @@ DIME_DEVICE bool gather(const dime_args &args, const Slots<Packet> &slots, uint3
   return !guard.gave_up();
 }
 
-// Waits for one packet of one sender, and cleans its slot. False: as above.
+// Waits for one packet of one sender, and cleans its slot. False: this thread gave up a wait, now or before,
+// and `data` is worthless.
 template <class Packet>
 DIME_DEVICE bool receive(const dime_args &args, uint64_t slot, uint32_t sender, uint32_t epoch, SpinGuard &guard,
                          typename Packet::Data &data) {

@@ -1,6 +1,6 @@
-// The application's buffers, read and written by the packet. Any alignment and any length: whether a
-// packet can be moved in one access depends on this rank's own pointers and never changes what is
-// sent, so ranks may differ in it.
+// The application's buffers, loaded and stored by the packet. A buffer may have any alignment and any length.
+// Whether a packet moves in one access depends on this rank's own pointers only, and never changes what is
+// sent. So ranks may differ in it.
 #ifndef DIME_KERNELS_DEVICE_MESSAGE_H
 #define DIME_KERNELS_DEVICE_MESSAGE_H
 
@@ -10,7 +10,7 @@
 
 namespace dime {
 
-// The widest access that a buffer's address allows, at most a packet.
+// Bytes of the widest access that the alignment of `address` allows, at most a packet.
 DIME_DEVICE uint32_t access_bytes(uint64_t address, uint32_t packet_bytes) {
   uint32_t low = uint32_t(address) & (0u - uint32_t(address));
   return low == 0 || low > packet_bytes ? packet_bytes : low;
@@ -34,18 +34,18 @@ DIME_DEVICE void store_piece(uint64_t address, uint64_t value, uint32_t bytes) {
   }
 }
 
-// A buffer of `bytes` bytes seen as packets of W words; the last packet may be cut short. What a cut
-// packet lacks is read as zero and not written.
+// A buffer of `bytes` bytes as packets of W words. The last packet may be short: what it lacks loads as zero
+// and is not stored.
 template <int W>
 class Message {
  public:
   static const uint32_t PACKET = 8u * W;
 
-  // Where a packet lies. Found before a kernel waits for what goes there: then a store behind the wait needs no arguments of the launch, whose
-  // load would come on top of the latency of the last arrival.
+  // Where a packet lies. A kernel computes it before it waits for the packet's data: then the store after the
+  // wait needs no launch argument, whose load would add to the latency of the last arrival.
   struct PacketAddress {
     uint64_t address;
-    uint32_t is_whole;  // it can be moved in one access
+    uint32_t is_whole;  // the packet is complete and aligned, so one access moves it
   };
 
   DIME_DEVICE Message(uint64_t address, uint64_t bytes)
@@ -59,18 +59,18 @@ class Message {
 
   DIME_DEVICE PacketAddress locate(uint32_t packet) const {
     uint64_t at = uint64_t(packet) * PACKET;
-    PacketAddress place = {address_ + at, uint32_t(access_ == PACKET && at + PACKET <= bytes_)};
-    compute_now(place.address);
-    compute_now(place.is_whole);
-    return place;
+    PacketAddress destination = {address_ + at, uint32_t(access_ == PACKET && at + PACKET <= bytes_)};
+    compute_now(destination.address);
+    compute_now(destination.is_whole);
+    return destination;
   }
 
-  // Stores there, if `condition` holds.
-  DIME_DEVICE void store_if(bool condition, PacketAddress place, Words<W> words) const {
-    if (condition && place.is_whole)
-      store_whole(place.address, words);
+  // Stores `words` at `destination` if `condition` holds.
+  DIME_DEVICE void store_if(bool condition, PacketAddress destination, Words<W> words) const {
+    if (condition && destination.is_whole)
+      store_whole(destination.address, words);
     else if (condition)
-      store_pieces(place.address - address_, words);
+      store_pieces(destination.address - address_, words);
   }
 
   DIME_DEVICE void store(uint32_t packet, Words<W> words) const {
@@ -82,8 +82,9 @@ class Message {
   }
 
  private:
-  // Element-wise pieces for the last packet; every element's size divides the message, so a piece
-  // no larger than the lowest set bit of the length never crosses the end.
+  // Bytes of the accesses that move the packet at offset `at` when one access cannot. The element size
+  // divides the message's length, so an access no larger than the lowest set bit of the length never crosses
+  // the end.
   DIME_DEVICE uint32_t piece(uint64_t at) const {
     uint32_t wide = access_ < 8u ? access_ : 8u;
     if (at + PACKET <= bytes_) return wide;

@@ -1,7 +1,7 @@
-// The element types: how many lie in a 64-bit word, in what they are accumulated, and the way between
-// the two. Types of 16 bits and fewer accumulate in f32 and are rounded once, to nearest even (fp8
-// saturates to its largest finite value, as NCCL's conversions do). Integers accumulate as unsigned
-// numbers of their own size, so that sums and products wrap.
+// The element types: how many elements a 64-bit word holds, the type they accumulate in, and the conversions
+// between the two. Types of 16 bits and fewer accumulate in f32 and are rounded once, to nearest even; fp8
+// saturates to its largest finite value, as NCCL's conversions do. Integers accumulate as unsigned numbers of
+// their own size, so that sums and products wrap.
 #ifndef DIME_KERNELS_DEVICE_NUMBER_H
 #define DIME_KERNELS_DEVICE_NUMBER_H
 
@@ -18,7 +18,7 @@ DIME_DEVICE uint32_t bits_at(uint64_t word, int element, int element_bits) {
   return uint32_t(word >> (element * element_bits)) & (0xffffffffu >> (32 - element_bits));
 }
 
-// Two halves of 32 bits, since conversions come in pairs.
+// Packs four 16-bit elements. It builds two 32-bit halves, since the conversions give elements in pairs.
 DIME_DEVICE uint64_t word_of(uint16_t a, uint16_t b, uint16_t c, uint16_t d) {
   const uint32_t low = a | uint32_t(b) << 16, high = c | uint32_t(d) << 16;
   return low | uint64_t(high) << 32;
@@ -87,7 +87,8 @@ struct Float64 {
   DIME_DEVICE static uint64_t encode(const Acc *acc) { return uint64_t(__double_as_longlong(acc[0])); }
 };
 
-// VALUE decides the sign for min, max and avg; sums and products are the same for both.
+// VALUE is the signed or unsigned element type: min, max and avg depend on the sign, sums and products do
+// not.
 template <class VALUE, class UNSIGNED>
 struct Integer {
   typedef VALUE Value;

@@ -1,11 +1,12 @@
-// Memory access with a stated order. Everything that crosses between GPUs, and between a GPU and
-// the host, goes through the functions of <backend/ordered.h>; all else is a plain access.
+// Memory accesses with a stated order and scope. Every access to memory that another GPU or the host accesses
+// during a launch goes through <backend/ordered.h>, where each function states its order and scope. All other
+// accesses are plain.
 //
-// The PTX memory model treats a vector access as scalar accesses in no particular order, each whole
-// up to 64 bits. Nothing here relies on more: a protocol may trust a 64-bit word, never a pair.
+// In the PTX memory model a vector access is a set of scalar accesses in no particular order, each whole up
+// to 64 bits. The kernels rely on no more: a protocol may trust a 64-bit word, never a pair.
 //
-// A backend is chosen by include path: kernels/backend/ for nvcc, sim/gpu/backend/ for the simulator, which can delay and reorder what the
-// model allows.
+// The include path chooses the backend: kernels/backend/ for nvcc; sim/gpu/backend/ for the simulator, which
+// delays and reorders what the model allows.
 #ifndef DIME_KERNELS_DEVICE_ORDERED_H
 #define DIME_KERNELS_DEVICE_ORDERED_H
 

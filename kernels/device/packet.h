@@ -1,19 +1,27 @@
-// The two kinds of packets that carry their own proof of arrival. A slot is 16 bytes, two 64-bit
-// words; each word proves itself, so neither order between the words nor a fence is needed.
+// The two kinds of packets that prove their own arrival. A slot is 16 bytes, two 64-bit words. Each word
+// proves its own arrival, so the protocol needs neither an order between the words nor a fence.
 //
-//   LlPacket        8 data bytes: {data32, epoch32} twice. Twice the wire bytes, any data, and
-//                   nothing to clean: an old epoch is a free slot.
-//   SentinelPacket  16 data bytes: a word that is not all ones has arrived. The reader puts the all
-//                   ones back. All ones is a NaN in every float type; a sender flips the top bit of
-//                   such a word, which leaves a NaN. Integers have no word to spare.
+//   LlPacket        8 data bytes, sent as {data32, epoch32} twice. A word has arrived when its epoch is the
+//                   launch's. Takes any data, costs twice the bytes on the wire, and needs no cleaning: a
+//                   slot with an old epoch is free.
+//   SentinelPacket  16 data bytes. A word has arrived when it is not the sentinel, 64 one bits; the reader
+//                   puts the sentinel back. The sentinel is a NaN in every float type. A sender flips the top
+//                   bit of a payload word that equals it, which leaves a NaN. Integers have no value to spare
+//                   for a sentinel.
 //
-// Who writes, who reads: the peer the slot belongs to writes it once in an epoch (relaxed, system
-// scope); threads of the inbox's owner poll it (relaxed, system scope), and clean a sentinel slot with
-// a plain store. It is written again two epochs later. By then the reader's launch is over: the
-// sender has finished the epoch between, for which it needed a packet that the reader sent only
-// after its earlier launch had ended. Packets are relaxed, so in the letter of the model that chain
-// carries no order; what carries it is that the end of a launch completes every access of the
-// launch before the next one starts. docs/kernels.md has the cost of a fence in its place.
+// Who writes, who reads: the sender that a slot belongs to writes it once an epoch (relaxed, system scope). A
+// thread of the inbox's owner polls it (relaxed, system scope), and cleans a sentinel slot with a plain
+// store.
+//
+// Order: a slot of epoch e is written again in epoch e + 2. By then it was read and cleaned:
+//
+//   1. The sender has finished its launch e + 1.
+//   2. For that it needed a packet that the reader sent in the reader's launch e + 1.
+//   3. That launch began after the reader's launch e had ended.
+//
+// Packets are relaxed, so by the letter of the PTX model this chain orders nothing. Two facts carry it: the
+// end of a launch completes all its accesses before the next launch begins, and a load cannot return what is
+// stored later in time. docs/kernels.md says what a fence instead would cost.
 #ifndef DIME_KERNELS_DEVICE_PACKET_H
 #define DIME_KERNELS_DEVICE_PACKET_H
 
@@ -24,7 +32,7 @@ namespace dime {
 
 const uint64_t SENTINEL = ~uint64_t(0);
 
-// The payload of a packet: W words of 8 bytes.
+// The payload of a packet: W words of 8 bytes each.
 template <int W>
 struct Words {
   uint64_t word[W];
@@ -76,11 +84,11 @@ struct SentinelPacket {
   }
 };
 
-// Where sender's packets lie among those of all senders at receiver.
+// The index of rank `sender` among the peers of rank `receiver`: the ranks in order, without the receiver.
 DIME_DEVICE uint32_t sender_index(uint32_t sender, uint32_t receiver) { return sender - (sender > receiver ? 1u : 0u); }
 
-// The other way.
-DIME_DEVICE uint32_t sender_at(uint32_t place, uint32_t receiver) { return place + (place >= receiver ? 1u : 0u); }
+// The inverse: the rank with sender index `index` at rank `receiver`.
+DIME_DEVICE uint32_t sender_at(uint32_t index, uint32_t receiver) { return index + (index >= receiver ? 1u : 0u); }
 
 }  // namespace dime
 

@@ -1,11 +1,13 @@
-// Combining contributions: always in rank order 0, 1, ..., n - 1, starting from rank 0's value itself
-// (not from zero, which would turn -0 into +0), every step rounded on its own (no fused multiply-add).
-// So every kernel, rank and size gives the same bits.
+// Combines the ranks' contributions, always in rank order 0, 1, ..., n - 1. It starts from rank 0's value,
+// not from zero, which would turn -0 into +0. Each step is rounded on its own, without fused multiply-add. So
+// every kernel, rank and message size gives the same bits.
 //
 // A reduction is a class with
+//
 //   static uint64_t word(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t type, uint32_t op)
-// which combines one 64-bit word of each rank. SumOf<T> is compiled for one type; AnyReduction decides
-// at run time.
+//
+// which combines one 64-bit word of each rank. SumOf<T> is compiled for one type; AnyReduction decides type
+// and operation at run time.
 #ifndef DIME_KERNELS_DEVICE_REDUCE_H
 #define DIME_KERNELS_DEVICE_REDUCE_H
 
@@ -14,8 +16,8 @@
 
 namespace dime {
 
-// A NaN that f32 arithmetic makes has one pattern. f64 arithmetic passes one of its operands on, and which one is the compiler's
-// choice, so here it gets one pattern too.
+// Replaces every NaN by one bit pattern. f64 arithmetic passes on one of its NaN operands, and the compiler
+// chooses which. f32 arithmetic needs no such step: the hardware gives every NaN one pattern.
 DIME_DEVICE double with_one_nan(double a) { return a == a ? a : __longlong_as_double(0x7ff8000000000000ll); }
 
 DIME_DEVICE float sum_of(float a, float b) { return __fadd_rn(a, b); }
@@ -23,8 +25,8 @@ DIME_DEVICE double sum_of(double a, double b) { return with_one_nan(__dadd_rn(a,
 DIME_DEVICE float product_of(float a, float b) { return __fmul_rn(a, b); }
 DIME_DEVICE double product_of(double a, double b) { return with_one_nan(__dmul_rn(a, b)); }
 
-// The larger and the smaller: a NaN loses against a number, and -0 is less than +0. The hardware has that for f32; the f64
-// functions of the CUDA headers leave the sign of a zero open.
+// Max and min: a NaN loses against a number, and -0 is less than +0. The hardware does that for f32. For f64
+// it is written out, because the functions of the CUDA headers leave the sign of a zero open.
 DIME_DEVICE float larger_of(float a, float b) { return maximum(a, b); }
 DIME_DEVICE float smaller_of(float a, float b) { return minimum(a, b); }
 DIME_DEVICE bool is_negative(double a) { return __double_as_longlong(a) < 0; }
@@ -52,11 +54,12 @@ struct SumOf {
   }
 };
 
-// The steps of operation OP on floats.
+// The steps of operation OP on floats: first() on rank 0's element, next() with each later rank's, last() on
+// the total.
 template <class T, int OP, bool INTEGER>
 struct Step {
   typedef typename T::Acc Acc;
-  // What avg multiplies every contribution with: 1 / ranks, rounded to the element type.
+  // The factor by which avg multiplies each contribution: 1 / ranks, rounded to the element type.
   DIME_DEVICE static Acc scale(uint32_t ranks) {
     Acc all[T::PER_WORD];
 #pragma unroll
@@ -76,7 +79,7 @@ struct Step {
   DIME_DEVICE static Acc last(Acc a, uint32_t) { return a; }
 };
 
-// On integers: avg divides the wrapped sum, towards zero.
+// The same on integers. avg divides the wrapped sum, towards zero.
 template <class T, int OP>
 struct Step<T, OP, true> {
   typedef typename T::Acc Acc;
@@ -112,7 +115,7 @@ DIME_DEVICE uint64_t fold_by(const uint64_t (&contribution)[M], uint32_t ranks) 
   return T::encode(acc);
 }
 
-// The operation is decided once for a word, not for each element.
+// Switches on the operation once a word, not once an element.
 template <class T, int M>
 DIME_DEVICE uint64_t fold(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
   switch (op) {
@@ -124,8 +127,9 @@ DIME_DEVICE uint64_t fold(const uint64_t (&contribution)[M], uint32_t ranks, uin
   }
 }
 
-// f64 has room for every word, and the larger and smaller of two are one of them: so the word that a sentinel
-// packet may not carry is replaced here, in every kernel. All kernels then agree to the bit.
+// f64. A word of 64 ones is one f64 element, and max and min could pass it on unchanged. A sentinel packet
+// cannot carry that word and changes it. So every kernel makes the same change here, before and after the
+// reduction, and all kernels agree to the bit.
 template <int M>
 DIME_DEVICE uint64_t fold_float64(const uint64_t (&contribution)[M], uint32_t ranks, uint32_t op) {
   const uint64_t all_ones = ~uint64_t(0);
@@ -157,7 +161,7 @@ struct AnyReduction {
   }
 };
 
-// All words of a packet.
+// Reduces all words of a packet.
 template <class REDUCTION, int W, int M>
 DIME_DEVICE Words<W> reduce(const Words<W> (&contribution)[M], uint32_t ranks, uint32_t type, uint32_t op) {
   Words<W> result;

@@ -77,7 +77,7 @@ bool Block::run(uint32_t index_of_thread) {
   return true;
 }
 
-// What one thread did or saw before the barrier, all see behind it.
+// What any thread did or saw before the barrier, all threads see after it.
 void Block::pass_barrier() {
   fault::pass("barrier");
   at_barrier_ = 0;

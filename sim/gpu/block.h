@@ -1,4 +1,4 @@
-// A block of a launch on an SM, and its threads.
+// One block of a launch, resident on an SM, and its threads.
 #ifndef DIME_SIM_GPU_BLOCK_H
 #define DIME_SIM_GPU_BLOCK_H
 
@@ -22,51 +22,52 @@ struct Thread {
   Block *block = nullptr;
   uint32_t index = 0;
   State *state = nullptr;
-  // It did more in its last turn than to look around in a spin loop.
+  // In its last run it did more than spin: it stored, or yielded at a memory access.
   bool moved = false;
   Sight sight;
   Fiber fiber;
 
-  // The one whose fiber runs on this OS thread.
+  // The thread whose fiber runs on the calling OS thread.
   static Thread &current();
 };
 
-// What a device's blocks share when its memory is weak.
+// What all blocks of a device share if its memory is weak.
 struct Weakness {
   explicit Weakness(uint64_t seed) : random(seed), memory(random) {}
 
   Random random;
   WeakMemory memory;
-  uint32_t give_way_once_in = 1;  // at memory accesses
+  uint32_t yield_once_in = 1;  // a thread yields before one in so many memory accesses
 };
 
-// Blocks are used again, for the stacks of their fibers.
+// Reused after its end for another block, since its fibers keep their stacks.
 struct Block {
   static constexpr size_t MOST_THREADS = 1024;
 
   std::shared_ptr<Launch> launch;
-  Weakness *weakness = nullptr;  // null: memory is strong
+  Weakness *weakness = nullptr;  // null if memory is strong
   uint32_t index = 0;            // in the grid
-  uint32_t id = 0;               // of all that this device ever ran
+  uint32_t id = 0;               // unique among all blocks that this device has run
   uint32_t sm = 0;
-  uint32_t registers = 0;  // that it takes of its SM
+  uint32_t registers = 0;  // that it occupies on its SM
   uint32_t thread_count = 0;
   uint32_t live_threads = 0;
-  bool condition_at_barrier = false;      // of the threads that are at the present barrier: whether it held for one
-  bool condition_behind_barrier = false;  // the same of the last barrier, until all have come to the next
+  bool condition_at_barrier = false;      // of the current barrier: it holds for a thread that has arrived
+  bool condition_behind_barrier = false;  // of the last barrier: it held for a thread; valid until all reach the next
 
   void start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32_t its_id, Weakness *its_weakness);
   bool may_run(uint32_t thread) const {
     return states_[thread] == Thread::State::Running ||
            (states_[thread] == Thread::State::AwaitsEarlierLaunches && launch->wait_is_over);
   }
-  // A turn of a thread. True: it moved.
+  // Resumes a thread until it yields, waits or ends. True: it did more than spin.
   bool run(uint32_t thread);
-  // With weak memory: a turn of a random thread of those that may run, if there is one. True: it moved.
+  // With weak memory: resumes a random thread of those that may run, if there is one. True: it did more than spin.
   bool run_one(Random &random);
-  // griddepcontrol.launch_dependents by one of its threads. (The hardware waits for all of them, which come at once.)
+  // griddepcontrol.launch_dependents by one of its threads. The hardware waits for all threads of the block;
+  // in the kernels all execute it at once.
   void let_dependents_start();
-  // All threads have ended: what they wrote goes to memory.
+  // Called when all threads have ended: their waiting stores reach memory, and the launch counts the block.
   void finish();
 
  private:

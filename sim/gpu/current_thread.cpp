@@ -8,7 +8,7 @@ namespace sim::current_thread {
 
 namespace {
 
-// Accesses of a size the CPU makes whole, as a GPU does.
+// The sizes are those that the CPU accesses whole, as a GPU does.
 template <class T>
 uint64_t load_now(uint64_t address, bool acquire) {
   const T *word = reinterpret_cast<const T *>(address);
@@ -27,22 +27,22 @@ void store_now(uint64_t address, uint64_t value, bool release) {
 void leave(Thread::State state) {
   Thread &self = Thread::current();
   *self.state = state;
-  self.fiber.suspend();
+  self.fiber.yield();
 }
 
-// With weak memory others may run between any two accesses.
-void perhaps_give_way(Thread &self) {
+// With weak memory other threads may run between any two accesses.
+void maybe_yield(Thread &self) {
   Weakness &weakness = *self.block->weakness;
-  if (!weakness.random.once_in(weakness.give_way_once_in)) return;
+  if (!weakness.random.once_in(weakness.yield_once_in)) return;
   self.moved = true;
-  self.fiber.suspend();
+  self.fiber.yield();
 }
 
 void change(uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change) {
   Thread &self = Thread::current();
   self.moved = true;
   if (self.block->weakness) {
-    perhaps_give_way(self);
+    maybe_yield(self);
     self.block->weakness->memory.change(self.index, self.block->id, address, bytes, value, release, change);
   } else {
     change_now(address, bytes, value, change);
@@ -67,7 +67,7 @@ bool block_barrier_any(bool condition) {
 
 void spin_hint() {
   fault::pass("spin");
-  Thread::current().fiber.suspend();
+  Thread::current().fiber.yield();
 }
 
 void await_earlier_launches() {
@@ -85,7 +85,7 @@ void let_dependents_start() {
 uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire) {
   Thread &self = Thread::current();
   if (self.block->weakness) {
-    perhaps_give_way(self);
+    maybe_yield(self);
     return self.block->weakness->memory.load(self.index, self.block->id, self.sight, address, bytes, scope, acquire);
   }
   switch (bytes) {
@@ -100,7 +100,7 @@ void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool r
   Thread &self = Thread::current();
   self.moved = true;
   if (self.block->weakness) {
-    perhaps_give_way(self);
+    maybe_yield(self);
     self.block->weakness->memory.store(self.index, self.block->id, self.sight, address, bytes, value, scope, release);
     return;
   }

@@ -1,4 +1,6 @@
-// The simulated thread that runs at the moment on this OS thread: what the host forms of kernels/device/ call.
+// What a simulated thread executes: thread indices, barriers, programmatic dependent launch and memory
+// accesses of the thread whose fiber runs on the calling OS thread. sim/gpu/backend/ gives them the kernels'
+// names.
 #ifndef DIME_SIM_GPU_CURRENT_THREAD_H
 #define DIME_SIM_GPU_CURRENT_THREAD_H
 
@@ -15,15 +17,15 @@ uint32_t grid_blocks();
 
 void block_barrier();
 bool block_barrier_any(bool condition);
-// One round of a spin loop is over.
+// Ends a round of a spin loop: other threads run.
 void spin_hint();
-// griddepcontrol.wait, and griddepcontrol.launch_dependents.
+// griddepcontrol.wait and griddepcontrol.launch_dependents.
 void await_earlier_launches();
 void let_dependents_start();
 
 uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire);
 void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release);
-// Of 4 or 8 bytes, in one step.
+// Atomic add and or, of 4 or 8 bytes.
 void add(uint64_t address, uint32_t bytes, uint64_t value, bool release);
 void bit_or(uint64_t address, uint32_t bytes, uint64_t value, bool release);
 void fence_system();

@@ -12,8 +12,8 @@
 #error "the simulator's fibers are written for x86-64"
 #endif
 
-// void sim_switch(void **save, void *load): keeps what a called function must keep, and the stack pointer at *save; goes on
-// where the stack pointer `load` was saved.
+// void sim_switch(void **save, void *load): pushes the callee-saved registers, stores the stack pointer at
+// *save, and goes on where the stack pointer `load` was stored.
 asm(R"(
   .text
   .type sim_switch, @function
@@ -50,12 +50,13 @@ namespace {
 
 constexpr size_t STACK_BYTES = 32 << 10;
 constexpr size_t STACKS_PER_MAPPING = 512;
-// Tops of neighbouring stacks lie this much apart within their pages: at the same place in each they would share a few lines of
-// the cache.
+// The tops of neighbouring stacks differ by this many bytes in their offset within a page. At the same offset
+// they would compete for a few cache sets.
 constexpr size_t COLOUR_BYTES = 320;
 constexpr size_t COLOURS = 12;
 
-// Stacks, named by their tops. They are handed out again and never returned: their pages hold what the largest launch needed.
+// Free stacks, each given by its top. A stack is reused and never unmapped, so the memory is that of the
+// largest launch.
 class StackPool {
  public:
   char *take() {
@@ -102,17 +103,17 @@ void Fiber::enter(Fiber *fiber) {
   for (;;) {
     fiber->function_(fiber->argument_);
     fiber->function_ = nullptr;
-    fiber->suspend();
+    fiber->yield();
   }
 }
 
 void Fiber::start(void (*function)(void *), void *argument) {
   function_ = function;
   argument_ = argument;
-  if (top_) return;  // the loop in enter() takes the new function
+  if (top_) return;  // the loop in enter() calls the new function
   top_ = stacks().take();
-  // What sim_switch pops for the first resume: r15, r14, r13, r12, rbx, rbp, and where to go. That leaves the stack
-  // pointer a multiple of 16 in sim_first_entry, as the ABI wants it before a call.
+  // What sim_switch pops at the first resume: r15, r14, r13, r12, rbx, rbp, and the return address. After
+  // that the stack pointer is a multiple of 16 in sim_first_entry, as the ABI requires before a call.
   void **top = reinterpret_cast<void **>(top_) - 9;
   top[0] = top[1] = top[2] = nullptr;
   top[3] = reinterpret_cast<void *>(&Fiber::enter);
@@ -124,6 +125,6 @@ void Fiber::start(void (*function)(void *), void *argument) {
 
 void Fiber::resume() { sim_switch(&caller_, saved_); }
 
-void Fiber::suspend() { sim_switch(&saved_, caller_); }
+void Fiber::yield() { sim_switch(&saved_, caller_); }
 
 }  // namespace sim

@@ -1,7 +1,9 @@
-// A fiber: a function with a stack of its own that runs until it gives way, and goes on where it was when it is resumed.
+// A fiber: a function with a stack of its own. It runs until it yields, and goes on from there when it is
+// resumed.
 //
-// The switch is a dozen instructions of assembly. The C library's way makes a system call per switch, ten times the cost of all
-// the rest of the simulator, and sanitizers take over setjmp and longjmp.
+// The switch is a dozen instructions of assembly. The C library's ucontext makes a system call at each
+// switch, ten times the cost of all the rest of the simulator. setjmp and longjmp are no way either:
+// sanitizers intercept them.
 #ifndef DIME_SIM_GPU_FIBER_H
 #define DIME_SIM_GPU_FIBER_H
 
@@ -16,12 +18,13 @@ class Fiber {
   Fiber(const Fiber &) = delete;
   Fiber &operator=(const Fiber &) = delete;
 
-  // Runs `function(argument)` on the fiber at the next resume. The fiber is new or its last function has returned.
+  // The next resume() calls `function(argument)` on the fiber. The fiber is new, or its last function has
+  // returned.
   void start(void (*function)(void *), void *argument);
-  // Runs the fiber until it gives way or its function returns. Called outside of fibers.
+  // Runs the fiber until it yields or its function returns. Called outside fibers.
   void resume();
-  // Called on the fiber: back to where it was resumed.
-  void suspend();
+  // Called on the fiber: returns to its resume().
+  void yield();
   bool is_done() const { return function_ == nullptr; }
 
  private:
@@ -31,7 +34,7 @@ class Fiber {
   void *argument_ = nullptr;
   char *top_ = nullptr;     // of its stack
   void *saved_ = nullptr;   // the fiber's stack pointer while it does not run
-  void *caller_ = nullptr;  // the resumer's while it does
+  void *caller_ = nullptr;  // the resumer's stack pointer while it does
 };
 
 }  // namespace sim

@@ -8,18 +8,18 @@
 
 namespace sim {
 
-// One function of the "module". It is registered when the library is loaded, by the host form of kernels/backend/entry.h.
+// One kernel. sim/gpu/backend/entry.h registers it when the library is loaded.
 struct Kernel {
   const char *name;
-  // Runs one thread of it, on a fiber, to its end. `parameters[i]` points to the i-th parameter.
+  // Runs one thread of the kernel, on a fiber, to its end. `parameters[i]` points to the i-th parameter.
   void (*run_thread)(void *const *parameters);
   std::vector<size_t> parameter_bytes;
-  // The launch bounds: the most threads a block may have, and how many blocks of that size an SM holds.
+  // The launch bounds: the most threads of a block, and how many blocks of that size fit on an SM.
   uint32_t max_threads;
   uint32_t resident_blocks;
 };
 
-// Null: there is no such kernel.
+// Null if there is no kernel of that name.
 const Kernel *find_kernel(const char *name);
 
 }  // namespace sim

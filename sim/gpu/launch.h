@@ -1,4 +1,4 @@
-// One kernel launch, from its enqueueing to its end.
+// One kernel launch, from when it is enqueued until it has ended.
 #ifndef DIME_SIM_GPU_LAUNCH_H
 #define DIME_SIM_GPU_LAUNCH_H
 
@@ -11,8 +11,9 @@ namespace sim {
 
 class Launch {
  public:
-  // Copies the parameters. `knows_dependents`: it is compiled for an architecture that has griddepcontrol; else its wait returns at
-  // once, and it lets nothing start before its end.
+  // Copies the parameters. `knows_dependents`: the kernel is compiled for an architecture with
+  // griddepcontrol. If it is not, griddepcontrol.wait returns at once, and no launch may start before this
+  // one has ended.
   Launch(const Kernel &kernel, uint32_t blocks, uint32_t threads, void *const *parameters, bool knows_dependents = true);
   Launch(const Launch &) = delete;
   Launch &operator=(const Launch &) = delete;
@@ -23,21 +24,21 @@ class Launch {
   void *const *parameters() const { return parameters_.data(); }
   bool knows_dependents() const { return knows_dependents_; }
 
-  // Every thread has ended, and all it wrote is in memory.
+  // All threads have ended, and all their stores are in memory.
   bool is_done() const { return ended_blocks == blocks_; }
-  // A launch behind it with the programmatic-dependent attribute may be given to the Processor: every block has asked
-  // for that or has ended.
+  // The next launch of the stream may start, if it has the attribute for programmatic dependent launch: every
+  // block has executed griddepcontrol.launch_dependents or has ended.
   bool lets_dependents_start() const { return releasing_blocks == blocks_; }
-  // Ends the griddepcontrol.wait of this launch: all that it depends on is over. A launch that was started without
-  // waiting (`Processor::start(launch, false)`) stays in that wait until this is called.
+  // Ends the griddepcontrol.wait of this launch: everything that it depends on has ended. A launch that
+  // started early (`Processor::start(launch, false)`) stays in that wait until this is called.
   void end_wait();
 
-  // Kept by the Processor and its blocks.
+  // Written by the Processor and its blocks.
   uint32_t placed_blocks = 0;
   uint32_t releasing_blocks = 0;
   uint32_t ended_blocks = 0;
   bool wait_is_over = false;
-  uint64_t ready_at = 0;  // what its threads must see of memory: WeakMemory::now() when its wait was over
+  uint64_t ready_at = 0;  // its threads see memory at least as of then: WeakMemory::now() when its wait ended
 
  private:
   const Kernel &kernel_;

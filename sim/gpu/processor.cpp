@@ -10,16 +10,16 @@ namespace sim {
 
 namespace {
 
-// How often a seed gives way at memory accesses, and how many stores it lets leave in how many turns: some seeds run nearly in order, some
-// hardly.
-constexpr uint32_t GIVE_WAY_ONCE_IN[] = {2, 8, 64, 1000000};
+// How often threads yield at memory accesses, and how many stores leave how often. The seed picks one of each, so
+// some schedules run nearly in order and some far from it.
+constexpr uint32_t YIELD_ONCE_IN[] = {2, 8, 64, 1000000};
 struct Leaving {
   uint32_t stores, once_in;
 };
 constexpr Leaving LEAVING[] = {{5, 1}, {2, 1}, {1, 1}, {1, 5}};
 
-// Turns of random threads in one step.
-constexpr uint32_t TURNS = 6;
+// How many random threads one step resumes.
+constexpr uint32_t RESUMES_PER_STEP = 6;
 
 }  // namespace
 
@@ -27,7 +27,7 @@ Processor::Processor(const Shape &shape, uint64_t seed)
     : shape_(shape), sms_(shape.sms, Sm{shape.registers_per_sm, shape.threads_per_sm, shape.blocks_per_sm}) {
   if (seed == 0) return;
   weakness_ = std::make_unique<Weakness>(seed);
-  weakness_->give_way_once_in = GIVE_WAY_ONCE_IN[weakness_->random.below(std::size(GIVE_WAY_ONCE_IN))];
+  weakness_->yield_once_in = YIELD_ONCE_IN[weakness_->random.below(std::size(YIELD_ONCE_IN))];
   const Leaving &leaving = LEAVING[weakness_->random.below(std::size(LEAVING))];
   leaving_stores_ = leaving.stores;
   leave_once_in_ = leaving.once_in;
@@ -41,14 +41,14 @@ void Processor::start(std::shared_ptr<Launch> launch, bool wait_is_over) {
   place_blocks();
 }
 
-// As on the hardware, the blocks of one launch go before those of the next.
+// As on the hardware, all blocks of a launch become resident before the first of the next launch.
 void Processor::place_blocks() {
   while (!unplaced_.empty()) {
     const std::shared_ptr<Launch> &launch = unplaced_.front();
     const Kernel &kernel = launch->kernel();
     const uint32_t registers = shape_.registers_per_sm / (kernel.max_threads * kernel.resident_blocks) * launch->threads();
     while (launch->placed_blocks < launch->blocks()) {
-      // The emptiest SM, so that blocks spread.
+      // On the emptiest SM, so that blocks spread.
       auto sm = std::max_element(sms_.begin(), sms_.end(), [](const Sm &a, const Sm &b) { return a.threads < b.threads; });
       if (sm->registers < registers || sm->threads < launch->threads() || sm->blocks == 0) return;
       fault::pass("block");
@@ -100,11 +100,11 @@ bool Processor::run_all() {
   return moved;
 }
 
-// Turns for random threads, and between them stores leave at random.
+// Resumes random threads; between them stores leave at random.
 bool Processor::run_some() {
   if (blocks_.empty()) return false;
   bool moved = false;
-  for (uint32_t turn = 0; turn < TURNS; ++turn) {
+  for (uint32_t resumed = 0; resumed < RESUMES_PER_STEP; ++resumed) {
     Block &block = *blocks_[weakness_->random.below(uint32_t(blocks_.size()))];
     moved |= block.run_one(weakness_->random);
     if (weakness_->memory.is_empty() || !weakness_->random.once_in(leave_once_in_)) continue;

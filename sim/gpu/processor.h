@@ -1,6 +1,7 @@
-// The SMs of one simulated device. They hold blocks of launches as far as registers, threads and blocks an SM has room for,
-// and run the blocks' threads as fibers, which give way in spin loops and at barriers. Not thread-safe: one OS thread drives
-// a Processor, and all its fibers run on that thread.
+// The SMs of one simulated device. An SM holds blocks as far as its registers, threads and block slots go
+// round. The threads of the blocks run as fibers, which yield in spin loops and at barriers.
+//
+// Not thread-safe: one OS thread drives a Processor, and all its fibers run on that thread.
 #ifndef DIME_SIM_GPU_PROCESSOR_H
 #define DIME_SIM_GPU_PROCESSOR_H
 
@@ -24,24 +25,26 @@ class Processor {
     uint32_t threads_per_sm = 2048;
     uint32_t blocks_per_sm = 32;
   };
-  // Seed 0: stores reach memory at once, in program order, and threads take turns. Any other seed: the weak memory
-  // of weak_memory.h, and threads run in a random order and give way at random accesses too.
+  // Seed 0: stores reach memory at once, in program order, and threads run in a fixed order. Any other seed:
+  // memory is as weak as weak_memory.h makes it, and threads run in a random order and yield at random
+  // accesses too.
   Processor(const Shape &shape, uint64_t seed);
   ~Processor();
 
-  // The launch may place blocks from now on, after those given before as far as there is room. `wait_is_over`: all
-  // that it depends on has ended already.
+  // Starts a launch: its blocks become resident as soon as there is room, after all blocks of the launches
+  // that started before it. `wait_is_over`: everything that it depends on has ended already.
   void start(std::shared_ptr<Launch> launch, bool wait_is_over);
 
-  // Runs each resident thread until it ends or gives way (with weak memory: some of them), and places blocks that have
-  // room now. False: nothing moved, all wait for memory that somebody else must write (or there is nothing to run).
+  // Resumes each resident thread until it ends or yields (with weak memory: some of them), and makes blocks
+  // resident that have room now. False: nothing moved. Then all threads wait for stores of another device or
+  // the host, or none is resident.
   bool step();
 
   bool is_idle() const { return blocks_.empty() && unplaced_.empty(); }
 
  private:
   struct Sm {
-    uint32_t registers, threads, blocks;  // that are free
+    uint32_t registers, threads, blocks;  // free ones
   };
 
   void place_blocks();
@@ -50,10 +53,10 @@ class Processor {
   void retire(Block &block);
 
   const Shape shape_;
-  std::unique_ptr<Weakness> weakness_;  // null: memory is strong
+  std::unique_ptr<Weakness> weakness_;  // null if memory is strong
   uint32_t leaving_stores_ = 1, leave_once_in_ = 1;
   std::vector<Sm> sms_;
-  std::deque<std::shared_ptr<Launch>> unplaced_;  // launches with blocks that have no place yet, in order
+  std::deque<std::shared_ptr<Launch>> unplaced_;  // launches with blocks that are not resident yet, in their order
   std::vector<std::unique_ptr<Block>> blocks_;    // resident ones
   std::vector<std::unique_ptr<Block>> unused_;    // ended ones
   uint32_t next_block_id_ = 1;

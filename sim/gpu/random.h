@@ -1,4 +1,4 @@
-// Random numbers that a seed repeats exactly: splitmix64.
+// Pseudo-random numbers, the same for the same seed: splitmix64.
 #ifndef DIME_SIM_GPU_RANDOM_H
 #define DIME_SIM_GPU_RANDOM_H
 

@@ -7,14 +7,14 @@ namespace sim {
 
 namespace {
 
-// How many waiting stores of a device may pile up: looking through them is linear.
+// Most waiting stores of a device. A bound, since each access searches all of them.
 constexpr size_t MOST_WAITING = 512;
-// A stale value is read once in so many times that it may be.
+// A load that may return the previous value does so once in so many times.
 constexpr uint32_t STALE_ONCE_IN = 3;
 
 uint64_t &word_at(uint64_t word) { return *reinterpret_cast<uint64_t *>(word); }
 
-// `word` with `bytes` bytes at `address` in it replaced by those of `value`.
+// `word` with its `bytes` bytes at `address` replaced by `value`.
 uint64_t overlay(uint64_t word, uint64_t address, uint32_t bytes, uint64_t value) {
   const uint32_t shift = 8 * uint32_t(address & 7);
   const uint64_t mask = (bytes == 8 ? ~uint64_t(0) : (uint64_t(1) << (8 * bytes)) - 1) << shift;
@@ -26,7 +26,8 @@ uint64_t part_of(uint64_t word, uint64_t address, uint32_t bytes) {
   return bytes == 8 ? word : word & ((uint64_t(1) << (8 * bytes)) - 1);
 }
 
-// Sized accesses, so that a neighbour that another process writes is left alone.
+// Stores of exactly `bytes` bytes, so that neighbouring bytes, which another process may write, stay
+// untouched.
 void write_bytes(uint64_t address, uint32_t bytes, uint64_t value) {
   switch (bytes) {
     case 1: __atomic_store_n(reinterpret_cast<uint8_t *>(address), uint8_t(value), __ATOMIC_SEQ_CST); break;
@@ -133,7 +134,7 @@ void WeakMemory::leave(size_t index) {
   word.device = this;
   word.block = store.block;
   word.release_time_before = word.release_time;
-  // A relaxed store behind a fence releases what was before the fence.
+  // A relaxed store after a fence releases what was before the fence.
   const bool released = store.release || (store.fenced_at != 0 && store.scope != Scope::Weak);
   word.release_time = store.release ? history.now : released ? store.fenced_at : 0;
   word.device_scope = store.scope != Scope::System;
@@ -232,7 +233,7 @@ void WeakMemory::change(uint32_t thread, uint32_t block, uint64_t address, uint3
   word.device = this;
   word.block = block;
   word.release_time_before = word.release_time;
-  // Changes of a released word pass the release on.
+  // An atomic change without release keeps the word's release: it passes it on.
   if (release) word.release_time = history.now;
   word.device_scope = true;
   change_now(address, bytes, value, change);

@@ -1,29 +1,33 @@
-// Memory as weak as the PTX model lets it be, for one device: what its threads store waits here and reaches memory in a random
-// order, and what they load may be out of date, unless an order the kernel asked for forbids it.
+// Memory of one device, as weak as the PTX model allows: stores wait here and reach memory in a random order,
+// and loads may return an old value, unless an order that the kernel asked for forbids it.
 //
-// Stores. A store of up to 64 bits is whole (a vector access is several stores). Who sees a store that waits depends on its level,
-// which only grows:
+// STORES. A store of up to 64 bits is whole; a vector store is several stores. A store that waits here is
+// visible to some threads only. Its level says to which, and only grows:
 //
-//   thread   the thread itself
-//   block    the threads of its block: after a block barrier
-//   device   all threads of the device: after a release or fence of device scope
-//   (none)   everybody: it left for memory
+//   thread  its own thread
+//   block   the threads of its block; from a block barrier on
+//   device  all threads of the device; from a release or fence of device scope on
 //
-// Stores to one 64-bit word leave in the order they were made. A release store of system scope leaves when everything that its
-// thread could see waiting at that time has left; a fence of system scope makes all that leave at once. A kernel is over when all its
-// stores have left.
+// Once it has left for memory, it is visible to everybody. Rules for leaving:
 //
-// Weaker than system scope is only promised within the device: a weak or device-scope store of 64 bits reaches memory in two
-// halves, either first.
+//   - Stores to one 64-bit word leave in the order in which they were made.
+//   - A release store of system scope leaves after all stores that waited then and were visible to its
+//     thread.
+//   - A fence of system scope makes all stores that wait and are visible to its thread leave at once.
+//   - All stores of a launch have left when the launch has ended.
 //
-// Loads. A word that another block stored to lately may still be read as it was before, until the reader has
-// synchronised with something later: by an acquire that read a release, by a barrier with a thread that did, by
-// the start of its kernel. `seen` is the time up to which a thread must see memory; History knows when words changed. A thread
-// that has read a new value does not read an older one again.
+// Scopes below system scope promise nothing to other devices: a weak or device-scope store of 64 bits reaches
+// memory in two halves, either one first.
 //
-// Where this is stronger than PTX: `seen` is one number, not one per word and writer; only the last value of a word is
-// remembered, and what an acquire of a 32-bit flag brings is that of the 64-bit word it lies in; loads are made in program order.
-// It finds missing orders, it does not prove their absence.
+// LOADS. A load may return the previous value of a word that another block has stored to, until the reader
+// has synchronised with something later: by an acquire that reads a release, by a barrier with a thread that
+// has synchronised, or by the start of its kernel. `seen` is the time up to which a thread must see memory;
+// History knows when words changed. A thread that has read a new value never reads an older one again.
+//
+// WHERE THIS IS STRONGER THAN PTX. `seen` is one number, not one for each word and writer. Only the previous
+// value of a word is remembered. An acquire of a 32-bit flag gets what the release of its whole 64-bit word
+// brings. Loads are made in program order. So this memory finds missing orders; it does not prove that none
+// is missing.
 #ifndef DIME_SIM_GPU_WEAK_MEMORY_H
 #define DIME_SIM_GPU_WEAK_MEMORY_H
 
@@ -39,30 +43,30 @@ namespace sim {
 
 enum class Scope : uint8_t { Weak, Device, System };
 
-// What an atomic operation makes of a word and a value.
+// The atomic operations.
 enum class Change : uint8_t { Add, Or };
 
-// Changes a word of 4 or 8 bytes in one step.
+// Changes a word of 4 or 8 bytes atomically, in memory.
 void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change);
 
-// What a thread must see, and what it read that a fence would make it see. Part of each simulated thread.
+// Which state of memory a thread must see. Each simulated thread has one. Times are those of History::now.
 struct Sight {
-  uint64_t seen = 0;
-  uint64_t seen_after_fence = 0;
-  uint64_t fenced_at = 0;  // the time of the last system fence: later stores release what was before it
+  uint64_t seen = 0;              // it sees all changes up to this time
+  uint64_t seen_after_fence = 0;  // what its relaxed loads of releases add to `seen` at its next fence
+  uint64_t fenced_at = 0;         // the time of its last system fence: its later stores release what was before that
   struct Fresh {
     uint64_t word, changed_at;
   };
-  std::vector<Fresh> fresh_words;  // read as they were since then, though that is not in `seen`
+  std::vector<Fresh> fresh_words;  // changes after `seen` that it has read: it must not read those words' older values
 
-  // As of a thread that has just begun. Keeps its memory.
+  // As of a thread that has just begun. Keeps its allocations.
   void forget() {
     seen = seen_after_fence = fenced_at = 0;
     fresh_words.clear();
   }
 };
 
-// When each word was last changed, by whom, and what it held before: of this process, for all its devices.
+// When each word was last changed, by whom, and what it held before. One for all devices of the process.
 class History {
  public:
   struct Word {
@@ -70,10 +74,10 @@ class History {
     uint64_t before = 0;
     uint64_t release_time_before = 0;
     uint64_t changed_at = 0;
-    uint64_t release_time = 0;  // an acquire that reads the present value sees everything up to this; 0: nothing
+    uint64_t release_time = 0;  // an acquire of the current value makes the reader see everything up to this; 0: nothing
     const void *device = nullptr;
     uint32_t block = 0;
-    bool device_scope = false;  // the release counts within the device only
+    bool device_scope = false;  // the release has an effect within the device only
   };
 
   static History &instance();
@@ -106,18 +110,19 @@ class WeakMemory {
                 bool acquire);
   void store(uint32_t thread, uint32_t block, Sight &sight, uint64_t address, uint32_t bytes, uint64_t value,
              Scope scope, bool release);
-  // Changes a word of 4 or 8 bytes of which nothing waits here. A release is one for everybody, which is more than the device was promised.
+  // Changes a word of 4 or 8 bytes atomically; no store to it may wait here. A release takes effect for all
+  // devices, more than its device scope promises.
   void change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change);
   void fence_system(uint32_t thread, uint32_t block, Sight &sight);
-  // All threads of the block have met: they see each other's stores from now on.
+  // All threads of the block have reached a barrier: each sees the stores of the others from now on.
   void barrier(uint32_t block);
 
-  // Lets one random store leave that may. False: none waits.
+  // Lets one random store leave that may leave. False: none waits.
   bool let_one_leave();
   // Lets all stores of a block leave.
   void finish_block(uint32_t block);
   bool is_empty() const { return waiting_.empty(); }
-  // What a thread that starts now must see.
+  // The `seen` of a thread that starts now.
   static uint64_t now();
 
  private:
@@ -141,12 +146,12 @@ class WeakMemory {
   }
   // Where stores to a word are counted.
   static size_t counter_of(uint64_t word) { return (word >> 3) * 0x9e3779b97f4a7c15ull >> (64 - COUNTER_BITS); }
-  // The first store that must leave before this one; `index` itself when it may go.
+  // The index of the first store that must leave before this one, or `index` itself if this one may leave.
   size_t blocker_of(size_t index) const;
-  // Lets this store leave, or one that must go before it.
+  // Lets this store leave, or one that must leave before it.
   void advance(size_t index);
   void leave(size_t index);
-  // Lets everything leave that this condition holds for, in a random order that is allowed.
+  // Lets all stores leave for which the condition holds, in a random order among those allowed.
   template <class Condition>
   void drain(Condition condition);
 

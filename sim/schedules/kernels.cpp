@@ -1,5 +1,5 @@
-// The kernels that random schedules run: the reductions of one compiled type for 2, 4 and any number of ranks, and the one that
-// decides at run time. (libcuda.so.1 has all of kernels/instances.cu.)
+// The kernels that the random schedules run: the f32 sum for 2, 4 and any number of ranks, and the reduction
+// that is decided at run time. libcuda.so.1 of the simulated node has all of kernels/instances.cu.
 #include <kernels/allreduce/one_shot.h>
 #include <kernels/allreduce/one_shot_pair.h>
 #include <kernels/allreduce/two_shot.h>

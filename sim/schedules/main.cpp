@@ -1,8 +1,8 @@
 // Runs random schedules of the kernels: schedules FIRST_SEED COUNT [--until-failure] [--aborts]
 //
-// Prints how many ran and what failed, with the seed that repeats it exactly (a count of 1). Exit status 1 when something failed.
-// With --until-failure it stops at the first, and that is what broken kernels are expected to reach. With --aborts a rank is aborted in
-// every schedule.
+// Prints how many schedules ran and which failed. A failure is repeated exactly by its seed and a count of 1.
+// The exit status is 1 if a schedule failed. --until-failure stops at the first failure, which is what the
+// broken variants must reach. --aborts aborts a rank in every schedule.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -20,22 +20,22 @@ namespace {
 using sim::Random;
 
 constexpr uint32_t MOST_RANKS = 4;
-// Messages are small, so that a schedule is short: slots lie in the first bytes of each region.
+// Messages are small, so that a schedule is short. Their slots lie in the first USED_BYTES of each region.
 constexpr uint32_t MOST_BYTES = 640;
 constexpr uint32_t USED_BYTES = 64 << 10;
 constexpr uint32_t GUARD_BYTES = 32;
 constexpr uint32_t BUFFER_BYTES = GUARD_BYTES + 16 + MOST_BYTES + GUARD_BYTES;
-// Blocks that are counted before a schedule begins: the count wraps around.
+// The count of blocks at the start of a schedule, so large that it wraps around.
 constexpr uint32_t FIRST_COUNT = 0xfffffffcu;
-// Steps without an end in sight: a schedule takes some thousand.
+// After so many steps a schedule counts as hung. One that ends takes some thousand.
 constexpr uint64_t MOST_STEPS = 400000;
-// Steps that the other ranks have, each, after an aborted one has come to its end: enough to finish what they can.
+// Steps that each rank gets after all launches of the aborted ranks have ended: enough to finish what it can.
 constexpr uint64_t STEPS_AFTER_ABORT = 300;
 constexpr const char *ALGORITHMS[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
 constexpr uint32_t FIRST_TWO_SHOT = 2;
 constexpr uint32_t PACKET_BYTES[] = {8, 16, 8, 16, 16};
 
-// One all-reduce, the same on all ranks but for the buffers.
+// One all-reduce. All ranks have the same, with buffers of their own.
 struct Operation {
   uint32_t algorithm;
   uint8_t type;
@@ -43,8 +43,8 @@ struct Operation {
   uint32_t blocks, threads;
   uint8_t tile_log2, stages;
   bool triggers_dependents;
-  bool is_chained;   // its input is the output of the one before
-  bool is_captured;  // in a graph, which does not know its epochs and stays in one stream
+  bool is_chained;   // its input is the output of the previous operation
+  bool is_captured;  // in a graph: without an epoch from the host, and always in the same stream
   const sim::Kernel *kernel;
 };
 
@@ -60,15 +60,15 @@ struct Buffers {
 struct Rank {
   std::unique_ptr<sim::Processor> processor;
   uint64_t scratch = 0;
-  uint32_t speed = 1;  // it takes a turn once in so many
+  uint32_t speed = 1;  // it runs in one of so many steps that choose it
   std::vector<Buffers> buffers;
   std::vector<std::shared_ptr<sim::Launch>> launches;
-  // It comes to another stream than the launch before, and nothing but its turn orders the two.
+  // By launch: it is on another stream than the previous launch, and only its ticket orders the two.
   std::vector<bool> is_elsewhere;
   size_t started = 0;
-  // Between its host and its launches. An aborted rank's launches are told to stop.
+  // The command is DIME_STOP if the rank is aborted.
   dime_mailbox mailbox{};
-  // Launches that were over before the rank was told to stop: their results are right.
+  // Launches that ended before the rank was aborted: their results must be right.
   size_t finished = 0;
 };
 
@@ -96,7 +96,7 @@ void *at(uint64_t address) { return reinterpret_cast<void *>(address); }
 
 uint64_t lane_of(uint64_t scratch, bool is_captured) { return scratch + (is_captured ? DIME_LANE_BYTES : 0u); }
 
-// As the library leaves a lane after setup.
+// Gives a lane the state in which the library's setup leaves it.
 void clear_lane(uint64_t scratch, uint32_t first_epoch) {
   for (uint32_t parity = 0; parity < DIME_PARITIES; ++parity) {
     const uint64_t base = scratch + parity * DIME_PARITY_BYTES;
@@ -113,7 +113,8 @@ void clear_lane(uint64_t scratch, uint32_t first_epoch) {
 
 uint32_t epoch_after(uint32_t epoch) { return epoch == 0xffffffffu ? 2 : epoch + 1; }
 
-// Every data slot of a lane is free again, all epoch words are at `epoch`, so many blocks were counted, and there is no stop mark.
+// Whether a lane is as launches without an abort must leave it: every data slot is free, all epoch words are
+// `epoch`, the count of blocks is `blocks`, and no stop mark is set.
 bool is_clean(uint64_t scratch, uint32_t epoch, uint32_t blocks) {
   const uint64_t count_word = uint64_t(blocks) << DIME_COUNT_SHIFT;
   const uint32_t no_mark = 0;
@@ -130,7 +131,8 @@ bool is_clean(uint64_t scratch, uint32_t epoch, uint32_t blocks) {
   return true;
 }
 
-// Values that expose mistakes: order matters in the sum, words that look like protocol.
+// Values that expose mistakes: sums that depend on the order of additions, and words that look like a
+// sentinel or a free slot.
 uint64_t random_word(Random &random, uint8_t type) {
   if (random.once_in(16)) return ~uint64_t(0);
   if (random.once_in(16)) return 0;
@@ -154,7 +156,7 @@ T element(const std::vector<unsigned char> &bytes, uint32_t index) {
   return value;
 }
 
-// The sum in rank order, by the book and not by the kernels' code.
+// The sum in rank order, computed without the kernels' code.
 std::vector<unsigned char> expected_sum(const std::vector<const std::vector<unsigned char> *> &contributions, uint8_t type) {
   std::vector<unsigned char> sum = *contributions[0];
   const uint32_t size = element_bytes(type);
@@ -202,7 +204,7 @@ Operation random_operation(Random &random, uint32_t ranks) {
   return operation;
 }
 
-// `before`: of the operation that this one is chained to.
+// `before`: each rank's buffers of the previous operation, whose outputs a chained operation takes as input.
 std::vector<Buffers> make_buffers(Random &random, const Operation &operation, uint32_t ranks,
                                   const std::vector<const Buffers *> &before) {
   std::vector<Buffers> all(ranks);
@@ -215,7 +217,7 @@ std::vector<Buffers> make_buffers(Random &random, const Operation &operation, ui
     buffers.input = reinterpret_cast<uint64_t>(buffers.input_memory.data()) + offset();
     buffers.output = random.once_in(3) ? buffers.input : reinterpret_cast<uint64_t>(buffers.output_memory.data()) + offset();
     if (operation.is_chained) {
-      // Not in place: both results are looked at in the end.
+      // Not in place, since both results are checked at the end.
       const Buffers &earlier = *before[size_t(&buffers - all.data())];
       buffers.input = earlier.output;
       buffers.output = reinterpret_cast<uint64_t>(buffers.output_memory.data()) + offset();
@@ -255,8 +257,8 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   return args;
 }
 
-// Whether an operation changed nothing but its result: not the bytes around the buffers, nor the input out of place, unless that is the
-// output of an operation that did not finish.
+// Whether an operation changed nothing but its output: neither the bytes around the buffers nor, out of
+// place, the input. The input is not checked if it is the output of an operation that did not finish.
 bool guards_are_whole(const Operation &operation, const Buffers &buffers, bool is_finished) {
   const auto whole = [&](const std::vector<uint64_t> &memory, uint64_t payload, unsigned char filler) {
     const auto *bytes = reinterpret_cast<const unsigned char *>(memory.data());
@@ -287,22 +289,23 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
   Outcome outcome;
   const uint32_t ranks = random.once_in(2) ? 2 : 2 + random.below(MOST_RANKS - 1);
   const uint32_t operation_count = 2 + random.below(4);
-  // The third is just before the slice is cleared that holds the first slots, which every message uses.
+  // The third is just before the epochs that zero the slice of the first slots, which every message uses. The
+  // last two are just before the wrap.
   constexpr uint32_t SLICES = (DIME_LL_BYTES + DIME_FLAG_BYTES) / 8 / 32;
   static constexpr uint32_t FIRST_EPOCHS[] = {1, 2, SLICES * DIME_CLEAR_PERIOD - 2, 0xfffffffdu, 0xfffffffeu};
   const uint32_t first_epoch = FIRST_EPOCHS[random.below(5)];
   sim::History::instance().forget();
-  // Eager launches, a graph, or both in turn.
+  // 0: all launches are captured; 1: all are eager; 2: a random mix.
   const uint32_t eager_once_in = random.below(3);
-  // Somebody asks now and then what the ranks wait for; the answer must not disturb.
+  // The host asks for reports now and then, which must change nothing else.
   const bool watched = random.once_in(2);
-  // Some ranks are aborted, all but one at most, in the midst of what they do.
+  // One or two ranks are aborted at step `abort_step`, but not all of them.
   const bool aborts = random.once_in(4) || must_abort;
   const uint64_t abort_step = random.below(16u << random.below(9));
 
   std::vector<Operation> operations;
   for (uint32_t i = 0; i < operation_count; ++i) {
-    // A replay of the launch before, with the very same arguments, or a launch on its result.
+    // The previous launch again: with the same arguments, or on its result.
     const bool repeats = i != 0 && random.once_in(2);
     operations.push_back(repeats ? operations.back() : random_operation(random, ranks));
     operations.back().is_chained = repeats && random.once_in(2);
@@ -329,7 +332,7 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
     }
   }
   for (Rank &rank : all) {
-    // The count is about to wrap around.
+    // The count of blocks starts just below the wrap.
     uint32_t host_count = 0, epoch = first_epoch, blocks_before = FIRST_COUNT;
     for (uint32_t i = 0; i < operation_count; ++i) {
       const Operation &operation = operations[i];
@@ -342,7 +345,8 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
         args.blocks_before = blocks_before;
         blocks_before += operation.blocks;
       } else {
-        // What a host that counts launches would pass; only a kernel that is broken on purpose looks at it.
+        // What a host that counts launches would pass as the epoch. Only the variant epoch-from-the-host
+        // reads it.
         args.blocks_before = host_count;
       }
       const bool is_behind_eager = i != 0 && !operations[i - 1].is_captured;
@@ -354,7 +358,8 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
   }
   outcome.launches = uint64_t(operation_count) * ranks;
 
-  // The streams of each rank: a launch may start when the one before is done, or lets it, or is in another stream. Two at most.
+  // The streams of a rank. A launch may start when the previous launch has ended or lets dependents start, or
+  // is on another stream. At most two launches run at a time.
   const auto feed = [](Rank &rank) {
     for (size_t i = 0; i < rank.started; ++i)
       if (i == 0 || rank.launches[i - 1]->is_done()) rank.launches[i]->end_wait();
@@ -388,13 +393,14 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
       stop(all[first]);
       if (ranks > 2 && random.once_in(3)) stop(all[(first + 1) % ranks]);
     }
-    // Who waits for an aborted rank waits until it is aborted itself. It is not slow any more, to have come as far as it can by then.
+    // A rank that waits for an aborted one waits until it is aborted itself. Slow ranks run at full speed
+    // now, so that each gets as far as it can before that.
     if (aborts && step > abort_step && stopped_are_over && steps_left-- == 0)
       for (Rank &rank : all) stop(rank);
     if (step == MOST_STEPS) {
       outcome.failed_check = "hang";
       outcome.details = "no end after " + std::to_string(step) + " steps; first " + describe(operations[0], ranks);
-      for (Rank &rank : all) stop(rank);  // lets the kernels end, so that their fibers can be used again
+      for (Rank &rank : all) stop(rank);  // so that the kernels end, and their fibers can be reused
     }
     Rank &rank = all[random.below(ranks)];
     const bool is_slow = rank.speed > 1 && !(aborts && step > abort_step && stopped_are_over);
@@ -421,7 +427,7 @@ Outcome run_schedule(uint64_t seed, bool must_abort) {
     }
   for (const Rank &rank : all)
     if (is_stopped(rank)) return outcome;
-  // The device counts epochs in graphs, and blocks elsewhere.
+  // Captured launches advance the epoch words; eager launches advance the count of blocks.
   uint32_t epoch = first_epoch, blocks = FIRST_COUNT;
   for (const Operation &operation : operations) {
     if (operation.is_captured)

@@ -1,4 +1,4 @@
-// The simulator's form of kernels/backend/entry.h: kernels are plain functions that are registered by name.
+// The simulator's form of kernels/backend/entry.h: a kernel is a plain function, registered by name.
 #ifndef DIME_SIM_GPU_BACKEND_ENTRY_H
 #define DIME_SIM_GPU_BACKEND_ENTRY_H
 
@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-// CUDA's headers define these for g++ too, as attributes that it does not know.
+// CUDA's headers define these as attributes that g++ does not know.
 #undef __global__
 #undef __grid_constant__
 #undef __launch_bounds__
@@ -19,7 +19,7 @@ namespace sim {
 
 void register_kernel(const Kernel &kernel);
 
-// Calls FUNCTION with what the parameter pointers point to.
+// Calls FUNCTION with the arguments that the parameter pointers point to.
 template <auto FUNCTION>
 struct Entry;
 template <class... Parameters, void (*FUNCTION)(Parameters...)>
@@ -40,7 +40,7 @@ struct Registration {
 
 }  // namespace sim
 
-// An SM holds two blocks of so many threads.
+// Two blocks of `threads` threads fit on an SM.
 #define DIME_ENTRY(name) DIME_ENTRY_BOUNDED(name, 512)
 #define DIME_ENTRY_BOUNDED(name, threads) \
   static const sim::Registration name##_registration(sim::Entry<&name>::kernel(#name, threads));

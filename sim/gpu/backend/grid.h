@@ -14,7 +14,8 @@ using sim::current_thread::spin_hint;
 using sim::current_thread::grid_blocks;
 using sim::current_thread::thread_index;
 
-// Looking costs nothing here, and a round takes as long as all other threads' turns together.
+// Few, since a load of the host's command costs nothing here, and a round takes as long as all other threads
+// together run.
 const uint32_t ROUNDS_PER_LOOK = 4;
 
 inline void compute_now(uint64_t &) {}

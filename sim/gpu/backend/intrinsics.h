@@ -1,13 +1,13 @@
-// The simulator's form of kernels/backend/intrinsics.h: what a GPU computes, to the bit. Where the result is a NaN, a GPU's f32
-// arithmetic makes it 0x7fffffff whatever NaNs came in; f64 arithmetic passes on one of them, and the kernels do not rely on
-// which.
+// The simulator's form of kernels/backend/intrinsics.h: a GPU's results, to the bit. f32 arithmetic of a GPU
+// gives a NaN the pattern 0x7fffffff, whatever NaNs are its operands. f64 arithmetic passes on one of its NaN
+// operands; the kernels do not rely on which.
 #ifndef DIME_SIM_GPU_BACKEND_INTRINSICS_H
 #define DIME_SIM_GPU_BACKEND_INTRINSICS_H
 
 #include <bit>
 #include <cstdint>
 
-// CUDA's names, at the place CUDA has them.
+// CUDA's functions, in the global namespace as in CUDA.
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline long long __double_as_longlong(double value) { return std::bit_cast<long long>(value); }

@@ -13,7 +13,7 @@ inline void store_pair(uint64_t address, Pair value, Scope scope) {
   sim::current_thread::store(address + 8, 8, value.hi, scope, false);
 }
 inline Pair load_pair(uint64_t address, Scope scope) {
-  // The upper word first: nothing may rely on an order between the two.
+  // The upper word first: no protocol may rely on an order of the two loads.
   const uint64_t hi = sim::current_thread::load(address + 8, 8, scope, false);
   return {sim::current_thread::load(address, 8, scope, false), hi};
 }
