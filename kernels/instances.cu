@@ -9,12 +9,9 @@
 //              one-shots, 2
 //
 // The sentinel protocol works for float types only; the host does not choose it for others.
-#include "allreduce/one_shot.h"
-#include "allreduce/one_shot_pair.h"
-#include "allreduce/two_shot.h"
-#include "allreduce/two_shot_bulk.h"
 #include <backend/entry.h>
 #include "await.h"
+#include "catalogue.h"
 #include "setup.h"
 
 // A block of any kernel takes at most half an SM: src/route/geometry.rs relies on that when it bounds the
@@ -27,33 +24,14 @@
   }                                                                                                           \
   DIME_ENTRY_BOUNDED(name, threads)
 
-#define DIME_ONE_SHOTS(suffix, reduction, ranks, threads)                                                     \
-  DIME_KERNEL(dime_one_shot_ll_##suffix, threads, (dime::one_shot<dime::LlPacket, reduction, ranks>))         \
-  DIME_KERNEL(dime_one_shot_sentinel_##suffix, threads, (dime::one_shot<dime::SentinelPacket, reduction, ranks>))
-
-#define DIME_ONE_SHOTS_OF_PAIR(suffix, reduction, threads)                                                    \
-  DIME_KERNEL(dime_one_shot_ll_##suffix, threads, (dime::one_shot_pair<dime::LlPacket, reduction>))           \
-  DIME_KERNEL(dime_one_shot_sentinel_##suffix, threads, (dime::one_shot_pair<dime::SentinelPacket, reduction>))
-
-#define DIME_TWO_SHOTS(suffix, reduction, ranks, threads)                                                     \
-  DIME_KERNEL(dime_two_shot_ll_##suffix, threads, (dime::two_shot<dime::LlPacket, reduction, ranks>))         \
-  DIME_KERNEL(dime_two_shot_sentinel_##suffix, threads,                                                       \
-              (dime::two_shot<dime::SentinelPacket, reduction, ranks>))                                       \
-  DIME_KERNEL(dime_two_shot_bulk_##suffix, threads, (dime::two_shot_bulk<reduction, ranks>))
-
-#define DIME_FOR_RANKS(suffix, reduction, ranks, threads)                                                     \
-  DIME_ONE_SHOTS(suffix, reduction, ranks, threads)                                                           \
-  DIME_TWO_SHOTS(suffix, reduction, ranks, threads)
-
-#define DIME_FOR_SUM(name, type)                                          \
-  DIME_ONE_SHOTS_OF_PAIR(sum_##name##_2, dime::SumOf<dime::type>, 512)    \
-  DIME_TWO_SHOTS(sum_##name##_2, dime::SumOf<dime::type>, 2, 512)         \
-  DIME_FOR_RANKS(sum_##name##_4, dime::SumOf<dime::type>, 4, 512)         \
-  DIME_FOR_RANKS(sum_##name##_8, dime::SumOf<dime::type>, 8, 512)         \
+#define DIME_FOR_SUM(name, type)                                       \
+  DIME_FOR_TWO(sum_##name##_2, dime::SumOf<dime::type>, 512)           \
+  DIME_FOR_RANKS(sum_##name##_4, dime::SumOf<dime::type>, 4, 512)      \
+  DIME_FOR_RANKS(sum_##name##_8, dime::SumOf<dime::type>, 8, 512)      \
   DIME_FOR_RANKS(sum_##name##_n, dime::SumOf<dime::type>, 0, 512)
 
 DIME_FOR_SUM(f16, Float16)
 DIME_FOR_SUM(bf16, BFloat16)
 DIME_FOR_SUM(f32, Float32)
-DIME_ONE_SHOTS_OF_PAIR(any_2, dime::AnyReduction, 512)
+DIME_FOR_PAIRS(any_2, dime::AnyReduction, 512)
 DIME_FOR_RANKS(any_n, dime::AnyReduction, 0, 256)

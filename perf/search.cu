@@ -35,8 +35,15 @@ namespace {
     }                                                                                                \
   } while (0)
 
-enum Kernel { ONE_SHOT_LL, ONE_SHOT_SENTINEL, TWO_SHOT_LL, TWO_SHOT_SENTINEL, TWO_SHOT_BULK, KERNELS };
-const char *const NAMES[KERNELS] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
+#define NUMBER(name, ...) KERNEL_##name,
+enum Kernel { DIME_KERNELS(NUMBER, ) KERNELS };
+struct Facts {
+  const char *name;
+  size_t packet_bytes;
+  int exchanges;
+};
+#define FACTS(name, packet_bytes, exchanges, ...) {#name, packet_bytes, exchanges},
+const Facts FACTS_OF[KERNELS] = {DIME_KERNELS(FACTS, )};
 const size_t LARGEST_BYTES = 16u << 20;
 const int REPLAYS = 12, DROPPED = 2;
 

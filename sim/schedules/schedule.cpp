@@ -1,5 +1,7 @@
 #include "schedule.h"
 
+#define DIME_LIST_ONLY
+#include <kernels/catalogue.h>
 #include <kernels/layout.h>
 #include <sim/gpu/backend/intrinsics.h>
 #include <sim/gpu/processor.h>
@@ -31,9 +33,14 @@ constexpr uint32_t FIRST_COUNT = 0xfffffffcu;
 constexpr uint64_t MOST_STEPS = 400000;
 // Steps that each rank gets after all launches of the aborted ranks have ended: enough to finish what it can.
 constexpr uint64_t STEPS_AFTER_ABORT = 300;
-constexpr const char *ALGORITHMS[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
-constexpr uint32_t FIRST_TWO_SHOT = 2;
-constexpr uint32_t PACKET_BYTES[] = {8, 16, 8, 16, 16};
+struct Algorithm {
+  const char *name;
+  uint32_t packet_bytes, exchanges;
+  bool carries_integers, has_pair_form;
+};
+#define ALGORITHM(name, packet_bytes, exchanges, carries_integers, has_pair_form, ...) \
+  {#name, packet_bytes, exchanges, carries_integers, has_pair_form},
+constexpr Algorithm ALGORITHMS[] = {DIME_KERNELS(ALGORITHM, )};
 
 // One all-reduce. All ranks have the same, with buffers of their own.
 struct Operation {
@@ -184,8 +191,8 @@ Operation random_operation(Random &random, uint32_t ranks) {
   Operation operation{};
   operation.type = TYPES[random.below(4)];
   do {
-    operation.algorithm = random.below(5);
-  } while (operation.type == DIME_INT32 && PACKET_BYTES[operation.algorithm] == 16 && operation.algorithm != 4);
+    operation.algorithm = random.below(uint32_t(std::size(ALGORITHMS)));
+  } while (operation.type == DIME_INT32 && !ALGORITHMS[operation.algorithm].carries_integers);
   const uint32_t size = element_bytes(operation.type);
   const uint32_t most = random.once_in(2) ? 8 : MOST_BYTES / size;
   operation.bytes = (1 + random.below(most)) * size;
@@ -194,12 +201,13 @@ Operation random_operation(Random &random, uint32_t ranks) {
   operation.tile_log2 = uint8_t(2 + random.below(4));
   operation.stages = uint8_t(1 + random.below(2));
   operation.triggers_dependents = random.once_in(2);
-  std::string name = ALGORITHMS[operation.algorithm];
+  const Algorithm &algorithm = ALGORITHMS[operation.algorithm];
+  std::string name = std::string("dime_") + algorithm.name;
   const char *for_ranks = ranks % 2 == 0 && random.once_in(2) ? (ranks == 2 ? "2" : "4") : "n";
   if (operation.type == DIME_FLOAT32)
     name += std::string("_sum_f32_") + for_ranks;
   else
-    name += operation.algorithm < FIRST_TWO_SHOT && *for_ranks == '2' ? "_any_2" : "_any_n";
+    name += algorithm.has_pair_form && *for_ranks == '2' ? "_any_2" : "_any_n";
   operation.kernel = sim::find_kernel(name.c_str());
   return operation;
 }
@@ -244,9 +252,9 @@ dime_args arguments(const Operation &operation, const Buffers &buffers, uint32_t
   args.bytes = operation.bytes;
   for (uint32_t peer = 0; peer < ranks; ++peer) args.inbox[peer] = lane_of(scratch_of(peer), operation.is_captured);
   args.mailbox = reinterpret_cast<uint64_t>(&mailbox);
-  const uint32_t packet_bytes = PACKET_BYTES[operation.algorithm];
+  const uint32_t packet_bytes = ALGORITHMS[operation.algorithm].packet_bytes;
   args.packets = (operation.bytes + packet_bytes - 1) / packet_bytes;
-  args.chunk_packets = operation.algorithm < FIRST_TWO_SHOT ? args.packets : (args.packets + ranks - 1) / ranks;
+  args.chunk_packets = ALGORITHMS[operation.algorithm].exchanges == 1 ? args.packets : (args.packets + ranks - 1) / ranks;
   args.rank = uint8_t(rank);
   args.ranks = uint8_t(ranks);
   args.type = operation.type;

@@ -116,14 +116,18 @@ pub fn epoch_after(first: u32, launches: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::catalogue::{Entry, KERNELS};
     use std::mem::offset_of;
     use std::process::Command;
 
-    /// What the C compiler makes of `kernels/layout.h`, as lines of `name value`.
+    /// What the C compiler makes of `kernels/layout.h` and `kernels/catalogue.h`, as lines of `name value`.
     const PROGRAM: &str = r#"
         #include <stddef.h>
         #include <stdio.h>
+        #include "catalogue.h"
         #include "layout.h"
+        #define KERNEL(name, packet_bytes, exchanges, carries_integers, has_pair_form, ...) \
+          printf(#name " %d %d %d %d\n", packet_bytes, exchanges, carries_integers, has_pair_form);
         #define CONSTANT(name) printf(#name " %zu\n", (size_t)(name))
         #define WATCHED(name) printf(#name " %zu\n", offsetof(struct dime_mailbox, name))
         #define FIELD(name) printf(#name " %zu\n", offsetof(struct dime_args, name))
@@ -139,11 +143,12 @@ mod tests {
           CONSTANT(sizeof(struct dime_args));
           WATCHED(command); WATCHED(shape); WATCHED(bytes); WATCHED(waits); CONSTANT(sizeof(struct dime_mailbox));
           CONSTANT(DIME_GO_ON); CONSTANT(DIME_STOP); CONSTANT(DIME_REPORT);
+          DIME_KERNELS(KERNEL, )
           return 0;
         }"#;
 
     #[test]
-    fn the_header_that_the_kernels_see_says_the_same() {
+    fn the_headers_of_the_kernels_say_the_same() {
         let folder = std::env::temp_dir().join(format!("dime-layout-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (source, program) = (folder.join("layout.c"), folder.join("layout"));
@@ -200,7 +205,12 @@ mod tests {
             ("DIME_STOP", COMMAND_STOP as usize),
             ("DIME_REPORT", COMMAND_REPORT as usize),
         ];
-        let ours: Vec<String> = ours.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let mut ours: Vec<String> = ours.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        ours.extend(KERNELS.map(|kernel| {
+            let Entry { name, packet, exchanges, has_pair_form, .. } = kernel.entry();
+            let (integers, pair) = (i32::from(packet.carries_integers()), i32::from(*has_pair_form));
+            format!("{name} {} {exchanges} {integers} {pair}", packet.bytes())
+        }));
         let theirs = String::from_utf8(output.stdout).unwrap();
         assert_eq!(ours, theirs.lines().collect::<Vec<_>>());
     }
