@@ -56,7 +56,7 @@ struct Block {
   // Resumes a thread until it yields, waits or ends. True: it did more than spin.
   bool run(uint32_t thread);
   // griddepcontrol.launch_dependents by one of its threads. The hardware waits for all threads of the block;
-  // in the kernels all execute it at once.
+  // all threads of a kernel's block execute it at about the same time.
   void let_dependents_start();
   // Called when all threads have ended: their waiting stores reach memory, and the launch counts the block.
   void finish();
