@@ -2,14 +2,14 @@
 // loads them, over the whole range of scratch.
 //
 //   1. dime_probe_write: each rank writes a pattern into every peer's scratch.
-//   2. The host lets the ranks meet.
+//   2. The ranks synchronise, in a round of the setup.
 //   3. dime_probe_check: each rank compares what every peer has written into its scratch.
 //
 // Who writes, who reads: each sender writes words of its own, 8 * `from` bytes into every stride, and only
 // the owner of the scratch reads them.
 //
-// Order: all accesses are plain, since each kernel has ended before the ranks meet, and the next one starts
-// after that.
+// Order: all accesses are plain. The writing kernel of every rank has ended before the ranks synchronise, and
+// the checking kernel starts after that.
 #ifndef DIME_KERNELS_SETUP_H
 #define DIME_KERNELS_SETUP_H
 

@@ -68,14 +68,12 @@ dime_mailbox *mailbox;
 std::mutex counting;
 
 const void *function(int kernel) {
-#define OF_RANKS(suffix)                                                                                           \
-  {                                                                                                                \
-    const void *const all[KERNELS] = {(const void *)dime_one_shot_ll_sum_bf16_##suffix,                            \
-                                      (const void *)dime_one_shot_sentinel_sum_bf16_##suffix,                      \
-                                      (const void *)dime_two_shot_ll_sum_bf16_##suffix,                            \
-                                      (const void *)dime_two_shot_sentinel_sum_bf16_##suffix,                      \
-                                      (const void *)dime_two_shot_bulk_sum_bf16_##suffix};                         \
-    return all[kernel];                                                                                            \
+#define ADDRESS(name, packet_bytes, exchanges, carries_integers, has_pair_form, suffix) \
+  (const void *)dime_##name##_sum_bf16_##suffix,
+#define OF_RANKS(suffix)                                                     \
+  {                                                                          \
+    const void *const all[KERNELS] = {DIME_KERNELS(ADDRESS, suffix)};        \
+    return all[kernel];                                                      \
   }
   if (ranks == 2) OF_RANKS(2)
   if (ranks == 4) OF_RANKS(4)
@@ -83,10 +81,12 @@ const void *function(int kernel) {
   OF_RANKS(n)
 }
 
-bool is_two_shot(int kernel) { return kernel >= TWO_SHOT_LL; }
-bool is_ll(int kernel) { return kernel == ONE_SHOT_LL || kernel == TWO_SHOT_LL; }
+bool is_two_shot(int kernel) { return FACTS_OF[kernel].exchanges == 2; }
+bool is_ll(int kernel) { return FACTS_OF[kernel].packet_bytes == 8; }
 
-size_t packets(int kernel, size_t bytes) { return (bytes + (is_ll(kernel) ? 7 : 15)) / (is_ll(kernel) ? 8 : 16); }
+size_t packets(int kernel, size_t bytes) {
+  return (bytes + FACTS_OF[kernel].packet_bytes - 1) / FACTS_OF[kernel].packet_bytes;
+}
 
 size_t chunk_packets(int kernel, size_t bytes) {
   return is_two_shot(kernel) ? (packets(kernel, bytes) + ranks - 1) / ranks : packets(kernel, bytes);
@@ -101,7 +101,7 @@ bool fits(int kernel, size_t bytes) {
 void list(size_t bytes, int kernel) {
   for (int threads : {128, 256, 512})
     for (int most_blocks : {16, 32, 48, 64, 96, 128}) {
-      if (kernel == TWO_SHOT_BULK) {
+      if (kernel == KERNEL_two_shot_bulk) {
         if (most_blocks >= 48 && threads >= 256)
           for (int stages : {1, 2, 4}) configurations.push_back({bytes, kernel, most_blocks, threads, 0, stages, 0, 0});
         continue;
@@ -283,7 +283,7 @@ int main(int argc, char **argv) {
     if (one.wrong != 0) {
       ++wrong;
     } else if (shown++ < 5) {
-      std::printf("%d %zu %s %d %d %d %d %.3f\n", ranks, one.bytes, NAMES[one.kernel], one.blocks, one.threads,
+      std::printf("%d %zu %s %d %d %d %d %.3f\n", ranks, one.bytes, FACTS_OF[one.kernel].name, one.blocks, one.threads,
                   1 << one.tile_log2, one.stages, one.us);
     }
   }

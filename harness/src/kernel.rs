@@ -2,11 +2,15 @@
 
 use crate::number::Dtype;
 
-/// The names DIME_KERNEL takes besides auto.
-pub const KERNELS: [&str; 5] =
-    ["one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"];
+#[path = "../../src/kernel/catalogue.rs"]
+#[allow(dead_code)] // the tools need the names, and what a kernel carries
+mod catalogue;
 
-/// Whether a kernel takes a type: a sentinel needs a bit pattern to spare.
+/// The names DIME_KERNEL takes besides auto.
+pub const KERNELS: [&str; catalogue::KERNELS.len()] = catalogue::NAMES;
+
+/// Whether a kernel takes a type: some packets need a bit pattern to spare.
 pub fn takes(kernel: &str, dtype: Dtype) -> bool {
-    dtype.is_float() || !kernel.ends_with("sentinel")
+    let entry = catalogue::Kernel::named(kernel).map(catalogue::Kernel::entry);
+    dtype.is_float() || entry.is_none_or(|entry| entry.packet.carries_integers())
 }

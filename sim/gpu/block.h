@@ -65,7 +65,7 @@ struct Block {
   // With weak memory: resumes a random thread of those that may run, if there is one. True: it did more than spin.
   bool run_one(Random &random);
   // griddepcontrol.launch_dependents by one of its threads. The hardware waits for all threads of the block;
-  // in the kernels all execute it at once.
+  // all threads of a kernel's block execute it at about the same time.
   void let_dependents_start();
   // Called when all threads have ended: their waiting stores reach memory, and the launch counts the block.
   void finish();

@@ -53,7 +53,7 @@ void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change)
 struct Sight {
   uint64_t seen = 0;              // it sees all changes up to this time
   uint64_t seen_after_fence = 0;  // what its relaxed loads of releases add to `seen` at its next fence
-  uint64_t fenced_at = 0;         // the time of its last system fence: its later stores release what was before that
+  uint64_t fenced_at = 0;         // the time of its last system fence: its later stores release what was before
   struct Fresh {
     uint64_t word, changed_at;
   };
@@ -74,7 +74,7 @@ class History {
     uint64_t before = 0;
     uint64_t release_time_before = 0;
     uint64_t changed_at = 0;
-    uint64_t release_time = 0;  // an acquire of the current value makes the reader see everything up to this; 0: nothing
+    uint64_t release_time = 0;  // an acquire of the current value sees everything up to this; 0: nothing
     const void *device = nullptr;
     uint32_t block = 0;
     bool device_scope = false;  // the release has an effect within the device only

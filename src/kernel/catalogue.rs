@@ -67,6 +67,9 @@ macro_rules! kernels {
         /// All kernels, in the order of their numbers.
         pub const KERNELS: [Kernel; [$($name),*].len()] = [$(Kernel::$kernel),*];
 
+        /// Their names.
+        pub const NAMES: [&str; KERNELS.len()] = [$($name),*];
+
         /// What DIME_KERNEL takes.
         pub const SETTINGS: &str = concat!("one of auto", $(", ", $name),*);
 
