@@ -24,6 +24,7 @@ start() {
     shift 2
     set -m
     (
+        set +m # or each of its commands would have a group of its own
         since=$SECONDS
         renice -n "$niceness" $BASHPID >/dev/null
         # Not `"$@" || ...`: in a condition a function goes on after a command that failed.
