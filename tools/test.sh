@@ -26,7 +26,8 @@ start() {
     (
         set +m # or each of its commands would have a group of its own
         since=$SECONDS
-        renice -n "$niceness" $BASHPID >/dev/null
+        # Never less nice than all of this is.
+        ((niceness <= $(nice))) || renice -n "$niceness" $BASHPID >/dev/null
         # Not `"$@" || ...`: in a condition a function goes on after a command that failed.
         trap 'echo "$((SECONDS - since))" >"$logs/$name.seconds"' EXIT
         set -e
