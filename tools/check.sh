@@ -37,7 +37,7 @@ step "lint" cargo clippy --quiet --locked --workspace --all-targets --no-default
 step "unit tests" cargo test --quiet --locked --workspace --no-default-features --lib --bins
 build() {
     # Two invocations, as in the Makefile.
-    cargo build --quiet --locked --package dime && cargo build --quiet --locked --package dime-cli
+    cargo build --quiet --locked --package dime && cargo build --quiet --locked --package dime-qa
 }
 step "build libdime.so and the tool" build
 step "simulated node" wait "$node"
@@ -47,7 +47,7 @@ sweep() {
     local ranks="$1"
     shift
     env LD_LIBRARY_PATH="$sim" DIME_NCCL_LIB="$sim/libnccl.so.2" DIME_SIM_DEVICES="$ranks" DIME_DEBUG=warn \
-        timeout 120 "$CARGO_TARGET_DIR/debug/dime" check --ranks "$ranks" --patience 60 "$@"
+        timeout 120 "$CARGO_TARGET_DIR/debug/dime-qa" check --ranks "$ranks" --patience 60 "$@"
 }
 weak_sweep() { DIME_SIM_WEAK=1 sweep "$@"; }
 step "2 ranks on the simulated node" sweep 2 --model threads --max-bytes 12K --cases 60

@@ -1,82 +1,150 @@
 #!/usr/bin/env bash
-# All that can be checked without a GPU. Stops at the first failure; says how long each step took.
-# Downloads and the builds of cargo-deny and cargo-fuzz run beside the steps that do not need them.
+# All that can be checked without a GPU. Stops at the first failure that it meets; says how long each job took.
+#
+# Jobs run side by side where one does not need what another builds: a job of one core fills the gaps of the others. What measures time, or
+# must not be starved, runs at the usual priority; the rest is nice. The output of a job is in target/test-logs, and is shown when it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-logs=target/test-logs
+logs="$PWD/target/test-logs"
 mkdir -p "$logs"
 started=$SECONDS
+declare -A process_of
 
-step() {
-    local name="$1" since=$SECONDS
-    shift
-    echo "== $name"
-    "$@" || {
-        echo "== $name FAILED after $((SECONDS - since)) s" >&2
-        exit 1
-    }
-    echo "== $name: $((SECONDS - since)) s"
+# Shows a failed job and ends all others.
+fail() {
+    cat "$logs/$1.log" >&2
+    echo "== $1 FAILED" >&2
+    exit 1
 }
 
-# Waits for a job of the background; its output is shown when it failed.
+# start NAME NICENESS COMMAND...: a job in the background, in a process group of its own, so that it can be ended whole.
+start() {
+    local name="$1" niceness="$2"
+    shift 2
+    set -m
+    (
+        set +m # or each of its commands would have a group of its own
+        since=$SECONDS
+        # Never less nice than all of this is.
+        ((niceness <= $(nice))) || renice -n "$niceness" $BASHPID >/dev/null
+        # Not `"$@" || ...`: in a condition a function goes on after a command that failed.
+        trap 'echo "$((SECONDS - since))" >"$logs/$name.seconds"' EXIT
+        set -e
+        "$@"
+    ) >"$logs/$name.log" 2>&1 </dev/null &
+    set +m
+    process_of[$name]=$!
+}
+
+# Waits for a job.
 finish() {
-    local name="$1" job="$2"
-    if ! wait "$job"; then
-        cat "$logs/$name.log" >&2
-        return 1
-    fi
+    local name="$1"
+    wait "${process_of[$name]}" || fail "$name"
+    unset "process_of[$name]"
+    echo "== $name: $(<"$logs/$name.seconds") s"
 }
 
-jobs_of_ours=()
-trap 'for job in "${jobs_of_ours[@]}"; do kill "$job" 2>/dev/null || true; done' EXIT
+end_jobs() {
+    local job
+    for job in "${process_of[@]}"; do kill -- "-$job" 2>/dev/null || true; done
+}
+trap end_jobs EXIT
 
-step "packages" tools/install_packages.sh test
-step "CUDA compiler" tools/install_cuda.sh
-python3 tests/fetch_nccl.py >"$logs/nccl.log" 2>&1 &
-nccl=$!
+# What `make` builds, kernels for all architectures included.
+build() {
+    cargo build --release --locked --package dime
+    cargo build --release --locked --package dime-cli --package dime-qa
+}
+
 install_cargo_tools() {
-    nice tools/install_cargo_tool.sh cargo-fuzz && nice tools/install_cargo_tool.sh cargo-deny
+    tools/install_cargo_tool.sh cargo-fuzz
+    tools/install_cargo_tool.sh cargo-deny
 }
-install_cargo_tools >"$logs/cargo-tools.log" 2>&1 &
-cargo_tools=$!
-jobs_of_ours=("$nccl" "$cargo_tools")
 
-step "format" cargo fmt --all -- --check
-step "format of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
-step "build" cargo build --release --locked --package dime
-step "compile the search" env PATH="$PATH:$PWD/target/cuda/nvidia/cu13/bin" \
-    nvcc -arch=sm_90 -Ikernels -std=c++20 -ptx -o target/search.ptx perf/search.cu
-step "build the tools" cargo build --release --locked --package dime-cli --package dime-qa
-step "simulated node" make --no-print-directory sim
-step "race checker" tools/sanitize.sh thread
-step "address checker" tools/sanitize.sh address
-step "headers and docs" make --no-print-directory check-headers
-# Without the exports first: that is how the tests see the library. Then with them, then without kernels.
-step "lint" cargo clippy --quiet --locked --workspace --all-targets --no-default-features -- -D warnings
-step "lint the exports" cargo clippy --quiet --locked --package dime --lib -- -D warnings
-step "lint forward-only" cargo clippy --quiet --locked --package dime --lib --features forward-only -- -D warnings
-# What is not linked needs no fuzzer: any path saves compiling it.
-step "lint the fuzz targets" env CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a \
-    cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-lint --all-targets -- -D warnings
-step "documentation" make --no-print-directory docs
-step "build the tests" cargo test --quiet --locked --workspace --no-default-features --no-run
-step "NCCL releases" finish nccl "$nccl"
-# Not the examples in comments: there are none.
-run_tests() {
-    cargo test --quiet --locked --workspace --no-default-features --no-fail-fast --lib --bins --tests 2>&1 | tee "$logs/tests.log"
+search() {
+    PATH="$PATH:$PWD/target/cuda/nvidia/cu13/bin" nvcc -arch=sm_90 -Ikernels -std=c++20 -ptx -o target/search.ptx perf/search.cu
 }
-step "tests" run_tests
-step "cargo-deny and cargo-fuzz" finish cargo-tools "$cargo_tools"
-step "fuzz" env FUZZ_SECONDS="${FUZZ_SECONDS:-5}" tools/fuzz.sh
-deny_folder="$(tail -n 1 "$logs/cargo-tools.log")"
+
+# In a target folder of its own, since cargo lets one of its commands at a time into one. Needs the kernels that `build` keeps.
+lint() {
+    export CARGO_TARGET_DIR="$PWD/target/lint"
+    mkdir -p "$CARGO_TARGET_DIR"
+    ln -sfn ../kernels "$CARGO_TARGET_DIR/kernels"
+    # Without the exports first: that is how the tests see the library. Then with them, then without kernels.
+    cargo clippy --quiet --locked --workspace --all-targets --no-default-features -- -D warnings
+    cargo clippy --quiet --locked --package dime --lib -- -D warnings
+    cargo clippy --quiet --locked --package dime --lib --features forward-only -- -D warnings
+    # What is not linked needs no fuzzer: any path saves compiling it.
+    CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a \
+        cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+    make --no-print-directory docs
+    make --no-print-directory check-headers
+}
+
 # Advisories would need the advisory database from the network at each run.
 dependencies() {
-    PATH="$deny_folder:$PATH" cargo deny --locked "$@" check bans licenses sources
+    local folder
+    folder="$(tools/install_cargo_tool.sh cargo-deny)"
+    PATH="$folder:$PATH" cargo deny --locked --workspace check bans licenses sources
+    PATH="$folder:$PATH" cargo deny --locked --manifest-path fuzz/Cargo.toml check bans licenses sources
 }
-step "dependencies" dependencies --workspace
-step "dependencies of the fuzz targets" dependencies --manifest-path fuzz/Cargo.toml
 
+sanitizers() {
+    tools/sanitize.sh thread
+    tools/sanitize.sh address
+}
+
+build_tests() {
+    cargo test --quiet --locked --workspace --no-default-features --no-run
+}
+
+# Integration tests by name, of the one program that holds nearly all.
+suite() {
+    cargo test --quiet --locked --workspace --no-default-features --test suite -- "$@"
+}
+
+# All other programs. Not the examples in comments: there are none.
+other_tests() {
+    local -a programs=()
+    local source
+    for source in tests/*.rs; do programs+=(--test "$(basename "$source" .rs)"); done
+    cargo test --quiet --locked --workspace --no-default-features --no-fail-fast --lib --bins "${programs[@]}"
+}
+
+tools/install_packages.sh test
+tools/install_cuda.sh
+start nccl-releases 10 python3 tests/fetch_nccl.py
+start cargo-tools 10 install_cargo_tools
+
+cargo fmt --all -- --check
+cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+echo "== format: $((SECONDS - started)) s, all included that was installed"
+
+start build 0 build
+start simulated-node 0 make --no-print-directory sim
+finish build
+start lint 5 lint
+start build-tests 0 build_tests
+finish simulated-node
+# They take threads to places where they meet; starved ones run into their limit.
+start sanitizers 0 sanitizers
+start search 10 search
+finish build-tests
+# The longest, and not in a hurry.
+start schedules 15 suite sim_schedules::
+finish nccl-releases
+finish cargo-tools
+start fuzz 10 env FUZZ_SECONDS="${FUZZ_SECONDS:-5}" FUZZ_AT_ONCE=2 tools/fuzz.sh
+start tests 5 suite --skip sim_
+start other-tests 5 other_tests
+start simulated-tests 0 suite sim_ --skip sim_schedules::
+for name in sanitizers lint search other-tests tests simulated-tests; do finish "$name"; done
+start dependencies 0 dependencies
+for name in dependencies fuzz schedules; do finish "$name"; done
+
+tail -q -n 7 "$logs/fuzz.log"
 echo "== all passed in $((SECONDS - started)) s"
 # One line for all test programs together.
-awk '/^test result:/ { passed += $4; failed += $6 } END { print passed " passed, " failed " failed" }' "$logs/tests.log"
+cat "$logs"/{tests,other-tests,simulated-tests,schedules}.log |
+    awk '/^test result:/ { passed += $4; failed += $6 } END { print passed " passed, " failed " failed" }'

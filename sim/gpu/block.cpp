@@ -8,8 +8,6 @@ namespace sim {
 
 namespace {
 
-thread_local Thread *running = nullptr;
-
 void run_kernel(void *argument) {
   Thread &self = *static_cast<Thread *>(argument);
   const Launch &launch = *self.block->launch;
@@ -19,7 +17,7 @@ void run_kernel(void *argument) {
 
 }  // namespace
 
-Thread &Thread::current() { return *running; }
+constinit thread_local Thread *running_thread = nullptr;
 
 void Block::start(std::shared_ptr<Launch> its_launch, uint32_t its_index, uint32_t its_id, Weakness *its_weakness) {
   launch = std::move(its_launch);
@@ -63,9 +61,9 @@ bool Block::run(uint32_t index_of_thread) {
   Thread::State &state = states_[index_of_thread];
   thread.moved = false;
   state = Thread::State::Running;
-  running = &thread;
+  running_thread = &thread;
   thread.fiber.resume();
-  running = nullptr;
+  running_thread = nullptr;
   if (state == Thread::State::Running) {
     if (weakness) set_running(index_of_thread);
     return thread.moved;

@@ -31,6 +31,11 @@ struct Thread {
   static Thread &current();
 };
 
+// Null outside of fibers. Each simulated access looks here, so where it lies is settled when the library is loaded.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local Thread *running_thread;
+
+inline Thread &Thread::current() { return *running_thread; }
+
 // What all blocks of a device share if its memory is weak.
 struct Weakness {
   explicit Weakness(uint64_t seed) : random(seed), memory(random) {}
