@@ -1,4 +1,4 @@
-//! A running communicator's operations: their way, their order on the device, groups, and what the log says of them.
+//! A running communicator's operations: each call's way, the order across streams and graphs, groups, and log lines.
 
 pub mod all_reduce;
 mod capture;

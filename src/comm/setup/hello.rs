@@ -338,7 +338,8 @@ mod tests {
         }
     }
 
-    /// Every message with a few bytes changed is either refused, or reads as what it now says: nothing is filled in or read twice.
+    /// A message with a few bytes changed is either refused, or read as what its bytes say: nothing is filled in or
+    /// read twice.
     #[test]
     fn a_changed_message_is_refused_or_says_what_its_bytes_say() {
         let mut noise = Noise(2);
