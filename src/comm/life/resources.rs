@@ -114,7 +114,7 @@ impl Resources {
             return Some(self);
         }
         if let Some(mailbox) = self.mailbox.take() {
-            mailbox.give_back();
+            mailbox.release();
         }
         let driver = self.context.driver;
         let (scratch, order, graph_order, channel) =

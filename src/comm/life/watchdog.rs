@@ -75,13 +75,13 @@ fn watch() {
     loop {
         // The shortest timeout is 1 s, so this interval is fine enough.
         std::thread::sleep(Duration::from_millis(200));
-        WATCHED.hold().iter().for_each(|watched| watched.words.ask());
+        WATCHED.hold().iter().for_each(|watched| watched.words.request_reports());
         std::thread::sleep(ANSWER_TIME);
         let now = Instant::now();
         // Logged after the lock is released: writing the log may block.
         let mut stuck = Vec::new();
         WATCHED.hold().retain_mut(|watched| {
-            watched.words.ask_no_more();
+            watched.words.end_request();
             let overdue = watched.overdue(now);
             if let Some((lane, report)) = overdue {
                 watched.comm.poison_with(ncclRemoteError);
