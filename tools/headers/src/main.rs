@@ -17,34 +17,34 @@ mod catalogue;
 #[allow(dead_code)]
 mod config;
 
-/// What config.rs finds under this name in the library.
+/// The module that config.rs imports in the library.
 mod kernel {
-    pub use crate::catalogue;
+    pub(crate) use crate::catalogue;
 }
 
 const LICENSE: &str = "/* SPDX-License-Identifier: MIT OR Apache-2.0\n * Written by tools/headers: do not edit. */";
 
-/// A header: what it is, and which sources declare its types and functions.
+/// A header: its path, and the sources that declare its types and functions.
 struct Header {
     path: &'static str,
     guard: &'static str,
     about: &'static str,
     types: Option<&'static str>,
     functions: &'static [&'static str],
-    /// Text before and after what cbindgen writes: what only the preprocessor can say.
+    /// Text before and after what cbindgen writes: what only the preprocessor can express.
     begin: &'static str,
     end: &'static str,
 }
 
-/// The types of nccl.h, the header that has two faces.
+/// The types of nccl.h, which declares NCCL 2.27 or, with a macro, 2.32.
 const NCCL_TYPES: &str = "src/nccl/header.rs";
-/// How nccl.h asks for the face with all of NCCL.
+/// The condition in nccl.h for what is newer than 2.27.
 const SINCE_2_28: &str = "NCCL_VERSION_CODE >= 22800";
 
 const HEADERS: &[Header] = &[
     Header {
         path: "include/nccl.h",
-        // NCCL's own guard: whichever of the two headers comes first is the one that counts.
+        // NCCL's own guard: if a program includes both headers, the first one counts.
         guard: "NCCL_H_",
         about: "NCCL's interface as libdime.so exports it: that of NCCL 2.27, with DIME_NCCL_API=23203 that of 2.32. A function that\n * \
                 the loaded NCCL lacks returns ncclInvalidUsage, and ncclGetLastError names the release that has it.",
@@ -87,7 +87,8 @@ const HEADERS: &[Header] = &[
     },
 ];
 
-/// Second names of enumerators. In C two may have one value, in Rust not, so they are added to what cbindgen writes.
+/// Second names of enumerators. In C two enumerators may have one value, in Rust they may not, so these are added to
+/// what cbindgen writes.
 const ALIASES: &[(&str, &str)] = &[
     ("ncclInt8", "ncclChar"),
     ("ncclInt32", "ncclInt"),
@@ -159,17 +160,17 @@ fn header_text(header: &Header) -> Result<String, Box<dyn Error>> {
         return Ok(text);
     }
     let text = text
-        // Of a marked field it puts the semicolon outside, where C allows none to stand alone.
+        // For a marked field cbindgen writes the semicolon outside the condition, where C allows none on its own.
         .replace("\n#endif\n    ;\n", ";\n#endif\n")
         .replace("!defined(DIME_SINCE_2_28)", "NCCL_VERSION_CODE < 22800")
         .replace("defined(DIME_SINCE_2_28)", SINCE_2_28)
-        // Its tag tells the faces apart, too.
+        // The struct's tag differs between the two interfaces too.
         .replace("ncclConfig_v23100 ", "DIME_NCCL_CONFIG ")
         .replace("ncclConfig_v23100;", "DIME_NCCL_CONFIG;");
     with_conditions(&text)
 }
 
-/// Puts the functions that are newer than 2.27 under a condition, as cbindgen does with the types that are marked.
+/// Puts functions that are newer than 2.27 under a condition, as cbindgen does with marked types.
 fn with_conditions(text: &str) -> Result<String, Box<dyn Error>> {
     let newer = newer_functions()?;
     let mut out: Vec<String> = Vec::new();
@@ -185,7 +186,7 @@ fn with_conditions(text: &str) -> Result<String, Box<dyn Error>> {
     if is_open { Err("the header ends with a function".into()) } else { Ok(out.join("\n\n")) }
 }
 
-/// The function that a paragraph of a header declares, without the `p` of a twin.
+/// The function that a paragraph of a header declares; for a `pnccl` twin, the name without the `p`.
 fn declared_function(paragraph: &str) -> Option<&str> {
     let declaration = paragraph.rsplit("*/\n").next().filter(|_| paragraph.starts_with("/**"))?;
     let before = declaration.split_once('(')?.0;
@@ -212,12 +213,12 @@ fn newer_functions() -> Result<Vec<String>, Box<dyn Error>> {
     if newer.is_empty() || newer.len() == count { Err("src/real/functions.rs has no table".into()) } else { Ok(newer) }
 }
 
-/// The types go through cbindgen on their own: when it sees an enum and a function that takes it together, it writes
-/// `enum T` in the prototype, which is another type than NCCL's unnamed enum.
+/// The types go through cbindgen separately. When cbindgen sees an enum together with a function that takes it, it
+/// writes `enum T` in the prototype, which is another type than NCCL's unnamed enum.
 fn types_text(source: &str) -> Result<String, Box<dyn Error>> {
     let mut config = cbindgen::Config::from_file("cbindgen.toml")?;
     config.cpp_compat = false;
-    // Without functions nothing is reachable, so name everything.
+    // Without functions cbindgen drops all types as unreachable, so each is named.
     for line in fs::read_to_string(source)?.lines() {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
         if words.next() == Some("pub") && matches!(words.next(), Some("struct" | "enum" | "union" | "type")) {
@@ -269,7 +270,7 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
     text.push_str(
         "\n[nccl-variables.md](nccl-variables.md) says which of NCCL's own variables Dime follows.\n\
          The search for the real NCCL also looks at `LD_LIBRARY_PATH`, `VIRTUAL_ENV`, `CONDA_PREFIX` and `PATH`.\n\
-         This page is written by `make headers` from the table in src/config.rs.\n",
+         This page is written by `make headers` from the table in src/host/config.rs.\n",
     );
     Ok(text)
 }
