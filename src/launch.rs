@@ -144,7 +144,8 @@ pub fn launch(
         };
         let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
         const { assert!(mem::size_of::<Args>() <= 256) };
-        // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it returns.
+        // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it
+        // returns.
         let code =
             unsafe { (driver.launch_kernel_ex)(&config, function.handle, parameters.as_mut_ptr(), ptr::null_mut()) };
         driver.check("cuLaunchKernelEx", code).map_err(|error| LaunchError { error, is_begun: done != 0 })?;

@@ -29,7 +29,8 @@ impl Graphs {
         let counted = Arc::into_raw(Arc::clone(&self.alive)).cast_mut().cast::<c_void>();
         self.alive.fetch_add(1, Ordering::AcqRel);
         let mut object: CUuserObject = ptr::null_mut();
-        // SAFETY: the out pointer is ours; the driver calls `release` once with the pointer, when the last reference is gone.
+        // SAFETY: the out pointer is ours; the driver calls `release` once with the pointer, when the last reference is
+        // gone.
         let created = unsafe { (driver.user_object_create)(&mut object, counted, release, 1, NO_DESTRUCTOR_SYNC) };
         if let Err(error) = driver.check("cuUserObjectCreate", created) {
             // SAFETY: the driver does not know of it.

@@ -44,8 +44,8 @@ std::arch::global_asm!(
 fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
     const { assert!(align_of::<Thread>() <= 8) };
     let thread: *const Thread;
-    // SAFETY: reads the distance of `dime_thread` from the thread pointer, a constant that the loader filled in, and the
-    // thread pointer, which every thread has at fs:0. Touches nothing else but the flags.
+    // SAFETY: reads the distance of `dime_thread` from the thread pointer, a constant that the loader filled in, and
+    // the thread pointer, which every thread has at fs:0. Touches nothing else but the flags.
     unsafe {
         std::arch::asm!(
             "mov {thread}, qword ptr [rip + dime_thread@gottpoff]",
@@ -54,8 +54,8 @@ fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
             options(pure, readonly, nostack),
         );
     }
-    // SAFETY: the loader made these bytes for this thread, zeroed, as large and as aligned as a Thread, and they live as long
-    // as the thread. The reference does not leave it.
+    // SAFETY: the loader made these bytes for this thread, zeroed, as large and as aligned as a Thread, and they live
+    // as long as the thread. The reference does not leave it.
     body(unsafe { &*thread })
 }
 

@@ -55,8 +55,8 @@ pub(super) fn caller() -> Option<usize> {
         STOP
     }
     let mut walk = Walk { own: ourselves()?.0, caller: None };
-    // SAFETY: the functions are those of the unwinder that the standard library is linked with; `visit` gets the walk as what it
-    // is, and does not keep it.
+    // SAFETY: the functions are those of the unwinder that the standard library is linked with; `visit` gets the walk
+    // as what it is, and does not keep it.
     unsafe { _Unwind_Backtrace(visit, (&raw mut walk).cast()) };
     walk.caller
 }
@@ -123,8 +123,8 @@ unsafe fn dynamic_entries(info: &libc::dl_phdr_info, library: &CStr) -> (bool, b
         tag: i64,
         value: u64,
     }
-    // SAFETY: the loader gives as many headers as it says; a dynamic section ends with tag 0, and its string offsets lie in its
-    // string table.
+    // SAFETY: the loader gives as many headers as it says; a dynamic section ends with tag 0, and its string offsets
+    // lie in its string table.
     unsafe {
         let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
         let Some(header) = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC) else {
@@ -181,8 +181,8 @@ pub(super) fn loader_folders(object: &Object) -> Vec<PathBuf> {
         // A vector of words, so that it is aligned. The second request expects the answer of the first in it.
         let mut room = vec![0_usize; needed.size.div_ceil(size_of::<usize>()).max(2)];
         let info: *mut SearchInfo = room.as_mut_ptr().cast();
-        // SAFETY: the room is as large as the loader said, aligned for the struct, and begins with the size and the count. The
-        // names that are written lie behind the array, inside the room.
+        // SAFETY: the room is as large as the loader said, aligned for the struct, and begins with the size and the
+        // count. The names that are written lie behind the array, inside the room.
         unsafe {
             (*info).size = needed.size;
             (*info).count = needed.count;

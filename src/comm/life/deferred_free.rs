@@ -107,15 +107,15 @@ pub fn sweep(moment: After) {
     }
     let _relaxed = RelaxedCapture::enter();
     let deadline = Instant::now() + PEERS_LIMIT;
-    let beside = if let After::Setup(comm) = moment { Some(comm) } else { None };
+    let this_setup = if let After::Setup(comm) = moment { Some(comm) } else { None };
     loop {
-        let has_others = has_others(beside);
-        if !free_unused(&may_free(moment, has_others), has_others) {
+        let has_others = has_others(this_setup);
+        if !free_unused(&devices_to_free_on(moment, has_others), has_others) {
             break;
         }
         if Instant::now() > deadline {
             // Peers are waited for once only: one of them may be gone for good.
-            DEFERRED.hold().iter_mut().for_each(|left| left.awaits_peers = false);
+            DEFERRED.hold().iter_mut().for_each(|entry| entry.awaits_peers = false);
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -123,13 +123,13 @@ pub fn sweep(moment: After) {
 }
 
 /// The devices on which, as far as Dime can know, the driver has nothing to wait for.
-fn may_free(moment: After, has_others: bool) -> Vec<CUdevice> {
+fn devices_to_free_on(moment: After, has_others: bool) -> Vec<CUdevice> {
     let mut devices: Vec<(CUdevice, usize)> = Vec::new();
-    for left in DEFERRED.hold().iter() {
-        let with_scratch = usize::from(left.resources.scratch.is_some());
-        match devices.iter_mut().find(|(device, _)| *device == left.device()) {
+    for entry in DEFERRED.hold().iter() {
+        let with_scratch = usize::from(entry.resources.scratch.is_some());
+        match devices.iter_mut().find(|(device, _)| *device == entry.device()) {
             Some((_, count)) => *count += with_scratch,
-            None => devices.push((left.device(), with_scratch)),
+            None => devices.push((entry.device(), with_scratch)),
         }
     }
     if under_way::is_any() {
@@ -143,7 +143,7 @@ fn may_free(moment: After, has_others: bool) -> Vec<CUdevice> {
     };
     // Before a destroy returns, NCCL has waited for replays that a peer holds up; before an abort returns it has not.
     let with_graphs = matches!(moment, After::Abort(_));
-    devices.retain(|of_device| is_moment(of_device) && !is_anything_running(of_device.0, with_graphs));
+    devices.retain(|of_device| is_moment(of_device) && !has_running_work(of_device.0, with_graphs));
     devices.into_iter().map(|(device, _)| device).collect()
 }
 
@@ -158,7 +158,7 @@ fn has_others(than: Option<&Comm>) -> bool {
 /// Whether a communicator on a device has work of Dime that has not ended. A communicator that another thread is
 /// ending has waited for its work or stopped it. Dime cannot know whether a graph is being replayed: with
 /// `with_graphs`, every graph that can be replayed counts as running.
-fn is_anything_running(device: CUdevice, with_graphs: bool) -> bool {
+fn has_running_work(device: CUdevice, with_graphs: bool) -> bool {
     let is_running = |comm: &'static Comm| {
         let Some(busy) = comm.begin_unless_hidden() else { return false };
         // If the driver cannot answer, it may have some.
@@ -173,38 +173,38 @@ fn is_anything_running(device: CUdevice, with_graphs: bool) -> bool {
 /// Frees the unused entries of these devices. True: a peer in another process will soon close memory that it has
 /// open.
 fn free_unused(devices: &[CUdevice], has_others: bool) -> bool {
-    let may_be_freed = |left: &Deferred| {
+    let may_be_freed = |entry: &Deferred| {
         // For host memory the driver waits for the other devices too.
-        let waits_for_all = left.resources.channel.as_ref().is_some_and(Channel::is_in_host_memory);
-        devices.contains(&left.device()) && !(waits_for_all && has_others)
+        let waits_for_all = entry.resources.channel.as_ref().is_some_and(Channel::is_in_host_memory);
+        devices.contains(&entry.device()) && !(waits_for_all && has_others)
     };
-    let of_devices: Vec<Deferred> = DEFERRED.hold().extract_if(.., |left| may_be_freed(left)).collect();
+    let of_devices: Vec<Deferred> = DEFERRED.hold().extract_if(.., |entry| may_be_freed(entry)).collect();
     let (mut unused, mut running) = (Vec::new(), Vec::new());
-    for left in of_devices {
-        match left.resources.user(left.blocks) {
-            Ok(User::Nobody) => unused.push(left),
-            Ok(User::Graph) => keep(left),
+    for entry in of_devices {
+        match entry.resources.user(entry.blocks) {
+            Ok(User::Nothing) => unused.push(entry),
+            Ok(User::Graph) => keep(entry),
             Ok(User::Running) => {
-                running.push(left.device());
-                keep(left);
+                running.push(entry.device());
+                keep(entry);
             }
             Ok(User::Unknown) => {
                 log::warn!(
                     "the driver cannot tell when a communicator's kernels have ended: its memory stays allocated until the process ends"
                 );
-                left.resources.leave_allocated();
+                entry.resources.leave_allocated();
             }
             Err(error) => {
                 log::warn!(
                     "the driver cannot tell whether a communicator's kernels have ended, so its memory stays allocated until the process ends: {error}"
                 );
-                left.resources.leave_allocated();
+                entry.resources.leave_allocated();
             }
         }
     }
     // The driver would wait for what runs there.
-    unused.extract_if(.., |left| running.contains(&left.device())).for_each(keep);
-    unused.iter_mut().for_each(|left| left.resources.close_peers());
+    unused.extract_if(.., |entry| running.contains(&entry.device())).for_each(keep);
+    unused.iter_mut().for_each(|entry| entry.resources.close_peers());
     let mut is_leased = false;
     for Deferred { resources, blocks, awaits_peers } in unused {
         if let Some(resources) = resources.free() {
@@ -215,8 +215,8 @@ fn free_unused(devices: &[CUdevice], has_others: bool) -> bool {
     is_leased
 }
 
-fn keep(left: Deferred) {
-    DEFERRED.hold().push(left);
+fn keep(entry: Deferred) {
+    DEFERRED.hold().push(entry);
 }
 
 impl Deferred {

@@ -44,7 +44,7 @@ unsafe impl Send for Resources {}
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum User {
     /// Nothing.
-    Nobody,
+    Nothing,
     /// Enqueued work.
     Running,
     /// A graph that can be launched.
@@ -87,7 +87,7 @@ impl Resources {
                 return Ok(User::Running);
             }
         }
-        Ok(if self.graphs.any_alive() { User::Graph } else { User::Nobody })
+        Ok(if self.graphs.any_alive() { User::Graph } else { User::Nothing })
     }
 
     /// Closes the peers' memory. That frees memory that its owner no longer has and only this process still maps.

@@ -29,8 +29,8 @@ impl ConcurrentSetups {
 
     /// Waits until this communicator is set up, if it is one of these.
     pub fn finish(&mut self, comm: &'static Comm) {
-        let Some(place) = self.running.iter().position(|(running, _)| ptr::eq(*running, comm)) else { return };
-        match self.running.swap_remove(place).1 {
+        let Some(index) = self.running.iter().position(|(running, _)| ptr::eq(*running, comm)) else { return };
+        match self.running.swap_remove(index).1 {
             None => set_up(comm),
             // The log already has the panic's message.
             Some(thread) => thread.join().unwrap_or_else(|_| comm.poison()),

@@ -435,9 +435,9 @@ impl SetupRun {
                 let (context, theirs) = (self.context(), known.context as CUcontext);
                 self.in_context(|| PeerScratch::same_process(driver, device, context, known.key, theirs))
             } else {
-                let place = self.received.iter().position(|(rank, _)| *rank as usize == peer);
-                let place = place.ok_or((Reason::Sockets, format!("no descriptor came from rank {peer}")))?;
-                let (_, descriptor) = self.received.swap_remove(place);
+                let index = self.received.iter().position(|(rank, _)| *rank as usize == peer);
+                let index = index.ok_or((Reason::Sockets, format!("no descriptor came from rank {peer}")))?;
+                let (_, descriptor) = self.received.swap_remove(index);
                 self.in_context(|| match self.agreement.sharing() {
                     Sharing::Descriptor => PeerScratch::import_descriptor(driver, device, &descriptor, SCRATCH_BYTES),
                     Sharing::LegacyIpc => PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES, descriptor),

@@ -145,11 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_kept_for_a_communicator_goes_to_no_other() {
+    fn a_reserved_slot_goes_to_no_other_communicator() {
         static FEW: Slots<Fast, 4> = Slots::new();
         assert!(FEW.reserve() && FEW.reserve());
         assert!(FEW.find_or_add(0x10).is_some() && FEW.find_or_add(0x20).is_some());
-        assert!(!FEW.reserve() && FEW.find_or_add(0x30).is_none(), "two of four are kept");
+        assert!(!FEW.reserve() && FEW.find_or_add(0x30).is_none(), "two of four are reserved");
         assert!(FEW.find_or_add_reserved(0x40).is_some());
         FEW.unreserve();
         assert!(FEW.find_or_add(0x30).is_some());
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nobody() {
+    fn null_is_no_communicator() {
         let comm = find_or_add(0x6000_0000_0000, |_| None).expect("there is room");
         remove(comm);
         // This thread's last hit is a free slot now, as most slots are.

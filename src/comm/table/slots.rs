@@ -18,7 +18,7 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
     }
 
     /// The slots in the order in which a handle is searched.
-    fn places(&'static self, handle: usize) -> impl Iterator<Item = &'static Slot<T>> {
+    fn search_order(&'static self, handle: usize) -> impl Iterator<Item = &'static Slot<T>> {
         const { assert!(COUNT.is_power_of_two() && COUNT > 1) };
         // Handles are heap addresses, so the low bits vary little.
         let start = (handle >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - COUNT.trailing_zeros());
@@ -28,7 +28,7 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
     /// The slot of a handle.
     pub fn search(&'static self, handle: usize) -> Option<&'static Slot<T>> {
         // Free slots have handle 0, so NULL is no handle. A freed slot may lie in between, so all slots are searched.
-        if handle == 0 { None } else { self.places(handle).find(|slot| slot.handle() == handle) }
+        if handle == 0 { None } else { self.search_order(handle).find(|slot| slot.handle() == handle) }
     }
 
     /// The slot of a handle, added if there is none. None: no slot is free that is not reserved.
@@ -53,7 +53,7 @@ impl<T, const COUNT: usize> Slots<T, COUNT> {
         if reserved > 0 && self.free_slots() <= reserved {
             return None;
         }
-        let free = self.places(handle).find(|slot| slot.handle() == 0)?;
+        let free = self.search_order(handle).find(|slot| slot.handle() == 0)?;
         free.assign(handle);
         Some(free)
     }

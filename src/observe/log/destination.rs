@@ -29,7 +29,7 @@ use crate::observe::log::nccl_log;
 use crate::observe::log::{OneLine, prefix};
 
 /// A file that a variable names.
-struct Place {
+struct Destination {
     /// The variable that names it.
     variable: &'static str,
     /// The name as it was given.
@@ -42,10 +42,10 @@ const OF_NCCL: &str = "NCCL_DEBUG_FILE";
 
 /// The first destination, and the one after NCCL has read its configuration files. None inside: standard output. (Not
 /// a lock, which a child of fork could find held.)
-static PLACES: [OnceBox<Option<Place>>; 2] = [const { OnceBox::new() }; 2];
+static DESTINATIONS: [OnceBox<Option<Destination>>; 2] = [const { OnceBox::new() }; 2];
 
-fn place() -> Option<&'static Place> {
-    PLACES.iter().rev().find_map(OnceBox::get).and_then(Option::as_ref)
+fn destination() -> Option<&'static Destination> {
+    DESTINATIONS.iter().rev().find_map(OnceBox::get).and_then(Option::as_ref)
 }
 
 /// Sets the destination.
@@ -55,13 +55,14 @@ pub(super) fn set(config: &Config) {
         (None, Some(pattern)) => Some((OF_NCCL, pattern)),
         (None, None) => None,
     };
-    let is_set = PLACES[0].get().is_some();
-    if is_set && place().map(|place| (place.variable, &place.pattern)) == wanted {
+    let is_set = DESTINATIONS[0].get().is_some();
+    if is_set && destination().map(|destination| (destination.variable, &destination.pattern)) == wanted {
         return;
     }
-    let new = wanted.map(|(variable, pattern)| Place { variable, pattern: pattern.clone(), path: expanded(pattern) });
+    let new =
+        wanted.map(|(variable, pattern)| Destination { variable, pattern: pattern.clone(), path: expanded(pattern) });
     // Fails if another thread was faster, or if the variables change once more; then the first values stay.
-    let _ = PLACES[usize::from(is_set)].set(Box::new(new));
+    let _ = DESTINATIONS[usize::from(is_set)].set(Box::new(new));
 }
 
 /// Writes a line.
@@ -72,10 +73,10 @@ pub(super) fn write(line: &[u8]) -> io::Result<()> {
 /// Call when NCCL may have written to its log.
 pub fn nccl_may_have_opened_its_log() {
     if KEEPS_LINES.load(Ordering::Relaxed)
-        && let Some(place) = place()
+        && let Some(destination) = destination()
     {
         // A failure cannot be reported anywhere, as for any line.
-        let _ = SINK.hold().write_again(place);
+        let _ = SINK.hold().write_again(destination);
     }
 }
 
@@ -90,7 +91,7 @@ static SINK: Lock<Sink> = Lock::new(Sink { of: None, file: None, is_unusable: fa
 /// The state of the destination in this process.
 #[derive(Default)]
 struct Sink {
-    of: Option<&'static Place>,
+    of: Option<&'static Destination>,
     /// Opened at the first line.
     file: Option<File>,
     is_unusable: bool,
@@ -102,13 +103,15 @@ struct Sink {
 
 impl Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let place = place();
-        if self.of.map(ptr::from_ref) != place.map(ptr::from_ref) {
-            *self = Self { of: place, ..Self::default() };
+        let destination = destination();
+        if self.of.map(ptr::from_ref) != destination.map(ptr::from_ref) {
+            *self = Self { of: destination, ..Self::default() };
         }
-        let Some(place) = place.filter(|_| !self.is_unusable) else { return standard_output()?.write_all(line) };
-        if place.variable == OF_NCCL
-            && let Some(mut theirs) = nccl_log::opened_log(&place.path, &mut self.theirs)
+        let Some(destination) = destination.filter(|_| !self.is_unusable) else {
+            return standard_output()?.write_all(line);
+        };
+        if destination.variable == OF_NCCL
+            && let Some(mut theirs) = nccl_log::opened_log(&destination.path, &mut self.theirs)
         {
             let mut lines = mem::take(&mut self.kept);
             lines.extend_from_slice(line);
@@ -116,11 +119,11 @@ impl Sink {
         }
         if self.file.is_none() {
             // If the file cannot be opened, the lines go to standard output, after one that says why.
-            match OpenOptions::new().create(true).append(true).open(&place.path) {
+            match OpenOptions::new().create(true).append(true).open(&destination.path) {
                 Ok(file) => self.file = Some(file),
                 Err(error) => {
                     self.is_unusable = true;
-                    let (variable, path) = (place.variable, place.path.display());
+                    let (variable, path) = (destination.variable, destination.path.display());
                     let why = OneLine(format_args!(
                         "{} DIME WARN {variable}: {path} cannot be opened ({error}); the log goes to standard output",
                         prefix()
@@ -132,24 +135,24 @@ impl Sink {
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(line)?;
-        if place.variable == OF_NCCL && self.kept.len() + line.len() <= MOST_KEPT {
+        if destination.variable == OF_NCCL && self.kept.len() + line.len() <= MOST_KEPT {
             self.kept.extend_from_slice(line);
             if !KEEPS_LINES.swap(true, Ordering::Relaxed) {
                 // If this fails, the lines are written again at another time, or stay as they are.
                 exit::at_exit(at_exit);
             }
             // NCCL may have opened the file since.
-            return self.write_again(place);
+            return self.write_again(destination);
         }
         Ok(())
     }
 
     /// Writes the kept lines, if NCCL has opened the file.
-    fn write_again(&mut self, place: &Place) -> io::Result<()> {
+    fn write_again(&mut self, destination: &Destination) -> io::Result<()> {
         if self.kept.is_empty() {
             return Ok(());
         }
-        match nccl_log::opened_log(&place.path, &mut self.theirs) {
+        match nccl_log::opened_log(&destination.path, &mut self.theirs) {
             Some(mut theirs) => theirs.write_all(&mem::take(&mut self.kept)),
             None => Ok(()),
         }

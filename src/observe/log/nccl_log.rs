@@ -31,7 +31,8 @@ fn descriptors() -> Option<impl Iterator<Item = RawFd>> {
 /// Whether a descriptor is open on the file with this device and inode for writes at its own position, as NCCL's is.
 /// A descriptor in append mode is not NCCL's.
 fn writes_at_its_own_position(descriptor: RawFd, (device, inode): (u64, u64)) -> bool {
-    // SAFETY: plain numbers, none of which is invalid; the place is ours. Of a descriptor that is closed the calls fail.
+    // SAFETY: plain numbers, none of which is invalid; the place is ours. Of a descriptor that is closed the calls
+    // fail.
     let (there, flags) = unsafe {
         let mut there: libc::stat = mem::zeroed();
         if libc::fstat(descriptor, &mut there) != 0 {

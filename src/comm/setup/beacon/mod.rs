@@ -132,7 +132,7 @@ struct Arrived {
 }
 
 impl Arrival {
-    const OF_NOBODY: Self = Self(None);
+    const UNTRACED: Self = Self(None);
 
     fn of(membership: Membership) -> Self {
         Self(Some(Box::new(Arrived { membership, parent: 0 })))
@@ -256,9 +256,9 @@ fn look_now(handles: &[ncclComm_t]) {
 
 /// Call before NCCL makes a communicator of `ranks` ranks from these unique ids. Lights this rank's beacon.
 pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
-    let (Ok(members), Ok(member)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::OF_NOBODY };
+    let (Ok(members), Ok(member)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::UNTRACED };
     if thread::is_inside_nccl() || ids.is_empty() || members < 2 || member >= members {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     }
     let key = key_of(&[ids, &ranks.to_le_bytes()]);
     let obstacle = reason_for_no_beacon();
@@ -276,7 +276,7 @@ pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
 /// `what`. None: this rank will not be in one.
 pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
     if thread::is_inside_nccl() {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     }
     await_key(parent);
     let obstacle = reason_for_no_beacon();
@@ -306,7 +306,7 @@ pub fn grows_by(parent: ncclComm_t, id: &[u8]) {
 /// The parent is a communicator.
 pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
     if thread::is_inside_nccl() || with_state(|state| state.find(parent).is_none()) {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     }
     await_key(parent);
     let obstacle = reason_for_no_beacon();
@@ -316,7 +316,7 @@ pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
     // It keeps its rank.
     let member = usize::try_from(member).ok().filter(|_| asked == ncclSuccess);
     let (Some(member), Some(old_ranks), Ok(members)) = (member, ranks_of(parent), usize::try_from(ranks)) else {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     };
     let membership = with_state(|state| {
         let of = state.find(parent)?;
@@ -335,14 +335,14 @@ pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
         membership.origin_key = Some(key_of(&[&new, b"grown"]));
         Some(membership)
     });
-    membership.map_or(Arrival::OF_NOBODY, Arrival::of)
+    membership.map_or(Arrival::UNTRACED, Arrival::of)
 }
 
 /// Call before NCCL makes a grown communicator of `ranks` ranks, which this rank joins as a new one.
 pub fn arrive_in_growing(id: &[u8], ranks: i32, rank: i32) -> Arrival {
-    let (Ok(members), Ok(member)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::OF_NOBODY };
+    let (Ok(members), Ok(member)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::UNTRACED };
     if thread::is_inside_nccl() || id.is_empty() || member >= members {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     }
     let key = key_of_new(id, ranks);
     let obstacle = reason_for_no_beacon();

@@ -269,9 +269,9 @@ impl<'a> Passing<'a> {
             Received::Garbage => {}
             Received::Packet(bytes, descriptor) => {
                 let sender = sender_of(&bytes, self.party.rank, self.party.token);
-                let place = self.party.peers.iter().position(|peer| Some(peer.rank) == sender);
-                if let Some(place) = place.filter(|place| self.received[*place].is_none()) {
-                    self.received[place] = Some(descriptor);
+                let index = self.party.peers.iter().position(|peer| Some(peer.rank) == sender);
+                if let Some(index) = index.filter(|index| self.received[*index].is_none()) {
+                    self.received[index] = Some(descriptor);
                 }
             }
         }

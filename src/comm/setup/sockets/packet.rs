@@ -145,8 +145,8 @@ pub fn receive(connection: &OwnedFd, limit: usize) -> Received {
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut descriptors = Vec::new();
-    // SAFETY: the header points to buffers that live through the call; control data is walked as the macros demand, and each
-    // descriptor in it is new and ours.
+    // SAFETY: the header points to buffers that live through the call; control data is walked as the macros demand, and
+    // each descriptor in it is new and ours.
     let (got, flags) = unsafe {
         let mut header: libc::msghdr = mem::zeroed();
         header.msg_iov = &mut part;
