@@ -129,10 +129,10 @@ fn forwarded_because(name: &str, cause: Cause) {
 fn a_rank_that_cannot_go_on_is_named_on_all_ranks_and_tells_its_own_reason_in_more_words() {
     let words = "scratch memory could not be allocated or shared (rank 1";
     let fault = "DIME_SIM_FAULT=fail@cuMemCreate:1";
-    forwarded_because("memory", Cause { of_rank_1: fault, words, detail: "; here: cuMemCreate", ..PLAIN });
+    forwarded_because("memory", Cause { of_rank_1: fault, words, detail: "; this rank: cuMemCreate", ..PLAIN });
     let words = "the kernels could not be loaded (rank 1";
     let fault = "DIME_SIM_FAULT=fail@cuModuleLoadData:1";
-    forwarded_because("load", Cause { of_rank_1: fault, words, detail: "; here: cuModuleLoadData", ..PLAIN });
+    forwarded_because("load", Cause { of_rank_1: fault, words, detail: "; this rank: cuModuleLoadData", ..PLAIN });
 }
 
 #[test]

@@ -4,7 +4,7 @@ pub mod all_reduce;
 mod capture;
 mod dispatch;
 pub mod explain;
-pub mod graph_order;
+pub(crate) mod graph_order;
 pub mod graph_usage;
 pub mod group;
 pub mod group_end;

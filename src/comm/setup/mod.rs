@@ -16,7 +16,7 @@
 pub mod agreement;
 pub mod beacon;
 pub mod concurrent_setups;
-pub mod exchange;
+pub(crate) mod exchange;
 pub mod hello;
 mod identity;
 pub mod nccl_variables;
@@ -456,7 +456,8 @@ impl SetupRun {
         .map_err(|error| (Reason::Probe, error.to_string()))
     }
 
-    /// After round 4: makes the communicator fast, or forwarding and defers the freeing of what was made.
+    /// After round 4: makes the communicator fast, or makes it forward, or poisons it. Unless it is fast, the freeing
+    /// of what was made is deferred.
     fn finish(self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
         beacon::put_out(self.handle);
@@ -465,8 +466,8 @@ impl SetupRun {
             Some(Verdict::Fast) => {}
             Some(Verdict::Forward(refusal)) => {
                 let own = match &self.objection {
-                    Some((reason, detail)) if *reason == refusal.reason => format!("; here: {detail}"),
-                    Some((reason, detail)) => format!("; here: {}: {detail}", reason.text()),
+                    Some((reason, detail)) if *reason == refusal.reason => format!("; this rank: {detail}"),
+                    Some((reason, detail)) => format!("; this rank: {}: {detail}", reason.text()),
                     None => String::new(),
                 };
                 log::info!("{line}: all-reduces are forwarded: {} (rank {}{own})", refusal.reason.text(), refusal.rank);
