@@ -52,7 +52,7 @@ pub const NCCL_SHRINK_ABORT: c_int = 0x01;
 #[cfg(nccl_2_28)]
 pub const NCCL_REVOKE_DEFAULT: c_int = 0x00;
 
-/// Suspend: give back the memory that can be given back.
+/// Suspend: free the memory that can be freed.
 #[cfg(nccl_2_28)]
 pub const NCCL_SUSPEND_MEM: c_int = 0x01;
 
