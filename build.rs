@@ -1,8 +1,9 @@
-//! Gives libdime.so its link-time identity and build hash, turns kernels/ into one fatbin, and sets the `cfg`s of the source.
+//! Gives libdime.so its SONAME and build hash, compiles kernels/ into one fatbin, and sets the `cfg`s of the source.
 //!
 //! Environment:
 //! - `NVCC`: the CUDA compiler to use, before any that is found.
-//! - `DIME_CUDA_ARCHS`: a comma list such as `90` or `80,90`; machine code for each and PTX for the last replace the default set.
+//! - `DIME_CUDA_ARCHS`: a comma list such as `90` or `80,90`. Machine code for each, and PTX for the last, replace
+//!   the default set.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Machine code is made for each of these; PTX of the last one serves what is newer.
+/// Machine code is made for each of these. PTX of the last one serves newer GPUs.
 const DEFAULT_ARCHS: &str = "80,86,89,90,100,103,120";
 const KERNELS: &str = "kernels/instances.cu";
 
@@ -28,15 +29,15 @@ fn main() {
     // Set by tools/sanitize.sh.
     println!("cargo:rustc-check-cfg=cfg(dime_race_checker)");
 
-    // With NCCL's own SONAME one file serves LD_PRELOAD, a NEEDED entry and dlopen("libnccl.so.2"). Code and thread-local
-    // storage of this library are referred to from fork handlers and other threads, so it is never unmapped.
+    // With NCCL's own SONAME, one file serves LD_PRELOAD, a NEEDED entry and dlopen("libnccl.so.2"). The library must
+    // never be unmapped, because fork handlers and other threads refer to its code and thread-local storage.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libnccl.so.2");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
     let mut sources = files_below(Path::new("kernels"));
     let kernels_hash = hash(&sources);
     sources.extend(files_below(Path::new("src")));
-    // Ranks that run different builds must notice: this goes into what they agree on.
+    // Ranks compare this hash in the setup, to detect different builds.
     println!("cargo:rustc-env=DIME_BUILD_HASH={:016x}", hash(&sources));
 
     if env::var_os("CARGO_FEATURE_FORWARD_ONLY").is_none() && Path::new(KERNELS).exists() {
@@ -47,8 +48,8 @@ fn main() {
 
 /// Writes `OUT_DIR/kernels.fatbin`.
 ///
-/// The compiler runs for minutes, and each cargo profile has its own `OUT_DIR`: results are kept in the target folder under
-/// a hash of all that went in, and copied.
+/// The compiler runs for minutes, and each cargo profile has its own `OUT_DIR`. So results are kept in the target
+/// folder, under a hash of all inputs, and copied from there.
 fn compile_kernels(kernels_hash: u64) {
     let nvcc = find_nvcc();
     let archs = env::var("DIME_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.to_owned());
@@ -147,7 +148,7 @@ fn hash(files: &[PathBuf]) -> u64 {
     hasher.value()
 }
 
-/// FNV-1a over length-prefixed parts: it tells builds apart, it defends against nobody.
+/// FNV-1a over length-prefixed parts. It distinguishes builds; it is no protection against forgery.
 struct Hasher(u64);
 
 impl Hasher {

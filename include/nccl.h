@@ -6,9 +6,9 @@
 #ifndef NCCL_H_
 #define NCCL_H_
 
-/* Which release's interface this is. Programs ask NCCL_VERSION_CODE, and from 2.28 on include NCCL's device code, which
- * libdime.so has not got. So the default is the last release before that; another value declares the newer functions too. It
- * changes what is declared here, not what libdime.so does. */
+/* The release whose interface this header declares. Programs test NCCL_VERSION_CODE and, from 2.28 on, include NCCL's
+ * device code, which libdime.so does not have. So the default is the last release before that; 23203 declares the newer
+ * functions too. The macro changes what is declared here, not what libdime.so does. */
 #ifndef DIME_NCCL_API
 #define DIME_NCCL_API 22707
 #endif
@@ -16,8 +16,8 @@
 #error "DIME_NCCL_API must be 22707 (NCCL 2.27.7, the default) or 23203 (NCCL 2.32.3)"
 #endif
 
-/* CUDA's types. NCCL's header brings CUDA's own headers along, and so does this one where they are installed: programs ask
- * them which types there are. Without them, or with DIME_NO_CUDA_HEADERS defined, the two handles that the functions take are
+/* CUDA's types. Like NCCL's header, this one includes CUDA's own headers where they are installed, because programs test
+ * which types they define. Without them, or with DIME_NO_CUDA_HEADERS defined, the two handles that the functions take are
  * declared here, exactly as CUDA does. */
 #if !defined(DIME_NO_CUDA_HEADERS) && defined(__has_include)
 #if __has_include(<cuda_runtime.h>) && __has_include(<cuda_fp16.h>) && __has_include(<cuda_bf16.h>)
@@ -28,7 +28,7 @@
 #include <cuda_runtime.h>
 #include <cuda_fp16.h>
 #include <cuda_bf16.h>
-/* Only C++ can read it, and CUDA has it since 11.8. */
+/* For C++ only; CUDA has it since 11.8. */
 #if defined(__cplusplus) && __has_include(<cuda_fp8.h>)
 #include <cuda_fp8.h>
 #endif
@@ -159,7 +159,7 @@ typedef struct CUevent_st *cudaEvent_t;
 
 #if NCCL_VERSION_CODE >= 22800
 /**
- * Suspend: give back the memory that can be given back.
+ * Suspend: free the memory that can be freed.
  */
 #define NCCL_SUSPEND_MEM 1
 #endif

@@ -1,6 +1,6 @@
-//! A launch plan becomes kernel launches: one `cuLaunchKernelEx`, or a few for a message larger than its slots.
+//! Turns a launch plan into kernel launches: one `cuLaunchKernelEx`, or a few for a message larger than its slots.
 //!
-//! Nothing here allocates, locks, or asks the driver anything.
+//! Nothing here allocates, locks or queries the driver.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -17,16 +17,16 @@ use crate::route::{LaunchPlan, Shape};
 
 const WARP_THREADS: u32 = 32;
 
-/// What a launch needs of its communicator.
+/// What a launch needs from its communicator.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The loaded kernels.
     pub functions: Functions,
-    /// Scratch of each rank as mapped here; lane 0 comes first.
+    /// Address of each rank's scratch as mapped here; lane 0 comes first.
     pub scratch: [u64; MAX_RANKS],
-    /// Device address of the watch words, lane by lane.
+    /// Device address of the mailbox, lane by lane.
     pub mailbox: u64,
-    /// Launches may come early, and let the next one in early.
+    /// Launches may start early, and may trigger their dependents (DIME_EARLY_LAUNCH).
     pub early_launch: bool,
     /// The epoch of the first launch of a lane.
     pub first_epoch: u32,
@@ -39,22 +39,24 @@ pub struct Target {
 /// What was enqueued in a lane.
 #[derive(Debug, Default)]
 pub struct Enqueued {
-    /// Launches.
+    /// The number of launches.
     pub launches: Cell<u64>,
-    /// Their blocks, as the device counts them: modulo 2^32. Other threads may ask, too.
+    /// The number of their blocks, modulo 2^32 as the device counts them. Other threads may read it.
     pub blocks: AtomicU32,
-    /// The stream of the last one, if that was a large one.
+    /// The stream of the last launch, if that was a large one.
     large_on: Cell<Option<CUstream>>,
 }
 
-/// The handle that in every thread is another stream.
+/// The per-thread default stream's handle, which denotes a different stream in every thread.
 const PER_THREAD_STREAM: usize = 2;
 
-/// Whether this launch may use programmatic dependent launch, that is, start before the previous kernel in the stream has ended.
+/// Whether this launch may use programmatic dependent launch, that is, start before the previous kernel in the stream
+/// has ended.
 ///
-/// A small one may. A large one may only when the lane's last launch was a large one in this stream, which triggers its dependents only
-/// when its blocks end: beside a small one of its lane it would take more SMs than [`route`](crate::route::route) counts with.
-/// (Launches of others between the two in the stream have room of their own.)
+/// A small launch may. A large launch may only if the lane's last launch was a large one in this stream. A large
+/// launch triggers its dependents only when its blocks end. But beside a small launch of its lane, a large one would
+/// take more SMs than [`route`](crate::route::route) counts on. (Launches of other communicators between the two in
+/// the stream have room of their own.)
 fn may_start_early(plan: &LaunchPlan, stream: CUstream, enqueued: &Enqueued) -> bool {
     let is_behind_large = || stream as usize != PER_THREAD_STREAM && enqueued.large_on.get() == Some(stream);
     plan.triggers_dependents || is_behind_large()
@@ -66,19 +68,19 @@ impl Target {
     }
 }
 
-/// Why an all-reduce was not launched as a whole.
+/// Why an all-reduce was not launched, or not as a whole.
 #[derive(Clone, Debug)]
 pub struct LaunchError {
-    /// What the driver said.
+    /// The driver's error.
     pub error: DriverError,
-    /// A part of it was enqueued: other ranks may have received that.
+    /// A part of it was enqueued, which the other ranks may have received.
     pub is_begun: bool,
 }
 
-/// One all-reduce on this rank: what, from where, to where.
+/// One all-reduce on this rank.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
-    /// What it is.
+    /// Its shape.
     pub shape: Shape,
     /// Address of the contribution.
     pub input: u64,
@@ -86,8 +88,8 @@ pub struct Operation {
     pub output: u64,
 }
 
-/// Enqueues an all-reduce on `stream`; the communicator's context is current. `enqueued` counts its launches, also when a later
-/// one fails.
+/// Enqueues an all-reduce on `stream`. The communicator's context is current. `enqueued` counts its launches, even if
+/// a later one fails.
 pub fn launch(
     driver: &Driver,
     target: &Target,
@@ -125,8 +127,8 @@ pub fn launch(
             kernel: plan.kernel as u8,
             blocks_before: if is_eager { enqueued.blocks.load(Relaxed) } else { 0 },
         };
-        // Ranks may differ in this: a launch that does not start early, or triggers no dependents, needs no more room than
-        // `route` counts with, and its peers wait for it as for any rank that is late.
+        // Ranks may differ in this. A launch that does not start early or triggers no dependents needs no more room
+        // than `route` counts on, and its peers wait for it as for any late rank.
         let starts_early = target.early_launch && function.waits_for_stream && may_start_early(plan, stream, enqueued);
         let config = crate::gpu::LaunchConfig {
             gridDimX: piece.blocks,
@@ -142,20 +144,22 @@ pub fn launch(
         };
         let mut parameters: [*mut c_void; 1] = [(&raw mut args).cast()];
         const { assert!(mem::size_of::<Args>() <= 256) };
-        // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it returns.
+        // SAFETY: the one parameter has the type that every all-reduce kernel takes; the driver copies it before it
+        // returns.
         let code =
             unsafe { (driver.launch_kernel_ex)(&config, function.handle, parameters.as_mut_ptr(), ptr::null_mut()) };
         driver.check("cuLaunchKernelEx", code).map_err(|error| LaunchError { error, is_begun: done != 0 })?;
         done += piece.bytes as u64;
         enqueued.launches.set(enqueued.launches.get() + 1);
-        // Not a step that no other could come between: only the one thread that calls on the communicator changes it.
+        // No atomic addition is needed: only the one thread that makes calls on the communicator writes it.
         enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(piece.blocks), Relaxed);
         enqueued.large_on.set((!plan.triggers_dependents).then_some(stream));
     }
     Ok(())
 }
 
-/// Has `stream` wait until `blocks` blocks were counted in `lane`: until the launches that they were of are over.
+/// Makes `stream` wait until `blocks` blocks are counted in `lane`, that is, until the launches with these blocks
+/// have ended.
 pub fn launch_await(driver: &Driver, target: &Target, lane: usize, blocks: u32, stream: CUstream) -> DriverResult<()> {
     let mut inbox = target.scratch[usize::from(target.rank)] + (lane * LANE_BYTES) as u64;
     let (mut blocks, mut mailbox) = (blocks, target.mailbox(lane));
@@ -186,7 +190,7 @@ mod tests {
     use crate::route::{Agreed, route};
 
     #[test]
-    fn a_large_launch_has_places_early_only_behind_a_large_one_of_its_stream() {
+    fn a_large_launch_starts_early_only_behind_a_large_one_of_its_stream() {
         let plan = Agreed {
             ranks: 4,
             arch: 90,
@@ -203,7 +207,7 @@ mod tests {
         let (here, there) = (0x10 as CUstream, 0x20 as CUstream);
         let per_thread = PER_THREAD_STREAM as CUstream;
         let enqueued = Enqueued::default();
-        // What the last launch was: nothing, a large one, or (None again) a small one.
+        // The lane's last launch: none, a large one here, or a large one on another stream.
         for (last, expected) in [(None, false), (Some(here), true), (Some(there), false)] {
             enqueued.large_on.set(last);
             assert_eq!(may_start_early(&large, here, &enqueued), expected);

@@ -1,32 +1,37 @@
-//! Dime takes NCCL's place in a process: it answers small all-reduces inside one node with kernels of its own and hands
-//! every other call, untouched, to the real NCCL.
-//!
-//! The way of one call:
+//! Dime takes NCCL's place in a process. It does small all-reduces inside one node with its own kernels, and passes
+//! every other call, unchanged, to the real NCCL.
 //!
 //! ```text
 //! application
-//!     |  ncclAllReduce(...)              the C symbols of libnccl.so.2
+//!     |  nccl* functions, by LD_PRELOAD or as libnccl.so.2
 //!     v
-//!   api        the C edge: panic boundary, nothing else
-//!     |    \
-//!     |     comm      ncclAllReduce, groups, destroy and abort: what we know of the communicator
-//!     |      |  \
-//!     |      |   route    the decision: a kernel, or the reason to forward; pure
-//!     |      |   launch   the decision becomes one kernel launch
-//!     |      |   gpu      driver, scratch memory, kernels
-//!     v      v
-//!   real       finds and opens the real NCCL at the first call; one indirect call from then on
+//!   api       the C edge: every exported function, inside a panic boundary
+//!   comm      a communicator's life
+//!     |         table   state by handle, looked up without a lock
+//!     |         setup   beacon, rounds, agreement, probe
+//!     |         run     calls, streams, graphs, groups
+//!     |         life    watchdog, end, deferred free
+//!   launch    a launch plan becomes kernel launches
+//!   real      finds, opens and calls the real NCCL          --> libnccl.so.2
+//!   gpu       driver, contexts, memory, topology,           --> libcuda.so.1
+//!             kernel images, mailbox, graphs
+//!   observe   log, counters, statistics file, profiler ranges
+//!   route     shape, policy, geometry, tables: a launch plan, or the reason to forward; pure
+//!   host      the process: configuration, errors, locks, fork, exit, threads, file names
+//!   kernel    the catalogue of kernels, and the layout shared with kernels/layout.h
+//!   nccl      NCCL's types and numbers
 //! ```
 //!
-//! `config` (the environment variables), `log`, `error`, `lock` and `stats` serve all of it; `stats_file` writes the counters at the
-//! end of the process.
+//! Each name at the left is a floor. A floor uses only floors below it, so it can be read and tested with these alone.
+//! docs/ARCHITECTURE.md describes the way of a call, the setup, and who frees what.
 //!
-//! Invariants that every module keeps:
-//! - Loading this library does nothing: no constructor, no thread, no output, no CUDA. All begins with the first call.
+//! Invariants of every module:
+//! - Loading this library does nothing: no constructor, thread, output or CUDA call. Everything starts with the first
+//!   call.
 //! - No lock is held while a call is forwarded.
-//! - No panic crosses the C boundary, and nothing ends the process.
+//! - No panic crosses the C boundary, and Dime never ends the process.
 
-// The names of the C API are its own.
+// The C API's names do not follow Rust's conventions.
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
 
 pub mod api;

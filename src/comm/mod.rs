@@ -1,20 +1,24 @@
-//! A communicator's life with us: seen, set up, used, destroyed.
+//! The life of a communicator in Dime: seen, set up, used, ended.
 //!
-//! The application holds NCCL's own handle; what we know of it lies in a side table ([`table`], [`slot`], [`state`]). The first
-//! all-reduce that could be ours makes the ranks agree ([`setup`], [`agreement`], [`exchange`], [`hello`], [`sockets`], [`switches`]). From
-//! then on [`crate::route`] decides each call, [`order`] keeps the communicator's operations in order across streams, [`group`]
-//! keeps them until the end of a group, and [`crate::launch`] enqueues them. Before all that [`presence`] sees whether every rank could answer;
-//! [`watchdog`] looks after what runs, [`ending`] ends it, and [`leftovers`] gives back what it owned ([`idle`] knows when nothing uses
-//! that).
+//! - [`table`]: from NCCL's handle to Dime's state; a lookup without a lock.
+//! - [`setup`]: makes a communicator fast or forwarding, at its first all-reduce that could be fast: the beacons, the
+//!   four rounds, the agreement, the passing of scratch, the probe.
+//! - [`run`]: the operations of a communicator: each call's way, the order across streams and graphs, groups, log
+//!   lines.
+//! - [`life`]: the watchdog, the end of a communicator, and the deferred free of what it owned.
 //!
 //! Invariants:
-//! - All ranks decide alike: nothing that can differ between ranks enters a decision once a communicator is seen.
-//! - A call that is ours takes no lock and allocates nothing. It asks the driver two things that it cannot know otherwise, which
-//!   context is current and whether the stream is captured, and makes one launch (a message larger than its slots: a few). A
-//!   communicator that is used from several streams also waits for and records an event; the first call of a capture counts the graph.
-//! - The end of a communicator waits for its own work at most, and nothing is freed where the driver may wait for other work.
-//! - An operation that was begun and failed is never forwarded instead: it poisons the communicator. One that could not be begun
-//!   is an error of that call.
+//! - All ranks decide alike. After the setup, decisions use only the call's shape and values on which the ranks have
+//!   agreed. Before it, they use the number of ranks, the shape, whether the call is captured, and the beacons; all
+//!   of these are alike on all ranks.
+//! - A fast call takes no lock and allocates nothing. It asks the driver only which context is current and whether
+//!   the stream is captured, and makes one launch, or a few for a message larger than its slots. If the communicator
+//!   is used on several streams, the call also waits for an event and records it. The first call of a capture also
+//!   registers the graph.
+//! - The end of a communicator waits for its own work at most. Memory is freed only when the driver has no other work
+//!   to wait for, as far as Dime can know.
+//! - An operation that fails after a part of it was enqueued is never forwarded instead: it poisons the communicator.
+//!   If nothing was enqueued, the failure is an error of that call alone.
 
 pub mod creation;
 pub mod hooks;

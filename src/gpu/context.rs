@@ -1,4 +1,4 @@
-//! The contexts that communicators use. The caller's current context and capture mode are left as they were.
+//! The contexts that communicators use. The caller's current context and capture mode are restored.
 
 use std::ptr;
 
@@ -30,12 +30,13 @@ impl PrimaryContext {
         Self::retain(self.driver, self.device)
     }
 
-    /// Runs `work` with it current.
+    /// Runs `work` with this context current.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> DriverResult<T> {
         with_context(self.driver, self.context, work)
     }
 
-    /// Gives it back. What is not released stays retained: there is no `Drop`, since the driver may be gone at the end of the process.
+    /// Releases the context. There is no `Drop`, because the driver may be gone at the end of the process; a context
+    /// that is not released stays retained.
     pub fn release(self) -> DriverResult<()> {
         // SAFETY: retained in `retain`.
         let released = unsafe { (self.driver.primary_ctx_release)(self.device) };
@@ -43,7 +44,7 @@ impl PrimaryContext {
     }
 }
 
-/// Runs `work` with `context` current on this thread. Pushes only when it is not current already, and pops again.
+/// Runs `work` with `context` current on this thread. Pushes and pops it unless it is current already.
 pub(crate) fn with_context<T>(driver: &Driver, context: CUcontext, work: impl FnOnce() -> T) -> DriverResult<T> {
     let mut current: CUcontext = ptr::null_mut();
     // SAFETY: the pointer is ours.
@@ -59,14 +60,15 @@ pub(crate) fn with_context<T>(driver: &Driver, context: CUcontext, work: impl Fn
     Ok(result)
 }
 
-/// While it lives, this thread may allocate although another stream is captured: what we do is not part of any capture.
+/// While it lives, this thread may allocate although another stream is being captured. Dime's own calls belong to no
+/// capture.
 pub struct RelaxedCapture {
     driver: Option<&'static Driver>,
     before: i32,
 }
 
 impl RelaxedCapture {
-    /// Until it is dropped.
+    /// Switches this thread to the relaxed mode until the value is dropped.
     pub fn enter() -> Self {
         const RELAXED: i32 = 2;
         let mut mode = RELAXED;

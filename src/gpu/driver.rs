@@ -1,4 +1,4 @@
-//! The driver functions this library calls, each with an integer result, and the checked calls on top.
+//! The driver functions that this library calls, each with an integer result, and checked calls on top.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
@@ -9,7 +9,7 @@ use cudarc::driver::sys::{
 };
 use once_cell::race::OnceBox;
 
-/// A driver call that failed: which call, the code, and the driver's own words for it.
+/// A driver call that failed: the call, the code, and the driver's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverError {
     /// The driver function.
@@ -29,7 +29,8 @@ impl fmt::Display for DriverError {
 /// What a checked driver call returns.
 pub type DriverResult<T> = Result<T, DriverError>;
 
-/// How something comes behind a node of a graph; all 0 is behind its end. The driver's CUgraphEdgeData, which CUDA 12.3 added.
+/// The kind of an edge in a graph; all 0: after the node's end. This is the driver's CUgraphEdgeData, which CUDA 12.3
+/// added.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeData {
@@ -44,7 +45,7 @@ macro_rules! driver_functions {
         newer { $($newer:ident = $newer_symbol:literal ($($newer_argument:ty),* $(,)?);)* }
         $($field:ident = $symbol:literal ($($argument:ty),* $(,)?);)*
     ) => {
-        /// The driver, opened. The oldest that serves is that of CUDA 12.0; what came later may be missing.
+        /// The opened driver. CUDA 12.0 is the oldest supported; newer functions may be missing.
         #[allow(missing_docs)]
         pub struct Driver {
             $(pub $field: unsafe extern "C" fn($($argument),*) -> c_int,)*
@@ -77,7 +78,7 @@ driver_functions! {
     newer {
         // 12.4; loads a function without running it.
         func_load = "cuFuncLoad" (CUfunction);
-        // 12.3; the one before refuses to tell of nodes that something comes behind in another way than behind their ends.
+        // 12.3; the older version fails for nodes with edges of another kind than after their end.
         stream_get_capture_info_with_edges = "cuStreamGetCaptureInfo_v3"
             (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *const CUgraphNode, *mut *const EdgeData, *mut usize);
     }
@@ -146,7 +147,8 @@ driver_functions! {
     launch_kernel_ex = "cuLaunchKernelEx" (*const CUlaunchConfig, CUfunction, *mut *mut c_void, *mut *mut c_void);
 }
 
-/// Threads that come first together each open it, and the first to finish is kept: a child of fork finds nothing locked.
+/// Threads that come first together each open the driver, and the first result is kept. So a child of fork finds no
+/// lock held.
 static DRIVER: OnceBox<Result<Driver, String>> = OnceBox::new();
 
 impl fmt::Debug for Driver {
@@ -156,7 +158,7 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// The driver, opened and initialised on the first call; the reason when there is none.
+    /// The driver, opened and initialised at the first call; or why there is none.
     pub fn get() -> Result<&'static Self, String> {
         DRIVER.get_or_init(|| Box::new(Self::open_and_initialize())).as_ref().map_err(Clone::clone)
     }

@@ -1,4 +1,4 @@
-//! Which graphs hold launches of a communicator: they may be replayed when the communicator is gone.
+//! Counts the graphs that contain launches of a communicator: they may be replayed after the communicator has ended.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -9,15 +9,15 @@ use cudarc::driver::sys::{CUgraph, CUuserObject};
 
 use crate::gpu::driver::{Driver, DriverResult};
 
-/// Counts the graphs that hold launches of one communicator. A graph counts until it and every executable made of it are gone, and
-/// nothing of them runs.
+/// Counts the graphs that contain launches of one communicator. A graph counts until it and every executable graph
+/// made of it are destroyed and none of them runs.
 #[derive(Debug, Default)]
 pub struct Graphs {
     alive: Arc<AtomicUsize>,
 }
 
 impl Graphs {
-    /// Whether one could still be replayed.
+    /// Whether one may still be replayed.
     pub fn any_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire) != 0
     }
@@ -29,7 +29,8 @@ impl Graphs {
         let counted = Arc::into_raw(Arc::clone(&self.alive)).cast_mut().cast::<c_void>();
         self.alive.fetch_add(1, Ordering::AcqRel);
         let mut object: CUuserObject = ptr::null_mut();
-        // SAFETY: the out pointer is ours; the driver calls `release` once with the pointer, when the last reference is gone.
+        // SAFETY: the out pointer is ours; the driver calls `release` once with the pointer, when the last reference is
+        // gone.
         let created = unsafe { (driver.user_object_create)(&mut object, counted, release, 1, NO_DESTRUCTOR_SYNC) };
         if let Err(error) = driver.check("cuUserObjectCreate", created) {
             // SAFETY: the driver does not know of it.
@@ -45,7 +46,7 @@ impl Graphs {
     }
 }
 
-/// Called by the driver, on a thread of its own, where no CUDA call is allowed.
+/// Called by the driver on a thread of its own, where no CUDA call is allowed.
 unsafe extern "C" fn release(counted: *mut c_void) {
     // SAFETY: made by `hold` with `into_raw`, and given here once.
     let alive = unsafe { Arc::from_raw(counted.cast::<AtomicUsize>()) };

@@ -1,4 +1,4 @@
-//! The kernels in this library, loaded into a context.
+//! The kernel images of this library, and loading them into a context.
 
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
@@ -10,29 +10,31 @@ use crate::gpu::{CUcontext, CUfunction};
 use crate::host::lock::Lock;
 use crate::kernel::{KERNELS, Kernel, REDUCTIONS, Reduction};
 
-/// The fatbin that the build made of `kernels/`, or nothing in a build without kernels.
+/// The fatbin that the build made of `kernels/`; None in a build without kernels.
 #[cfg(dime_kernels)]
 const FATBIN: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 #[cfg(not(dime_kernels))]
 const FATBIN: Option<&[u8]> = None;
 
-/// An all-reduce kernel as it is loaded.
+/// A loaded all-reduce kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct AllReduceFunction {
     /// The driver's handle.
     pub handle: CUfunction,
-    /// It executes `griddepcontrol.wait` (kernels/backend/grid.h), so a launch may have the attribute of programmatic dependent launch.
-    /// That is a question of what it was compiled for and not of the GPU: PTX of compute capability 8.9 runs on a 9.0 and has no wait.
+    /// It executes `griddepcontrol.wait` (kernels/backend/grid.h), so its launches may have the attribute of
+    /// programmatic dependent launch. This depends on the architecture that it was compiled for, not on the GPU: PTX
+    /// of compute capability 8.9 also runs on 9.0, and has no such wait.
     pub waits_for_stream: bool,
 }
 
-/// The functions that a communicator of one size may launch, loaded: launching one for the first time does not load it.
+/// The functions that a communicator of this many ranks may launch. They are loaded, so the first launch does not
+/// load them.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {
     all_reduce: [[AllReduceFunction; REDUCTIONS.len()]; KERNELS.len()],
     /// Writes a pattern into a peer's scratch.
     pub probe_write: CUfunction,
-    /// Counts what of the pattern is wrong.
+    /// Counts the words of the pattern that differ.
     pub probe_check: CUfunction,
     /// Waits for the launches of a lane.
     pub await_blocks: CUfunction,
@@ -44,7 +46,7 @@ impl Functions {
         self.all_reduce[kernel as usize][reduction as usize]
     }
 
-    /// Loads, into the current context `context`, what a communicator of `ranks` ranks needs.
+    /// Loads into `context`, which is current, what a communicator of `ranks` ranks needs.
     pub fn load(driver: &Driver, context: CUcontext, ranks: usize) -> DriverResult<Self> {
         let module = module_of(driver, context)?;
         let specialised = matches!(ranks, 2 | 4 | 8);
@@ -79,8 +81,9 @@ pub fn built_in() -> bool {
     FATBIN.is_some()
 }
 
-/// Modules stay loaded as long as their contexts: communicators come and go, their kernels are the same. By the id of the
-/// context: the application can end a primary context, and the next one has the same handle.
+/// The loaded modules, by the id of their context. A module stays loaded as long as its context, since all
+/// communicators use the same kernels. The id is the key, because the application can destroy a primary context, and
+/// the next one may have the same handle.
 static MODULES: Lock<Vec<(u64, usize)>> = Lock::new(Vec::new());
 
 fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
@@ -104,8 +107,8 @@ fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
 /// As `__CUDA_ARCH__ / 10` in kernels/backend/grid.h.
 const FIRST_ARCH_WITH_DEPENDENT_LAUNCH: c_int = 90;
 
-/// The compute capability that a function was compiled for, 90 for 9.0: of machine code and of PTX that the driver compiled the one that
-/// `__CUDA_ARCH__` stood for. The binary version is no answer: of PTX it is the GPU's.
+/// The compute capability that a function was compiled for, 90 for 9.0: the one that `__CUDA_ARCH__` had, also if the
+/// driver compiled its PTX. The binary version would not do: for PTX it is the GPU's.
 fn compiled_for(driver: &Driver, function: CUfunction) -> DriverResult<c_int> {
     const PTX_VERSION: c_int = 5;
     let mut version = 0;
@@ -115,8 +118,8 @@ fn compiled_for(driver: &Driver, function: CUfunction) -> DriverResult<c_int> {
     Ok(version)
 }
 
-/// Finds a function and has the driver load its code now: with lazy loading the first launch would, and may wait for the whole
-/// context then, which never comes to rest while one of our kernels spins.
+/// Finds a function and makes the driver load its code now. With lazy loading the first launch would load it, and
+/// might then wait for the whole context, which never becomes idle while a kernel of Dime spins.
 fn load_function(driver: &Driver, module: CUmodule, name: &str) -> DriverResult<CUfunction> {
     const BINARY_VERSION: c_int = 6;
     let name = CString::new(name).expect("kernel names hold no NUL");

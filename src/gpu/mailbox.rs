@@ -1,10 +1,13 @@
-//! Host memory between a communicator and its kernels that spin: the order to stop, and what they wait for.
+//! The mailbox: words in host memory between host and spinning kernels. The host writes a command; the kernels write
+//! a report of what they wait for.
 //!
-//! The words lie in pages that are never unmapped, and that the driver only has registered: it waits for the whole GPU when it frees
-//! memory of the host or ends a registration, and there another communicator may spin for what this thread does next. So a
-//! communicator gives its words back to their page, and the next one of the context takes them. A page serves one context. When the
-//! application has ended the context, the driver has forgotten the page, but the words can still be written; the context that takes
-//! its place registers the page again once nobody has words in it.
+//! The words lie in pages that are never unmapped and that stay registered with the driver. To free or unregister
+//! host memory, the driver waits for the whole GPU, and a kernel of another communicator may spin there until this
+//! thread acts. So a communicator returns its words to their page, and the context's next communicator takes them.
+//!
+//! A page serves one context. If the application destroys the context, the registration is gone, but the host can
+//! still write the words. The context that takes its place registers the page again when no communicator has words in
+//! it.
 
 use std::mem::size_of;
 use std::ptr;
@@ -17,44 +20,45 @@ use crate::kernel::layout::{COMMAND_GO_ON, COMMAND_REPORT, COMMAND_STOP, LANES, 
 
 const PAGE_BYTES: usize = 4096;
 
-/// Those of one communicator.
+/// The mailbox of one communicator.
 type Words = [LaneMailbox; LANES];
 
-/// Communicators that a page has words for.
-const PLACES: usize = PAGE_BYTES / size_of::<Words>();
-const _: () = assert!(PLACES * size_of::<Words>() == PAGE_BYTES && PLACES <= u32::BITS as usize);
+/// The number of communicators that a page has words for.
+const MAILBOXES_IN_A_PAGE: usize = PAGE_BYTES / size_of::<Words>();
+const _: () =
+    assert!(MAILBOXES_IN_A_PAGE * size_of::<Words>() == PAGE_BYTES && MAILBOXES_IN_A_PAGE <= u32::BITS as usize);
 
-/// A page of words. A child of fork has none of its parent's: they are the parent's kernels'.
+/// A page of words. A child of fork has none of its parent's pages, since the parent's kernels use them.
 struct Page {
     context: usize,
-    /// Unlike that of every context before: the driver gives handles of contexts again.
+    /// Unique among all contexts of the process; the driver reuses context handles.
     context_id: u64,
-    words: &'static [Words; PLACES],
+    words: &'static [Words; MAILBOXES_IN_A_PAGE],
     device: CUdeviceptr,
-    /// By bit: places whose words a communicator has.
+    /// Bit by bit: the entries of `words` that a communicator has.
     taken: u32,
 }
 
 static PAGES: Lock<Vec<Page>> = Lock::new(Vec::new());
 
-/// The watch words of every lane, where kernels can reach them.
+/// The words of every lane, where kernels can reach them.
 #[derive(Debug)]
 pub struct Mailbox {
     words: &'static Words,
-    /// Where kernels find those of lane 0; the others follow.
+    /// Device address of lane 0's words; the other lanes' follow.
     pub device: CUdeviceptr,
 }
 
-/// The same words, for another thread, while the communicator has them.
+/// The same words for another thread, valid while the communicator has them.
 #[derive(Clone, Copy, Debug)]
 pub struct View(&'static Words);
 
-/// What a launch waits for.
+/// A report: what a launch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The launch's.
+    /// The launch's epoch.
     pub epoch: u32,
-    /// The ranks it waits for, bit by bit.
+    /// The ranks that it waits for, one bit each.
     pub missing: u32,
     /// NCCL's number of the element type.
     pub datatype: u8,
@@ -67,10 +71,10 @@ pub struct Report {
 }
 
 impl Page {
-    /// A page for `context`, which is current.
+    /// Makes a page for `context`, which is current.
     fn new(driver: &Driver, context: CUcontext, context_id: u64) -> DriverResult<Self> {
         const OUT_OF_MEMORY: i32 = 2;
-        // Shared, so that a fork does not give this process a copy while the GPU goes on with the page.
+        // Shared: after a fork, this process must keep the page that the GPU uses, not get a copy.
         let (protection, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a mapping of its own.
         let page = unsafe { libc::mmap(ptr::null_mut(), PAGE_BYTES, protection, kind, -1, 0) };
@@ -78,11 +82,12 @@ impl Page {
             driver.check("mmap", OUT_OF_MEMORY)?;
         }
         // SAFETY: a page of zeros, which are valid words; it stays once the driver knows it. All access is atomic.
-        let words = unsafe { &*page.cast::<[Words; PLACES]>() };
+        let words = unsafe { &*page.cast::<[Words; MAILBOXES_IN_A_PAGE]>() };
         Self { context: context as usize, context_id, words, device: 0, taken: 0 }.register(driver, context_id)
     }
 
-    /// Has the current context, which is of this id, see the page, in which nobody has words. On failure the page is gone.
+    /// Registers the page, in which no communicator has words, with the current context, which has this id. If that
+    /// fails, the page is unmapped.
     fn register(mut self, driver: &Driver, context_id: u64) -> DriverResult<Self> {
         const DEVICE_MAP: u32 = 2;
         let host = ptr::from_ref(self.words).cast_mut().cast();
@@ -100,17 +105,17 @@ impl Page {
         Ok(self)
     }
 
-    /// Words that nobody has. Kernels go on.
+    /// Takes words that no communicator has, and clears them: the command is to go on.
     fn take(&mut self) -> Option<Mailbox> {
-        let place = self.taken.trailing_ones() as usize;
-        let words = self.words.get(place)?;
-        self.taken |= 1 << place;
+        let index = self.taken.trailing_ones() as usize;
+        let words = self.words.get(index)?;
+        self.taken |= 1 << index;
         words.iter().for_each(clear);
-        Some(Mailbox { words, device: self.device + (place * size_of::<Words>()) as CUdeviceptr })
+        Some(Mailbox { words, device: self.device + (index * size_of::<Words>()) as CUdeviceptr })
     }
 }
 
-/// As in a new page.
+/// Makes the words as in a new page.
 fn clear(words: &LaneMailbox) {
     words.command.store(COMMAND_GO_ON, Relaxed);
     words.shape.store(0, Relaxed);
@@ -119,7 +124,7 @@ fn clear(words: &LaneMailbox) {
 }
 
 impl Mailbox {
-    /// Words for a communicator in `context`, which is current.
+    /// Takes words for a communicator in `context`, which is current.
     pub(crate) fn allocate(driver: &Driver, context: CUcontext) -> DriverResult<Self> {
         let mut id = 0;
         // SAFETY: the context is current; the out pointer is ours.
@@ -132,7 +137,7 @@ impl Mailbox {
             let is_unused = |page: &Page| page.context == context as usize && page.context_id != id && page.taken == 0;
             pages.iter().position(is_unused).map(|index| pages.swap_remove(index))
         };
-        // Nothing is locked here: the driver may wait.
+        // No lock is held here, because the driver may wait.
         let again = of_the_past.and_then(|page| page.register(driver, id).ok());
         let mut page = again.map_or_else(|| Page::new(driver, context, id), Ok)?;
         let words = page.take().expect("nobody has words in it");
@@ -140,24 +145,24 @@ impl Mailbox {
         Ok(words)
     }
 
-    /// Tells every kernel of the communicator to stop spinning, for good.
+    /// Writes the stop command for every kernel of the communicator, for good.
     pub fn stop(&self) {
         for lane in self.words {
             lane.command.store(COMMAND_STOP, Release);
         }
     }
 
-    /// The same words for another thread, which must not use it after `give_back`.
+    /// The same words for another thread, which must not use them after `release`.
     pub fn view(&self) -> View {
         View(self.words)
     }
 
-    /// Gives the words back; no kernel reads or writes them any more. Asks nothing of the driver.
-    pub fn give_back(self) {
+    /// Returns the words to their page. No kernel reads or writes them any more. Makes no driver call.
+    pub fn release(self) {
         let address = ptr::from_ref(self.words);
         for page in PAGES.hold().iter_mut() {
-            if let Some(place) = page.words.iter().position(|words| ptr::eq(words, address)) {
-                page.taken &= !(1 << place);
+            if let Some(index) = page.words.iter().position(|words| ptr::eq(words, address)) {
+                page.taken &= !(1 << index);
             }
         }
     }
@@ -168,26 +173,26 @@ impl View {
         self.0
     }
 
-    /// Asks all kernels that spin what they wait for. They answer when they look next.
-    pub fn ask(&self) {
+    /// Asks all spinning kernels to report what they wait for. They report when they next poll.
+    pub fn request_reports(&self) {
         for lane in self.lanes() {
             lane.waits.iter().for_each(|epoch| epoch.store(0, Relaxed));
-            // Not where they were told to stop.
+            // A stop command stays.
             let _ = lane.command.compare_exchange(COMMAND_GO_ON, COMMAND_REPORT, AcqRel, Relaxed);
         }
     }
 
-    /// Asks no more.
-    pub fn ask_no_more(&self) {
+    /// Ends the request for reports.
+    pub fn end_request(&self) {
         for lane in self.lanes() {
             let _ = lane.command.compare_exchange(COMMAND_REPORT, COMMAND_GO_ON, AcqRel, Relaxed);
         }
     }
 
-    /// What was answered since, by lane. None: no kernel of the lane spins.
+    /// The reports since then, by lane. None: no kernel of the lane has reported.
     pub fn reports(&self) -> [Option<Report>; LANES] {
         self.lanes().each_ref().map(|lane| {
-            // Those that wait for the latest epoch: a launch that is over may have answered before it ended.
+            // Only reports of the latest epoch count: a launch that has ended may have reported before it ended.
             let waits = lane.waits.each_ref().map(|epoch| epoch.load(Acquire));
             let epoch = waits.into_iter().filter(|epoch| *epoch != 0).reduce(later)?;
             let missing = (0..MAX_RANKS).filter(|rank| waits[*rank] == epoch).fold(0, |ranks, rank| ranks | 1 << rank);
@@ -221,24 +226,24 @@ mod tests {
     }
 
     #[test]
-    fn words_that_were_given_back_are_clear_when_they_are_taken_again() {
+    fn released_words_are_clear_when_they_are_taken_again() {
         let mut first = page(1);
         let all: Vec<Mailbox> = std::iter::from_fn(|| first.take()).collect();
-        assert_eq!(all.len(), PLACES);
+        assert_eq!(all.len(), MAILBOXES_IN_A_PAGE);
         let addresses: std::collections::BTreeSet<u64> = all.iter().map(|words| words.device).collect();
-        assert_eq!(addresses.len(), PLACES, "each has its own");
+        assert_eq!(addresses.len(), MAILBOXES_IN_A_PAGE, "each has its own");
         PAGES.hold().push(first);
         for (index, words) in all.into_iter().enumerate() {
             words.stop();
             words.words[0].waits[1].store(7, Ordering::Relaxed);
             if index % 2 == 1 {
-                words.give_back();
+                words.release();
             }
         }
         let mut pages = PAGES.hold();
         let first = pages.iter_mut().find(|page| page.context == 1).expect("it was pushed");
         let again: Vec<Mailbox> = std::iter::from_fn(|| first.take()).collect();
-        assert_eq!(again.len(), PLACES / 2);
+        assert_eq!(again.len(), MAILBOXES_IN_A_PAGE / 2);
         for words in again {
             assert_eq!(words.view().reports(), [None; LANES]);
             assert!(words.words.iter().all(|lane| lane.command.load(Ordering::Relaxed) == COMMAND_GO_ON));

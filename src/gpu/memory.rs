@@ -1,9 +1,10 @@
-//! Scratch memory: allocated here, mapped by every peer.
+//! Scratch memory: allocated by its rank, mapped by every peer.
 //!
-//! The usual way is a VMM allocation that travels as a file descriptor (or, within one process, as its handle). Every mapping of it keeps
-//! the memory alive. Where a device lacks that, plain device memory travels as a legacy IPC handle (within one process, as its
-//! address). Its owner must not free it while a peer has it open, so each peer holds a lease until it has closed it: of another process
-//! the writing end of a pipe, which also ends with that process; of this one a reference.
+//! Usually it is a VMM allocation that is passed as a file descriptor (within one process, as its handle). Every
+//! mapping keeps the memory alive. If a device lacks VMM, it is plain device memory that is passed as a legacy IPC
+//! handle (within one process, as its address). Its owner must not free it while a peer has it open. So each peer
+//! holds a lease until it has closed the memory. The lease of another process is the write end of a pipe, which also
+//! closes when that process ends; the lease of a rank of this process is a reference.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -26,32 +27,32 @@ const IPC_LAZY_ENABLE_PEER_ACCESS: u32 = 1;
 /// Bytes of a legacy IPC handle.
 pub const IPC_HANDLE_BYTES: usize = 64;
 
-/// How scratch reaches the peers. All ranks of a communicator use one way.
+/// How scratch is shared with the peers. All ranks of a communicator use the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// VMM allocation, as a file descriptor.
+    /// A VMM allocation, passed as a file descriptor.
     Descriptor,
-    /// `cuMemAlloc`, as a legacy IPC handle.
+    /// `cuMemAlloc` memory, passed as a legacy IPC handle.
     LegacyIpc,
 }
 
 /// Scratch that this rank owns, mapped here.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Where it is mapped on its own device.
+    /// Its address on its own device.
     pub address: CUdeviceptr,
     bytes: usize,
     allocation: Option<CUmemGenericAllocationHandle>,
-    /// Leases of this process: ranks that map it, or use its address.
+    /// Leases held in this process, by ranks that map it or use its address.
     leases_here: Arc<()>,
-    /// The reading end of the pipe whose writing ends are the leases of other processes.
+    /// The read end of the pipe whose write ends are the leases of other processes.
     leases_elsewhere: Option<OwnedFd>,
 }
 
 /// Scratch of a peer, mapped here.
 #[derive(Debug)]
 pub struct PeerScratch {
-    /// Where it is mapped for our device.
+    /// Its address on this rank's device.
     pub address: CUdeviceptr,
     bytes: usize,
     kind: PeerKind,
@@ -65,13 +66,13 @@ enum PeerKind {
     SameProcess(#[allow(dead_code, reason = "held, not read")] Arc<()>),
 }
 
-/// One thread of the process at a time maps, unmaps, imports or releases: with several threads that do so with the same
-/// allocations, the driver's heap was found corrupted (580.159, 4 threads, seen within 40 communicators made and destroyed).
-/// The driver may wait for the GPU under the lock. So nothing is unmapped while a setup is under way, whose ranks may wait for one
-/// that comes for the lock.
+/// Only one thread of the process at a time maps, unmaps, imports or releases. With several threads that did so with
+/// the same allocations, the driver's heap was corrupted (580.159, 4 threads, within 40 communicators made and
+/// destroyed). The driver may wait for the GPU while the lock is held. So nothing is unmapped while a setup is under
+/// way: its ranks may wait for one that is about to take this lock.
 static MAPPING: Lock<()> = Lock::new(());
 
-fn one_at_a_time() -> Held<'static, ()> {
+fn lock_mapping() -> Held<'static, ()> {
     MAPPING.hold()
 }
 
@@ -88,7 +89,7 @@ fn location(device: CUdevice) -> CUmemLocation {
     CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device }
 }
 
-/// Reserves addresses, maps `allocation` there and opens it to `device`.
+/// Reserves addresses, maps `allocation` there and grants `device` access.
 fn map(
     driver: &Driver,
     device: CUdevice,
@@ -127,7 +128,7 @@ fn unmap(driver: &Driver, address: CUdeviceptr, bytes: usize) -> DriverResult<()
 impl Scratch {
     /// Allocates `bytes` (rounded up to what the driver asks for) on `device`, whose context is current.
     pub fn allocate(driver: &Driver, device: CUdevice, bytes: usize, sharing: Sharing) -> DriverResult<Self> {
-        let _alone = one_at_a_time();
+        let _held = lock_mapping();
         if sharing == Sharing::LegacyIpc {
             let mut address: CUdeviceptr = 0;
             // SAFETY: the out pointer is ours.
@@ -161,8 +162,8 @@ impl Scratch {
         Self { address, bytes, allocation, leases_here: Arc::default(), leases_elsewhere: None }
     }
 
-    /// The lease that every peer of another process must have before it opens the legacy IPC handle, and hold until it has closed
-    /// it. The caller passes it on and drops it.
+    /// The lease that every peer in another process must hold from before it opens the legacy IPC handle until it has
+    /// closed it. The caller passes it on and drops it.
     pub fn lease(&mut self) -> io::Result<OwnedFd> {
         let mut ends = [-1; 2];
         // SAFETY: two descriptors are written, and are ours then.
@@ -181,7 +182,7 @@ impl Scratch {
         Arc::strong_count(&self.leases_here) > 1 || self.is_leased_elsewhere()
     }
 
-    /// Whether a peer of another process does. A pipe hangs up when nobody has a writing end any more.
+    /// Whether a peer in another process holds a lease. A pipe hangs up when its last write end is closed.
     pub fn is_leased_elsewhere(&self) -> bool {
         self.leases_elsewhere.as_ref().is_some_and(|pipe| {
             let mut polled = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
@@ -193,7 +194,7 @@ impl Scratch {
 
     /// A descriptor that another process can import; close-on-exec.
     pub fn export_descriptor(&self, driver: &Driver) -> DriverResult<OwnedFd> {
-        let _alone = one_at_a_time();
+        let _held = lock_mapping();
         let allocation = self.allocation.expect("only VMM scratch is shared as a descriptor");
         let mut descriptor: c_int = -1;
         // SAFETY: for this handle type the driver writes one int.
@@ -215,18 +216,18 @@ impl Scratch {
         Ok(handle.reserved.map(|byte| byte as u8))
     }
 
-    /// What a peer in this process maps.
+    /// What a peer in this process needs to map the scratch.
     pub fn same_process_key(&self) -> SameProcessKey {
         let lease = Arc::clone(&self.leases_here);
         SameProcessKey { allocation: self.allocation, address: self.address, bytes: self.bytes, lease }
     }
 
-    /// Gives the memory back. The caller knows that no kernel of ours uses it any more and that nobody holds a lease; a peer's mapping of
-    /// a VMM allocation keeps the memory alive for the peer.
+    /// Frees the memory. The caller knows that no kernel of Dime uses it and that no peer holds a lease. A peer's
+    /// mapping of a VMM allocation keeps the memory alive for that peer.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
         match self.allocation {
             Some(allocation) => {
-                let _alone = one_at_a_time();
+                let _held = lock_mapping();
                 unmap(driver, self.address, self.bytes)?;
                 // SAFETY: our mapping is gone.
                 driver.check("cuMemRelease", unsafe { (driver.mem_release)(allocation) })
@@ -237,7 +238,7 @@ impl Scratch {
     }
 }
 
-/// Names a scratch allocation within this process, and keeps it.
+/// A scratch allocation within this process. Holding the key keeps the memory.
 #[derive(Clone, Debug)]
 pub struct SameProcessKey {
     allocation: Option<CUmemGenericAllocationHandle>,
@@ -254,7 +255,7 @@ impl PeerScratch {
         descriptor: &OwnedFd,
         bytes: usize,
     ) -> DriverResult<Self> {
-        let _alone = one_at_a_time();
+        let _held = lock_mapping();
         let mut allocation: CUmemGenericAllocationHandle = 0;
         // SAFETY: for this handle type the descriptor itself travels in the pointer.
         unsafe {
@@ -272,7 +273,7 @@ impl PeerScratch {
         Ok(Self { address, bytes, kind: PeerKind::Mapped })
     }
 
-    /// Opens a legacy IPC handle of a peer process, of which this is the lease.
+    /// Opens a legacy IPC handle of a peer process; `lease` is its lease.
     pub fn import_ipc(
         driver: &Driver,
         handle: [u8; IPC_HANDLE_BYTES],
@@ -288,7 +289,7 @@ impl PeerScratch {
         Ok(Self { address, bytes, kind: PeerKind::Ipc(lease) })
     }
 
-    /// Maps scratch of another rank of this process, in `context`, which is the current one and that of `device`.
+    /// Maps the scratch of another rank of this process. `context` is current and belongs to `device`.
     pub(crate) fn same_process(
         driver: &Driver,
         device: CUdevice,
@@ -296,7 +297,7 @@ impl PeerScratch {
         key: SameProcessKey,
         peer_context: super::CUcontext,
     ) -> DriverResult<Self> {
-        let _alone = one_at_a_time();
+        let _held = lock_mapping();
         if let Some(allocation) = key.allocation {
             let address = map(driver, device, allocation, key.bytes)?;
             return Ok(Self { address, bytes: key.bytes, kind: PeerKind::Mapped });
@@ -313,18 +314,18 @@ impl PeerScratch {
         Ok(Self { address: key.address, bytes: key.bytes, kind: PeerKind::SameProcess(key.lease) })
     }
 
-    /// Takes the mapping away. The caller knows that no kernel of ours uses it any more.
+    /// Unmaps or closes the memory. The caller knows that no kernel of Dime uses it.
     pub fn close(self, driver: &Driver) -> DriverResult<()> {
         match self.kind {
             PeerKind::Mapped => {
-                let _alone = one_at_a_time();
+                let _held = lock_mapping();
                 unmap(driver, self.address, self.bytes)
             }
             PeerKind::Ipc(lease) => {
                 // SAFETY: opened by import_ipc.
                 let closed =
                     driver.check("cuIpcCloseMemHandle", unsafe { (driver.ipc_close_mem_handle)(self.address) });
-                // What may be open still is not freed.
+                // The lease is kept: memory that may still be open must not be freed.
                 closed.inspect_err(|_| mem::forget(lease))
             }
             PeerKind::SameProcess(_) => Ok(()),

@@ -1,8 +1,8 @@
-//! The GPU as this library sees it: the driver's functions, scratch memory that peers can write, the kernels.
+//! The GPU: the driver's functions, contexts, scratch memory that peers can write, kernel images, the mailbox.
 //!
-//! This is the only module that names cudarc, and it takes types from it, not calls: a driver newer than cudarc may return a
-//! code that its result enum does not have. The driver is opened on first use with `dlopen("libcuda.so.1")`; nothing here runs
-//! before a communicator needs it. Nothing here is freed by `Drop`: at process exit the driver may be gone first.
+//! Only this module names cudarc. It takes types from cudarc, not calls, since a driver newer than cudarc may return
+//! a code that cudarc's result enum does not have. The driver is opened by `dlopen("libcuda.so.1")` when a
+//! communicator first needs it. Nothing here is freed by `Drop`: at process exit the driver may be gone first.
 
 pub mod context;
 pub mod driver;
@@ -19,9 +19,9 @@ pub use cudarc::driver::sys::{
     CUstream,
 };
 
-/// The attributes of a launch that may begin before the launch ahead of it in the stream has ended: of a kernel that waits for that
-/// end itself. A kernel behind ours that is launched without this attribute starts when ours has ended, as ever; one that
-/// is launched with it has to wait by itself, behind ours as behind any other.
+/// The attributes of a launch that may start before the previous launch in the stream has ended (programmatic
+/// dependent launch). Its kernel must wait for that end itself. A later kernel without this attribute starts when
+/// Dime's has ended; one with it must itself wait, behind Dime's kernels as behind any other.
 #[inline]
 pub fn launch_attributes() -> [CUlaunchAttribute; 1] {
     [CUlaunchAttribute {

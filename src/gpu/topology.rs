@@ -1,4 +1,4 @@
-//! What a device is and how it reaches another.
+//! The properties of a device, and the link between two devices.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
@@ -7,20 +7,20 @@ use cudarc::driver::sys::CUuuid;
 use crate::gpu::CUdevice;
 use crate::gpu::driver::{Driver, DriverResult};
 
-/// What a rank tells of its device.
+/// What a rank says of its device in the setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Driver's number in this process.
+    /// The driver's number of it in this process.
     pub ordinal: CUdevice,
-    /// The same everywhere on the host.
+    /// Its UUID, the same in every process of the host.
     pub uuid: [u8; 16],
     /// Compute capability, 90 for 9.0.
     pub arch: u32,
     /// Multiprocessors.
     pub multiprocessors: u16,
-    /// A slice of a GPU.
+    /// It is a MIG instance.
     pub mig: bool,
-    /// Memory can be shared as a file descriptor.
+    /// Its memory can be shared as a file descriptor.
     pub shares_descriptors: bool,
 }
 
@@ -46,7 +46,7 @@ fn uuid_of(driver: &Driver, device: CUdevice) -> DriverResult<[u8; 16]> {
 }
 
 impl Device {
-    /// Asks the driver about its device number `ordinal`.
+    /// Queries the driver for device number `ordinal`.
     pub fn describe(driver: &Driver, ordinal: CUdevice) -> DriverResult<Self> {
         let mut name = [0 as c_char; 256];
         // SAFETY: the buffer is as long as said.
@@ -69,7 +69,7 @@ impl Device {
     }
 }
 
-/// The device of this process that has a UUID. None: this process does not see it.
+/// The device of this UUID. None: it is not visible in this process.
 pub fn visible(driver: &Driver, uuid: [u8; 16]) -> Option<CUdevice> {
     let mut count = 0;
     // SAFETY: the out pointer is ours.
@@ -77,21 +77,21 @@ pub fn visible(driver: &Driver, uuid: [u8; 16]) -> Option<CUdevice> {
     (0..count).find(|device| uuid_of(driver, *device).ok() == Some(uuid))
 }
 
-/// How one device reaches another.
+/// The link between two devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// NVLink or NVSwitch.
     Nvlink,
-    /// Some other way, or none that could be found out.
+    /// Another link, or one that could not be determined.
     Other,
-    /// The driver says there is no peer access.
+    /// The driver reports no peer access.
     None,
 }
 
-/// How `device` reaches the device with the UUID `peer`, which this process may not see.
+/// The link from `device` to the device with the UUID `peer`, which this process may not see.
 pub fn link(driver: &Driver, device: &Device, peer: [u8; 16]) -> Link {
     let Some(peer_device) = visible(driver, peer) else {
-        // The management library sees the whole host.
+        // NVML sees all GPUs of the host.
         return if nvml_reports_nvlink(device.uuid, peer) { Link::Nvlink } else { Link::Other };
     };
     let mut can_access = 0;
@@ -117,13 +117,13 @@ pub fn link(driver: &Driver, device: &Device, peer: [u8; 16]) -> Link {
     };
     match (asked, can_access, atomics) {
         (Ok(()), 0, _) => Link::None,
-        // Atomics across the link are what NVLink has and PCIe has not.
+        // NVLink supports atomics across the link, PCIe does not.
         (Ok(()), _, 1) => Link::Nvlink,
         _ => Link::Other,
     }
 }
 
-/// Asks NVML, opened for this one question.
+/// Asks NVML, which is opened for this query.
 fn nvml_reports_nvlink(device: [u8; 16], peer: [u8; 16]) -> bool {
     type NvmlDevice = *mut c_void;
     const P2P_CAPS_NVLINK: c_uint = 2;

@@ -1,8 +1,8 @@
 //! Every environment variable of this library, in one table: name, type, default, documentation.
 //!
-//! docs/configuration.md is written from the table. Parsing is pure: variables come in, a [`Config`] and warnings come out.
-//! A value that cannot be used is a warning and the default stays; so is a variable that begins with `DIME_` and is not in
-//! the table.
+//! docs/configuration.md is generated from the table. Parsing is pure: variables come in, a [`Config`] and warnings
+//! come out. An unusable value is a warning, and the default stays. A variable that begins with `DIME_` and is not in
+//! the table is a warning too.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,13 +10,13 @@ use std::path::PathBuf;
 
 use crate::kernel::catalogue::{Kernel, SETTINGS};
 
-/// A variable as the documentation shows it.
+/// A variable, as the documentation shows it.
 pub struct Variable {
     /// Its name in the environment.
     pub name: &'static str,
-    /// What values it takes.
+    /// The values that it takes.
     pub values: &'static str,
-    /// What holds when it is not set.
+    /// What applies when it is not set.
     pub default: &'static str,
     /// What it does.
     pub doc: &'static str,
@@ -27,16 +27,16 @@ pub struct Variable {
 /// Whether the ranks of a communicator may differ in a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranks {
-    /// All have the same value, or all forward.
+    /// All ranks must have the same value, or all forward.
     Agree,
-    /// Each may have its own.
+    /// Each rank may have its own.
     MayDiffer,
 }
 
 /// A type that a variable can have.
 trait Value: Sized {
     const VALUES: &'static str;
-    /// None: this text is no such value.
+    /// None: the text is no such value.
     fn parse(text: &OsStr) -> Option<Self>;
 }
 
@@ -75,14 +75,14 @@ macro_rules! variables {
         ),*];
 
         impl Config {
-            /// What the ranks of a communicator must all have set alike, as text to compare.
+            /// The settings in which the ranks of a communicator must agree, as text to compare.
             pub fn agreed_text(&self) -> String {
                 let fields = [$((Ranks::$ranks, format!("{:?} ", self.$field))),*];
                 fields.into_iter().filter(|(ranks, _)| *ranks == Ranks::Agree).map(|(_, text)| text).collect()
             }
 
 
-            /// None: no variable has this name. Some(false): it has no such value.
+            /// Sets a variable. None: no variable has this name. Some(false): the text is no value of it.
             fn set(&mut self, name: &str, text: &OsStr) -> Option<bool> {
                 match name {
                     $(
@@ -103,7 +103,7 @@ macro_rules! variables {
 }
 
 variables! {
-    /// The real NCCL. When it is set, nothing else is searched.
+    /// The path of the real NCCL. If it is set, nothing is searched.
     "DIME_NCCL_LIB" => nccl_lib: Option<PathBuf> = None, "found by a search", MayDiffer;
     /// How much is logged. `version` logs one line with the version, and errors.
     "DIME_DEBUG" => debug: Option<Level> = None, "the level of NCCL_DEBUG if that is set, else error", MayDiffer;
@@ -111,51 +111,51 @@ variables! {
     "DIME_DEBUG_FILE" => debug_file: Option<PathBuf> = None, "NCCL_DEBUG_FILE if that is set, else standard output", MayDiffer;
     /// The file that the counters are written to, as text, when the process ends by `exit` or a return from `main` (not by `_exit` or a signal); `%h` and `%p` as in DIME_DEBUG_FILE.
     "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written", MayDiffer;
-    /// Forward every call, as if this library were not there. On some ranks only: all ranks of their communicators forward.
+    /// Forward every call, as if Dime were not there. If only some ranks set it, all ranks of their communicators forward.
     "DIME_DISABLE" => disable: bool = false, "0", MayDiffer;
-    /// The one kernel to use for every all-reduce that it can do. For tests and measurements.
+    /// The kernel for every all-reduce that it can do. For tests and measurements.
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice(None), "auto", Agree;
     /// The largest message that is not forwarded, in bytes. 0 forwards all.
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table", Agree;
-    /// Work on GPUs that reach each other over PCIe only, where NCCL is mostly as fast.
+    /// Be fast also on GPUs that are joined by PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0", Agree;
-    /// Work where ranks share a GPU, as NCCL 2.30 and later do with NCCL_MULTI_RANK_GPU_ENABLE=1. For tests of more ranks than there are GPUs: each rank takes its part of the multiprocessors only; ranks that are processes wait for their turns on the GPU unless MPS runs them together, and for ranks that are threads CUDA_DEVICE_MAX_CONNECTIONS=32 keeps their streams apart.
+    /// Be fast also where ranks share a GPU, as NCCL 2.30 and later do with NCCL_MULTI_RANK_GPU_ENABLE=1. For tests with more ranks than GPUs. Each rank uses its share of the SMs only. Processes take turns on a GPU unless MPS runs them together; ranks that are threads need CUDA_DEVICE_MAX_CONNECTIONS=32, which keeps their streams apart.
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0", Agree;
-    /// Share memory between processes by legacy IPC handles, as where the driver cannot share it as file descriptors.
+    /// Share memory between processes by legacy IPC handles, as is done where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0", MayDiffer;
-    /// Programmatic dependent launch: a kernel may start while the all-reduce before it in the stream runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with that attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce; small all-reduces in a row get slower. Ranks may differ.
+    /// Programmatic dependent launch: a kernel may start while the all-reduce before it in the stream runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with this attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce. Then small all-reduces in a row are slower.
     "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1", MayDiffer;
-    /// The number of the first operation of a communicator. For tests of what happens when the numbers wrap around.
+    /// The epoch of a communicator's first launch. For tests in which the epoch wraps around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1", Agree;
     /// Most thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
     "DIME_BLOCKS" => blocks: u32 = 0, "0", Agree;
     /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0", Agree;
-    /// How long the ranks wait for each other while a communicator is set up, in seconds. After that it forwards all. A rank that may not look for the others (a sandbox) waits up to this long for word from one that could.
+    /// How long a rank waits for its peers' memory descriptors while a communicator is set up, in seconds. After that all ranks forward. A rank that may not look up the other ranks' beacons (a sandbox) also waits up to this long for a verdict message. The setup's messages over NCCL have no timeout.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30", MayDiffer;
-    /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names them and the communicator fails.
+    /// How long an all-reduce may wait for other ranks, in seconds; 0: for ever. After that the log names these ranks and the communicator fails.
     "DIME_TIMEOUT_S" => timeout_s: u32 = 0, "0", MayDiffer;
 }
 
-/// Variables that begin with `DIME_` but speak to the build and the tests, not to the library. The simulated node's all begin
-/// with [`OF_THE_SIMULATOR`].
+/// Variables that begin with `DIME_` but are read by the build and the tests, not by the library. Those of the
+/// simulated node begin with [`OF_THE_SIMULATOR`].
 const NOT_OURS: &[&str] = &["DIME_CACHE_DIR", "DIME_CUDA_ARCHS"];
 const OF_THE_SIMULATOR: &str = "DIME_SIM_";
 
-/// How much is logged; each level includes those before it.
+/// How much is logged. Each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Nothing.
     None,
     /// One line with the version, and errors.
     Version,
-    /// What made a call fail.
+    /// What makes calls fail.
     Error,
-    /// What is probably not as intended.
+    /// What is probably not intended.
     Warn,
-    /// What was decided, and why.
+    /// Decisions, and why.
     Info,
-    /// Every step of it.
+    /// Every all-reduce.
     Trace,
 }
 
@@ -171,11 +171,11 @@ pub struct Bytes(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Positive(pub u32);
 
-/// A variable that was not used as it was set.
+/// A variable whose value is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     text: String,
-    /// It is about the level of the log, so it must not depend on that whether it is seen.
+    /// It is about the log level, so whether it is logged must not depend on that level.
     pub is_about_the_level: bool,
 }
 
@@ -186,18 +186,18 @@ impl fmt::Display for Warning {
 }
 
 impl Config {
-    /// The configuration that the environment asks for. Takes time: not for the path of a call.
+    /// The configuration of the environment. Takes time: not for the path of a call.
     pub fn from_env() -> (Self, Vec<Warning>) {
         Self::parse(std::env::vars_os())
     }
 
-    /// The configuration that a set of variables asks for. A variable that is empty counts as not set.
+    /// The configuration of a set of variables. An empty variable counts as not set.
     pub fn parse(variables: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Vec<Warning>) {
         let mut config = Self::default();
         let mut warnings = Vec::new();
         let mut level_of_nccl = None;
         for (name, text) in variables {
-            // A name that is not UTF-8 becomes one that no variable has.
+            // A name that is not UTF-8 becomes a name that no variable has.
             let name = &*name.to_string_lossy();
             if text.is_empty() {
                 continue;
@@ -224,7 +224,7 @@ impl Config {
         if warnings.iter().any(|warning| warning.is_about_the_level) {
             config.debug = config.debug.max(Some(Level::Error));
         }
-        // The order of the environment is chance; that of the warnings is not.
+        // The order of the environment is arbitrary; that of the warnings is not.
         warnings.sort_by(|a, b| a.text.cmp(&b.text));
         (config, warnings)
     }
@@ -249,7 +249,7 @@ fn unusable(name: &str, text: &OsStr) -> Warning {
 
 fn level_by_nccl_name(text: &OsStr) -> Option<Level> {
     match text.to_str()?.to_ascii_lowercase().as_str() {
-        // A level of NCCL between info and trace that is meant for its own aborts.
+        // A level of NCCL between info and trace, which logs NCCL's own aborts.
         "abort" => Some(Level::Info),
         name => level_by_name(name),
     }
@@ -267,13 +267,13 @@ fn level_by_name(name: &str) -> Option<Level> {
     })
 }
 
-/// The variable whose name takes the fewest edits to get to.
+/// The variable whose name is the fewest edits away.
 fn nearest(name: &str) -> &'static str {
     let nearest = VARIABLES.iter().min_by_key(|variable| edits(name, variable.name));
     nearest.expect("the table is not empty").name
 }
 
-/// Insertions, removals and replacements that make `a` into `b`.
+/// The number of insertions, removals and replacements that turn `a` into `b`.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

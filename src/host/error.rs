@@ -1,7 +1,7 @@
-//! Failures of this library's own, and the last of them on each thread.
+//! Dime's own failures, and the last one on each thread.
 //!
-//! NCCL keeps its own last error. When the last failure on a thread was ours, ncclGetLastError must tell ours instead; when
-//! NCCL failed after that, NCCL's.
+//! NCCL keeps its own last error. If the last failure on a thread was Dime's, ncclGetLastError must return Dime's
+//! text; if NCCL failed after that, NCCL's.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
@@ -14,16 +14,16 @@ thread_local! {
     static TEXT: RefCell<CString> = RefCell::new(CString::default());
 }
 
-/// Keeps the text of a failure of ours for ncclGetLastError on this thread.
+/// Keeps the text of a failure of Dime for ncclGetLastError on this thread.
 pub fn keep(text: &str) {
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-    // A thread that is ending has no text any more, and nobody will ask for it.
+    // A thread that is ending has destroyed its text, and no one will ask for it.
     if TEXT.try_with(|kept| kept.replace(text)).is_ok() {
         thread::note_failure_of_ours();
     }
 }
 
-/// The text of the last failure on this thread, when that was ours. Valid until the next one of ours on this thread.
+/// The text of the last failure on this thread, if that was Dime's. Valid until Dime's next failure on this thread.
 pub fn kept() -> Option<*const c_char> {
     if !thread::failure_is_ours() {
         return None;
@@ -31,7 +31,7 @@ pub fn kept() -> Option<*const c_char> {
     TEXT.try_with(|kept| kept.borrow().as_ptr()).ok()
 }
 
-/// A failure of this library's own: what the caller gets, and what people read.
+/// A failure of Dime: the code for the caller, and the text for people.
 #[derive(Clone, Debug)]
 pub struct Error {
     code: ncclResult_t,
@@ -44,12 +44,12 @@ impl Error {
         Self { code, text: text.into() }
     }
 
-    /// What C callers get.
+    /// The code that C callers get.
     pub fn code(&self) -> ncclResult_t {
         self.code
     }
 
-    /// Logs the failure, keeps its text for ncclGetLastError, and gives what the caller gets.
+    /// Logs the failure, keeps its text for ncclGetLastError, and returns the code.
     pub fn report(&self) -> ncclResult_t {
         log::warn!("{}", self.text);
         keep(&self.text);
@@ -65,5 +65,5 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What functions of this crate return that can fail.
+/// The result of functions of this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,11 +1,11 @@
-//! Names of files that a user gives with places for host and process.
+//! File names that a user gives with placeholders for host and process.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A name with `%h` and `%p` filled in: host and process id of now, as NCCL fills them in. `%%` is a percent sign, any other pair stays as
-/// it is.
+/// Replaces `%h` and `%p` by the current host and process id, as NCCL does. `%%` becomes a percent sign; any other
+/// pair stays.
 pub fn expanded(pattern: &Path) -> PathBuf {
     let mut path = Vec::new();
     let mut bytes = pattern.as_os_str().as_bytes().iter().copied();

@@ -1,4 +1,4 @@
-//! Being told of forks.
+//! Handlers for forks.
 
 unsafe extern "C" {
     // Of the C library. It ties the handler to this library, which is never unmapped.
@@ -9,8 +9,8 @@ unsafe extern "C" {
     ) -> std::ffi::c_int;
 }
 
-/// From now on `handler` runs in every child of fork, before anything else does. It may do what a signal handler may. False: there
-/// was no memory for that.
+/// Registers `handler` to run in every child of fork, before anything else there. It may do only what a signal
+/// handler may. False: there was no memory for it.
 pub fn in_children(handler: extern "C" fn()) -> bool {
     // SAFETY: the handler lives as long as the library, which is never unmapped.
     unsafe { pthread_atfork(None, None, Some(handler)) == 0 }

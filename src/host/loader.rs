@@ -1,8 +1,8 @@
-//! What the dynamic loader says.
+//! Errors of the dynamic loader.
 
 use std::ffi::CStr;
 
-/// What the loader says of its last failure on this thread.
+/// The loader's text for its last failure on this thread.
 pub fn last_error() -> String {
     // SAFETY: dlerror returns null or a string that is valid until the next call of the loader on this thread.
     let error = unsafe { libc::dlerror() };

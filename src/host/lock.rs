@@ -1,11 +1,13 @@
-//! A mutex that a panic of its holder does not break, that a fork while another thread holds it does not break either, and that a
-//! race checker understands.
+//! A mutex that survives a panic of its holder, and a fork while another thread holds it, and that a race checker
+//! understands.
 //!
-//! A child of fork has its parent's memory but only one of its threads: what another one held would be held for ever. So each
-//! process of a line of forks has a mutex and data of its own, empty ones at first: what is kept in them belongs to threads, kernels and
-//! driver handles of the parent. The other way, to take every lock before the fork and release it behind it, has the fork
-//! wait for the holders. Those are inside the driver, which may wait for a kernel, which may wait for what the forking thread
-//! does next; and a signal handler may fork while its own thread holds one.
+//! A child of fork has its parent's memory but only one of its threads, so a lock that another thread held would stay
+//! held for ever. Therefore each process has its own mutex and its own data for each lock. In a child the data are
+//! empty at first, since what the parent keeps there belongs to its threads, kernels and driver handles.
+//!
+//! The usual alternative is to take every lock before the fork and release it afterwards. It does not work here,
+//! because the fork would wait for the holders. They are inside the driver, which may wait for a kernel, which may
+//! wait for what the forking thread does next. A signal handler may also fork while its own thread holds a lock.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,34 +17,34 @@ use once_cell::race::OnceBox;
 
 use crate::host::fork;
 
-/// Data that one thread at a time has, in each process of a line of forks by itself.
+/// Data that one thread at a time may use, separate in each process of a chain of forks.
 #[derive(Debug, Default)]
 pub struct Lock<T> {
     inner: Mutex<T>,
     order: Order,
-    /// What a child of the process uses in its place. Made by the child.
+    /// The lock that a child of this process uses instead. Made by the child.
     of_child: OnceBox<Lock<T>>,
 }
 
-/// How many forks lie between this process and the one that loaded the library, as far as they were noted.
+/// How many forks lie between this process and the one that loaded the library, as far as they were noticed.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
-/// Called before the first lock is taken. Without a lock itself, so threads that come together may all register: nothing changes
-/// when a fork counts twice.
+/// Registers for forks. Called before a lock is taken. It uses no lock itself, so threads that come first together
+/// may all register; a fork that is counted twice does no harm.
 fn watch_forks() {
     static ARE_WATCHED: AtomicBool = AtomicBool::new(false);
-    // Where there is no memory for that now, the next one tries again. The table of communicators says so in the log.
+    // If there is no memory to register now, the next call tries again. The communicator table logs such a failure.
     if !ARE_WATCHED.load(Ordering::Acquire) && fork::in_children(leave_all_to_parent) {
         ARE_WATCHED.store(true, Ordering::Release);
     }
 }
 
-/// In a child of fork: whatever is locked, and what is kept there, is the parent's.
+/// In a child of fork: from now on uses the child's own locks and data.
 extern "C" fn leave_all_to_parent() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The data, for as long as this lives.
+/// The data, locked for as long as this lives.
 #[derive(Debug)]
 pub struct Held<'a, T> {
     // Dropped in this order: the mark is set while the data are still held.
@@ -51,13 +53,12 @@ pub struct Held<'a, T> {
 }
 
 impl<T: Default> Lock<T> {
-    /// Of this, for a static. Made later, in a child of fork, it would begin with empty data there: what is given here is the
-    /// first process's.
+    /// A lock with these data, for a static. In a child of fork it begins with default data.
     pub const fn new(data: T) -> Self {
         Self { inner: Mutex::new(data), order: Order::new(), of_child: OnceBox::new() }
     }
 
-    /// Waits for it. What a holder that panicked left behind is as good as any: every change of ours is one step.
+    /// Waits for the lock. The data are valid even after a holder panicked, because every change is one step.
     pub fn hold(&self) -> Held<'_, T> {
         watch_forks();
         let own =
@@ -85,7 +86,7 @@ use order::{Mark, Order};
 
 #[cfg(not(dime_race_checker))]
 mod order {
-    /// Nothing: the mutex orders.
+    /// Nothing: the mutex orders memory.
     #[derive(Debug, Default)]
     pub struct Order;
 
@@ -103,8 +104,8 @@ mod order {
     }
 }
 
-/// A thread that had to wait gets the mutex in code of the standard library that is not watched. So the order is shown once
-/// more, in code that is.
+/// When a thread had to wait, it gets the mutex in code of the standard library that the race checker does not see.
+/// So the order is repeated in code that it sees.
 #[cfg(dime_race_checker)]
 mod order {
     use std::sync::atomic::{AtomicBool, Ordering};

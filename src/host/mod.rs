@@ -1,4 +1,4 @@
-//! The process that this library is loaded into: its settings, its failures, its threads, forks and end.
+//! The process that this library is loaded into: settings, failures, threads, forks, and its end.
 
 pub mod background;
 pub mod config;

@@ -1,9 +1,9 @@
 //! The few bytes that this library keeps for each thread.
 //!
-//! They lie together, and on x86-64 at a fixed distance from the thread pointer ("initial exec"), because every forwarded
-//! call touches them. A `thread_local!` of a shared library is found by calling the loader, and keeping seven arguments safe
-//! across that call costs more instructions than all the rest of forwarding. Initial exec takes its room from a small
-//! reserve of the loader when the library is opened after the start of the program, so keep this small.
+//! Every forwarded call touches them. So they lie together, and on x86-64 at a fixed distance from the thread pointer
+//! ("initial exec"). A `thread_local!` of a shared library is found by a call of the loader. Saving seven arguments
+//! across that call would cost more instructions than the rest of forwarding. Initial exec uses a small reserve of
+//! the loader if the library is opened after the program's start, so keep this small.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -13,14 +13,15 @@ use std::ffi::c_void;
 struct Thread {
     /// How many calls into the real NCCL this thread is inside of.
     ///
-    /// NCCL calls some of its own public functions, and the dynamic linker brings those calls to us. They belong to a call
-    /// that is already under way, so they must be forwarded without a second look.
+    /// NCCL calls some of its own public functions, and the dynamic linker brings those calls to Dime. They belong to
+    /// a call that is already under way, so they are forwarded without a second look.
     depth: Cell<u32>,
-    /// The last failure on this thread was our own, not NCCL's.
+    /// The last failure on this thread was Dime's, not NCCL's.
     failure_is_ours: Cell<bool>,
     /// How many groups this thread has opened and not closed.
     group_depth: Cell<u32>,
-    /// What a look-up of a communicator found last on this thread, or null. Its meaning is the looker's.
+    /// What the last lookup of a communicator found on this thread, or null. Only the communicator table interprets
+    /// it.
     last_found: Cell<*const c_void>,
 }
 
@@ -43,8 +44,8 @@ std::arch::global_asm!(
 fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
     const { assert!(align_of::<Thread>() <= 8) };
     let thread: *const Thread;
-    // SAFETY: reads the distance of `dime_thread` from the thread pointer, a constant that the loader filled in, and the
-    // thread pointer, which every thread has at fs:0. Touches nothing else but the flags.
+    // SAFETY: reads the distance of `dime_thread` from the thread pointer, a constant that the loader filled in, and
+    // the thread pointer, which every thread has at fs:0. Touches nothing else but the flags.
     unsafe {
         std::arch::asm!(
             "mov {thread}, qword ptr [rip + dime_thread@gottpoff]",
@@ -53,8 +54,8 @@ fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
             options(pure, readonly, nostack),
         );
     }
-    // SAFETY: the loader made these bytes for this thread, zeroed, as large and as aligned as a Thread, and they live as long
-    // as the thread. The reference does not leave it.
+    // SAFETY: the loader made these bytes for this thread, zeroed, as large and as aligned as a Thread, and they live
+    // as long as the thread. The reference does not leave it.
     body(unsafe { &*thread })
 }
 
@@ -74,9 +75,9 @@ fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
     THREAD.with(body)
 }
 
-/// Runs a call into the real NCCL; `is_failure` tells from what it returned whether NCCL's is now the last failure.
+/// Runs a call into the real NCCL. `is_failure` says whether the returned value makes NCCL's the last failure.
 ///
-/// The call cannot unwind, so the depth is restored on every way out.
+/// The call cannot unwind, so the depth is always restored.
 #[inline(always)]
 pub(crate) fn inside_nccl<R: Copy>(call: impl FnOnce() -> R, is_failure: impl FnOnce(R) -> bool) -> R {
     with_thread(|thread| {
@@ -96,12 +97,12 @@ pub fn is_inside_nccl() -> bool {
     with_thread(|thread| thread.depth.get() != 0)
 }
 
-/// From now on the last failure on this thread is ours.
+/// Marks the last failure on this thread as Dime's.
 pub fn note_failure_of_ours() {
     with_thread(|thread| thread.failure_is_ours.set(true));
 }
 
-/// Whether the last failure on this thread was ours.
+/// Whether the last failure on this thread was Dime's.
 pub fn failure_is_ours() -> bool {
     with_thread(|thread| thread.failure_is_ours.get())
 }
@@ -112,13 +113,13 @@ pub fn group_depth() -> u32 {
     with_thread(|thread| thread.group_depth.get())
 }
 
-/// Sets what [`group_depth`] tells.
+/// Sets what [`group_depth`] returns.
 #[inline(always)]
 pub fn set_group_depth(depth: u32) {
     with_thread(|thread| thread.group_depth.set(depth));
 }
 
-/// Tells this thread from all others that live.
+/// A number that no other living thread has.
 #[inline(always)]
 pub fn number() -> usize {
     with_thread(|thread| std::ptr::from_ref(thread).addr())
@@ -130,7 +131,7 @@ pub fn last_found() -> *const c_void {
     with_thread(|thread| thread.last_found.get())
 }
 
-/// Remembers what a look-up found.
+/// Remembers what a lookup found.
 #[inline(always)]
 pub fn set_last_found(found: *const c_void) {
     with_thread(|thread| thread.last_found.set(found));

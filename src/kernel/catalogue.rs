@@ -1,16 +1,18 @@
-//! The catalogue of kernels: one entry for each file of kernels/allreduce/ and each packet that it is compiled with.
+//! The catalogue of kernels: one entry for each file of kernels/allreduce/ and each kind of packet that it is
+//! compiled with.
 //!
-//! kernels/layout.h has the same list for C++ (`DIME_KERNELS`); a unit test of [`super::layout`] compares the two. A new entry does not
-//! compile until each of its fields is given.
+//! kernels/layout.h has the same list for C++ (`DIME_KERNELS`); a unit test of [`super::layout`] compares the two. A
+//! new entry compiles only when each of its fields is given.
 
 /// How a receiver knows that data has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// 64-bit words of {data32, epoch32}: 8 bytes of data, of any type.
     Ll,
-    /// 64-bit words that are not all ones: 16 bytes of data. All ones is a NaN in every float type; integers have no word to spare.
+    /// Two 64-bit words that are not all ones: 16 bytes of data. All ones is a NaN in every float type. Integers need
+    /// every bit pattern, so they have none to spare.
     Sentinel,
-    /// Plain 16-byte stores, and one release flag for a block and peer: any type.
+    /// Plain 16-byte stores, then one release flag for each block and peer: any type.
     Flagged,
 }
 
@@ -23,7 +25,7 @@ impl Packet {
         }
     }
 
-    /// Whether it can carry integers.
+    /// Whether a packet can carry integers.
     pub const fn carries_integers(self) -> bool {
         match self {
             Self::Ll | Self::Flagged => true,
@@ -35,25 +37,27 @@ impl Packet {
 /// How many packets a block takes at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tile {
-    /// As many as the row of the routing table says.
+    /// The number in the routing table's row.
     OfRow,
     /// 64 for each stage of the launch.
     PerStage,
 }
 
-/// What is known of a kernel.
+/// The properties of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// In logs, counters, settings, results, and between `dime_` and the reduction in the names of its functions.
+    /// The name in logs, counters, settings and results, and in its functions' names between `dime_` and the
+    /// reduction.
     pub name: &'static str,
-    /// How its data travels.
+    /// The kind of its packets.
     pub packet: Packet,
-    /// 1: every rank sends the whole message to every other rank (one-shot). 2: a chunk to its owner, and the owner's result to all
-    /// (two-shot).
+    /// 1 (one-shot): every rank sends the whole message to every other rank. 2 (two-shot): every rank sends each
+    /// chunk to its owner, then each owner sends the result to all.
     pub exchanges: usize,
-    /// Two ranks have a form of their own (kernels/allreduce/one_shot_pair.h), compiled for every type and operation.
+    /// It has a separate form for two ranks (kernels/allreduce/one_shot_pair.h), compiled for every type and
+    /// operation.
     pub has_pair_form: bool,
-    /// What a block takes at a time.
+    /// How many packets a block takes at a time.
     pub tile: Tile,
 }
 
@@ -70,7 +74,7 @@ macro_rules! kernels {
         /// Their names.
         pub const NAMES: [&str; KERNELS.len()] = [$($name),*];
 
-        /// What DIME_KERNEL takes.
+        /// The values of DIME_KERNEL.
         pub const SETTINGS: &str = concat!("one of auto", $(", ", $name),*);
 
         const ENTRIES: [Entry; KERNELS.len()] = [$(Entry { name: $name, $($field: $value),* }),*];
@@ -91,7 +95,7 @@ kernels! {
 }
 
 impl Kernel {
-    /// What is known of it.
+    /// Its properties.
     pub const fn entry(self) -> &'static Entry {
         &ENTRIES[self as usize]
     }
@@ -101,7 +105,7 @@ impl Kernel {
         self.entry().name
     }
 
-    /// The kernel of a name.
+    /// The kernel of this name.
     pub fn named(name: &str) -> Option<Self> {
         KERNELS.into_iter().find(|kernel| kernel.name() == name)
     }
@@ -111,12 +115,12 @@ impl Kernel {
         self.entry().packet.bytes()
     }
 
-    /// Whether the message is cut into a chunk per rank.
+    /// Whether the message is cut into one chunk for each rank.
     pub const fn is_two_shot(self) -> bool {
         self.entry().exchanges == 2
     }
 
-    /// Whether a communicator of so many ranks uses the form for two.
+    /// Whether a communicator of `ranks` ranks uses the form for two.
     pub const fn uses_pair_form(self, ranks: usize) -> bool {
         ranks == 2 && self.entry().has_pair_form
     }

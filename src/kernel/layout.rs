@@ -1,14 +1,14 @@
-//! The mirror of `kernels/layout.h`. A unit test compiles that header and compares.
+//! The Rust form of `kernels/layout.h`. A unit test compiles that header and compares.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Most ranks of a communicator that the kernels serve.
+/// The most ranks of a communicator that the kernels serve.
 pub const MAX_RANKS: usize = 8;
 /// Scratch lanes: 0 for eager calls, 1 for captured ones.
 pub const LANES: usize = 2;
 /// The lane of eager launches.
 pub const EAGER_LANE: usize = 0;
-/// The lane of captured launches: a graph may be replayed while an eager launch runs.
+/// The lane of captured launches. It is separate because a graph may be replayed while an eager launch runs.
 pub const CAPTURED_LANE: usize = 1;
 /// Bytes of one parity of a lane.
 pub const PARITY_BYTES: usize = 16 << 20;
@@ -34,11 +34,11 @@ pub const MAX_STAGES: u32 = 4;
 pub const EPOCH_OFFSET: usize = CONTROL_OFFSET + 2 * (MAX_STAGES * MAX_BLOCKS) as usize * MAX_RANKS * 4;
 /// Where a lane's stop marks begin.
 pub const STOP_OFFSET: usize = EPOCH_OFFSET + 4 * MAX_BLOCKS as usize;
-/// Where a lane's count word lies: a stop mark, and behind it the count of blocks.
+/// Where a lane's count word lies: a stop mark, then the count of blocks.
 pub const COUNT_OFFSET: usize = STOP_OFFSET + 4 * MAX_BLOCKS as usize;
-/// By how many bits the count is shifted within the count word.
+/// The count's shift in bits within the count word.
 pub const COUNT_SHIFT: u32 = 32;
-/// The stop mark: no launch sends anything any more.
+/// The stop mark: later launches of this rank send nothing.
 pub const STOPPED: u32 = 1;
 /// Bytes between two words of the probe.
 pub const PROBE_STRIDE: usize = 4096;
@@ -75,38 +75,38 @@ pub struct Args {
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
-    /// 1: the next launch may take its place while this one runs.
+    /// 1: the kernel triggers its dependents, so that the next launch of the stream may start.
     pub triggers_dependents: u8,
     /// The kernel's number.
     pub kernel: u8,
-    /// With an epoch: blocks of the lane's launches before this one.
+    /// In the eager lane: the ticket, that is, the blocks of the lane's launches before this one.
     pub blocks_before: u32,
 }
 
-/// What the host tells the spinning kernels of a lane, and what they tell it; see `struct dime_mailbox`.
+/// The mailbox of a lane: the host's command to spinning kernels, and their report; see `struct dime_mailbox`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct LaneMailbox {
-    /// One of the orders below.
+    /// One of the commands below.
     pub command: AtomicU32,
     /// Type, operation and kernel of the launch, a byte each from the lowest.
     pub shape: AtomicU32,
     /// Bytes of the launch.
     pub bytes: AtomicU64,
-    /// By rank: the epoch in which it is waited for.
+    /// By rank: the epoch in which a kernel waits for it.
     pub waits: [AtomicU32; MAX_RANKS],
     /// Not used.
     pub reserved: [u32; 4],
 }
 
-/// Go on.
+/// Command: go on.
 pub const COMMAND_GO_ON: u32 = 0;
-/// Stop spinning and end.
+/// Command: stop spinning and end.
 pub const COMMAND_STOP: u32 = 1;
-/// Go on, and write down what is waited for.
+/// Command: go on, and report what is waited for.
 pub const COMMAND_REPORT: u32 = 2;
 
-/// The epoch `launches` launches after `first`. See kernels/device/epoch.h: after the largest comes 2.
+/// The epoch `launches` launches after `first`. After the largest comes 2 (kernels/device/epoch.h).
 pub fn epoch_after(first: u32, launches: u64) -> u32 {
     const CYCLE: u64 = u32::MAX as u64 - 1;
     let ahead = u64::from(first) + launches;
@@ -129,7 +129,7 @@ mod tests {
         #define KERNEL(name, packet_bytes, exchanges, carries_integers, has_pair_form, ...) \
           printf(#name " %d %d %d %d\n", packet_bytes, exchanges, carries_integers, has_pair_form);
         #define CONSTANT(name) printf(#name " %zu\n", (size_t)(name))
-        #define WATCHED(name) printf(#name " %zu\n", offsetof(struct dime_mailbox, name))
+        #define MAILBOX(name) printf(#name " %zu\n", offsetof(struct dime_mailbox, name))
         #define FIELD(name) printf(#name " %zu\n", offsetof(struct dime_args, name))
         int main(void) {
           CONSTANT(DIME_MAX_RANKS); CONSTANT(DIME_LANES); CONSTANT(DIME_PARITY_BYTES); CONSTANT(DIME_DATA_BYTES);
@@ -141,7 +141,7 @@ mod tests {
           FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(triggers_dependents); FIELD(kernel);
           FIELD(blocks_before);
           CONSTANT(sizeof(struct dime_args));
-          WATCHED(command); WATCHED(shape); WATCHED(bytes); WATCHED(waits); CONSTANT(sizeof(struct dime_mailbox));
+          MAILBOX(command); MAILBOX(shape); MAILBOX(bytes); MAILBOX(waits); CONSTANT(sizeof(struct dime_mailbox));
           CONSTANT(DIME_GO_ON); CONSTANT(DIME_STOP); CONSTANT(DIME_REPORT);
           DIME_KERNELS(KERNEL, )
           return 0;

@@ -1,6 +1,7 @@
-//! The all-reduce kernels: the catalogue, what each is compiled for, and the layout that the host shares with them byte for byte.
+//! The all-reduce kernels: the catalogue, the reductions that each is compiled for, and the layout that host and
+//! kernels share byte for byte.
 //!
-//! A kernel is an entry of [`catalogue`]. Routing, loading, DIME_KERNEL, counters and the log take it from there.
+//! A kernel is an entry of [`catalogue`]. Routing, loading, DIME_KERNEL, counters and the log read it from there.
 
 pub mod catalogue;
 pub mod layout;

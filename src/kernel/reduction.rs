@@ -1,8 +1,8 @@
-//! What the kernels are compiled for.
+//! The types and operations that the kernels are compiled for.
 
 use crate::nccl::{DataType, RedOp};
 
-/// A type and an operation that kernels are compiled for, or all of them decided at run time.
+/// A type and operation that kernels are compiled for, or `Any`: both decided at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reduction {
@@ -20,7 +20,7 @@ pub enum Reduction {
 pub const REDUCTIONS: [Reduction; 4] = [Reduction::SumF16, Reduction::SumBf16, Reduction::SumF32, Reduction::Any];
 
 impl Reduction {
-    /// In the names of functions (kernels/instances.cu).
+    /// The part of a function's name (kernels/instances.cu).
     pub const fn name(self) -> &'static str {
         match self {
             Self::SumF16 => "sum_f16",
@@ -30,7 +30,7 @@ impl Reduction {
         }
     }
 
-    /// The one that serves a type and an operation.
+    /// The reduction that serves a type and operation.
     pub const fn of(datatype: DataType, op: RedOp) -> Self {
         match (datatype, op) {
             (DataType::Float16, RedOp::Sum) => Self::SumF16,
@@ -40,7 +40,7 @@ impl Reduction {
         }
     }
 
-    /// Whether it is compiled for its type and operation alone.
+    /// Whether it is compiled for one type and operation.
     pub const fn is_specialised(self) -> bool {
         !matches!(self, Self::Any)
     }

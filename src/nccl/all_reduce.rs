@@ -4,7 +4,7 @@ use crate::nccl::cuda::cudaStream_t;
 use crate::nccl::header::ncclComm_t;
 use crate::nccl::types::{ncclDataType_t, ncclRedOp_t};
 
-/// An ncclAllReduce as it was called.
+/// The arguments of an ncclAllReduce.
 #[derive(Clone, Copy, Debug)]
 pub struct AllReduce {
     /// This rank's contribution.

@@ -1,7 +1,5 @@
-//! The types of the host functions of NCCL's device API. cbindgen writes them into include/nccl_device_host.h.
-//!
-//! Only what passes by value has a layout here. The rest differs between releases, and this library merely hands the
-//! pointers on.
+//! Only types that are passed by value have a layout here. The others differ between releases, and Dime passes only
+//! pointers to them.
 
 use std::ffi::{c_int, c_void};
 

@@ -1,10 +1,12 @@
 //! The types of nccl.h. cbindgen writes them into include/nccl.h; layouts and values are NCCL 2.32's.
 //!
-//! The header has two faces: NCCL's interface as of 2.27, and with a macro all of it. What is newer than 2.27 is marked with
-//! `cfg(nccl_2_28)`, which becomes a condition in the header. The build script sets it: this crate has all of it.
+//! The header declares NCCL's interface as of 2.27 or, with a macro, all of it. What is newer than 2.27 is marked
+//! with `cfg(nccl_2_28)`, which becomes a condition in the header. The build script sets this cfg, so this crate has
+//! all of it.
 //!
-//! The enums here are declarations for C only. No function takes or returns them: a newer NCCL may pass a value that is not
-//! listed, which a Rust enum must never hold. [`crate::nccl`] has the integers that stand for them at the boundary.
+//! The enums here are declarations for C only. No function takes or returns them: a newer NCCL may pass a value that
+//! is not listed, which a Rust enum must never hold. [`crate::nccl`] has the integers that stand for them at the
+//! boundary.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -50,7 +52,7 @@ pub const NCCL_SHRINK_ABORT: c_int = 0x01;
 #[cfg(nccl_2_28)]
 pub const NCCL_REVOKE_DEFAULT: c_int = 0x00;
 
-/// Suspend: give back the memory that can be given back.
+/// Suspend: free the memory that can be freed.
 #[cfg(nccl_2_28)]
 pub const NCCL_SUSPEND_MEM: c_int = 0x01;
 

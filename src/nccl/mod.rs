@@ -17,5 +17,5 @@ pub use self::header::{
     ncclWaitSignalDesc_t, ncclWindow_t,
 };
 pub use self::types::*;
-// The integer, and not the enum that stands for it in the header.
+// The integer, not the enum that stands for it in the header.
 pub use self::types::ncclCftTeamMode_t;

@@ -1,7 +1,7 @@
 //! The integers that cross the C boundary.
 //!
-//! In C these are enums or CUDA handles; here they are plain integers and pointers of the same size, because the sets of
-//! values are open and an unknown value must pass through unchanged. cbindgen does not read this file.
+//! In C these are enums or CUDA handles. Here they are plain integers and pointers of the same size, because an
+//! unknown value must pass through unchanged. cbindgen does not read this file.
 
 use std::ffi::{c_char, c_int};
 

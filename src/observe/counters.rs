@@ -1,6 +1,7 @@
-//! Counters of the whole process: operations by kernel, forwarded ones by reason. A child of fork begins with zeros.
+//! Counters of the whole process: fast all-reduces by kernel, forwarded ones by reason. A child of fork starts with
+//! zeros.
 //!
-//! Relaxed atomics: each counter is exact, several read together need not be of one moment.
+//! The counters are relaxed atomics. Each is exact; several that are read together need not belong to one moment.
 
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,19 +14,19 @@ use crate::route::{REASONS, Reason};
 static BY_KERNEL: [AtomicU64; KERNELS.len()] = [const { AtomicU64::new(0) }; KERNELS.len()];
 static BY_REASON: [AtomicU64; REASONS.len()] = [const { AtomicU64::new(0) }; REASONS.len()];
 
-/// An all-reduce was enqueued as a kernel.
+/// Counts an all-reduce that was enqueued with this kernel.
 #[inline]
 pub fn count_kernel(kernel: Kernel) {
     BY_KERNEL[kernel as usize].fetch_add(1, Ordering::Relaxed);
 }
 
-/// An all-reduce was forwarded.
+/// Counts an all-reduce that was forwarded.
 #[inline]
 pub fn count_forward(reason: Reason) {
     BY_REASON[reason as usize].fetch_add(1, Ordering::Relaxed);
 }
 
-/// An all-reduce was forwarded, for the reason of this number.
+/// Counts an all-reduce that was forwarded for the reason of this number.
 #[inline(always)]
 pub fn count_forward_index(reason: usize) {
     if let Some(counter) = BY_REASON.get(reason) {
@@ -33,7 +34,8 @@ pub fn count_forward_index(reason: usize) {
     }
 }
 
-/// Name of a counter by its index: kernels come first, then `forward_` and a reason. None past the last.
+/// The name of a counter by its index: first the kernels, then `forward_` and each reason. None: the index is too
+/// large.
 pub fn name(index: usize) -> Option<&'static CStr> {
     static NAMES: OnceBox<Vec<CString>> = OnceBox::new();
     let names = NAMES.get_or_init(|| {
@@ -44,17 +46,17 @@ pub fn name(index: usize) -> Option<&'static CStr> {
     names.get(index).map(CString::as_c_str)
 }
 
-/// Value of a counter by its index. None past the last.
+/// The value of a counter by its index. None: the index is too large.
 pub fn value(index: usize) -> Option<u64> {
     BY_KERNEL.iter().chain(&BY_REASON).nth(index).map(|value| value.load(Ordering::Relaxed))
 }
 
-/// All-reduces of this process that a kernel of ours did.
+/// The number of all-reduces of this process that were fast.
 pub fn fast() -> u64 {
     sum(&BY_KERNEL)
 }
 
-/// All-reduces of this process that were forwarded.
+/// The number of all-reduces of this process that were forwarded.
 pub fn forwarded() -> u64 {
     sum(&BY_REASON)
 }
@@ -63,7 +65,7 @@ fn sum(counters: &[AtomicU64]) -> u64 {
     counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
 }
 
-/// In a child of fork: what was counted is the parent's.
+/// Sets all counters to 0: in a child of fork, they counted the parent's calls.
 pub fn leave_all_to_parent() {
     BY_KERNEL.iter().chain(&BY_REASON).for_each(|counter| counter.store(0, Ordering::Relaxed));
 }

@@ -1,4 +1,4 @@
-//! What is seen from outside: the log, the counters and their file, and a profiler's ranges.
+//! What users and tools can observe: the log, the counters and their file, and a profiler's ranges.
 
 pub mod counters;
 pub mod log;

@@ -1,12 +1,14 @@
-//! Ranges for profilers, by the protocol of NVTX 3: which kernel an all-reduce takes, on the timeline of the thread that enqueues it.
+//! Profiler ranges by the protocol of NVTX 3: they show which kernel an all-reduce takes, on the timeline of the
+//! thread that enqueues it.
 //!
-//! The protocol needs no library but the profiler's own. A profiler (Nsight Systems, Nsight Compute, CUPTI) puts that one's path into
-//! NVTX_INJECTION64_PATH. Whoever has ranges to show opens it, and calls its entry point with a function that gives out tables; the
-//! profiler puts its own functions into the slots of those tables. A slot that it leaves empty is not called.
+//! The protocol needs no library but the profiler's own. A profiler (Nsight Systems, Nsight Compute, CUPTI) puts the
+//! path of its library into NVTX_INJECTION64_PATH. A library that has ranges to show opens it and calls its entry
+//! point with a function that returns tables. The profiler writes its own functions into the slots of those tables. A
+//! slot that it leaves empty is not called.
 //!
 //! Invariants:
-//! - Whether there is a profiler is decided once, at the first communicator that is set up. Without one nothing is opened, and a
-//!   range costs a load and a branch.
+//! - Whether there is a profiler is decided once, at the first setup of a communicator. Without one nothing is
+//!   opened, and a range costs a load and a branch.
 //! - The profiler's library is never closed.
 
 use std::ffi::{CString, OsStr, c_char, c_int, c_void};
@@ -19,16 +21,17 @@ use crate::host::loader;
 use crate::kernel::Kernel;
 use crate::route::Shape;
 
-/// A place for one function of the profiler; null: it has none.
+/// A slot for one function of the profiler; null: it has none.
 type Slot = AtomicPtr<c_void>;
-/// What the profiler gets: where the slots are. Neither the first entry nor the one behind the last is one.
+/// The table that the profiler gets: the addresses of the slots. The first entry and the one after the last are
+/// empty.
 type Table = [Option<&'static Slot>; MOST_SLOTS + 1];
 
-/// Slots of each module of the protocol, by the module's number; the first of each is never used. We call functions of `DOMAINS`
-/// only, but a profiler may refuse to work with somebody who lacks the others.
+/// The number of slots of each module of the protocol, by the module's number; the first of each is never used. Dime
+/// calls functions of `DOMAINS` only, but a profiler may refuse a library that lacks the other modules.
 const SLOTS_OF: [usize; 7] = [0, 16, 9, 15, 7, 16, 7];
 const MOST_SLOTS: usize = 16;
-/// The module of what happens in domains ("CORE2"), and numbers of functions in it.
+/// The module for domains ("CORE2"), and numbers of functions in it.
 const DOMAINS: usize = 5;
 const RANGE_PUSH: usize = 4;
 const RANGE_POP: usize = 5;
@@ -42,7 +45,7 @@ type Initialize = unsafe extern "C" fn(ExportTable) -> c_int;
 
 const VERSION: u16 = 3;
 
-/// What a range is shown with. The fields that are 0 here are not used.
+/// The attributes of a range. Fields that are 0 here are not used.
 #[repr(C)]
 struct Attributes {
     version: u16,
@@ -57,7 +60,7 @@ struct Attributes {
     message: *const c_char,
 }
 
-/// Gives out the tables of the modules.
+/// Returns the tables of the modules.
 #[repr(C)]
 struct Callbacks {
     bytes: usize,
@@ -65,7 +68,7 @@ struct Callbacks {
         unsafe extern "C" fn(module: c_int, table: *mut *const Option<&'static Slot>, slots: *mut u32) -> c_int,
 }
 
-/// Tells the version of the protocol.
+/// Returns the version of the protocol.
 #[repr(C)]
 struct VersionInfo {
     bytes: usize,
@@ -83,7 +86,7 @@ static VERSION_INFO: VersionInfo =
 
 /// There is a profiler, and it may want ranges. Set after `DOMAIN`.
 static IS_WATCHED: AtomicBool = AtomicBool::new(false);
-/// Ours, by the profiler's handle; null is the domain that has no name.
+/// The profiler's handle of Dime's domain; null is the domain without a name.
 static DOMAIN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 const fn tables() -> [Table; SLOTS_OF.len()] {
@@ -100,7 +103,8 @@ const fn tables() -> [Table; SLOTS_OF.len()] {
     tables
 }
 
-/// Looks for a profiler, once; later calls do nothing. They do not wait either: a child of fork must find nothing locked.
+/// Looks for a profiler, once; later calls do nothing. They do not wait for the first either, since a child of fork
+/// must find no lock held.
 pub fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
     if STARTED.swap(true, Ordering::Relaxed) {
@@ -130,7 +134,7 @@ fn attach(path: &OsStr) -> Result<(), String> {
     let initialize = unsafe { std::mem::transmute::<*mut c_void, Initialize>(entry) };
     // SAFETY: what is passed has the protocol's type, and all that it gives out lives for good.
     if unsafe { initialize(export_table) } == 0 {
-        return Err("it refuses".to_owned());
+        return Err("its InitializeInjectionNvtx2 returned 0".to_owned());
     }
     if let Some(create) = function(CREATE) {
         // SAFETY: the profiler's function for this slot has this type; the name is a C string.
@@ -141,7 +145,7 @@ fn attach(path: &OsStr) -> Result<(), String> {
     Ok(())
 }
 
-/// The profiler's function of a number, in domains.
+/// The profiler's function of this number in the module for domains.
 fn function(number: usize) -> Option<*mut c_void> {
     let function = SLOTS[DOMAINS][number].load(Ordering::Relaxed);
     (!function.is_null()).then_some(function)
@@ -156,7 +160,7 @@ extern "C" fn export_table(number: u32) -> *const c_void {
 }
 
 /// # Safety
-/// Each pointer is null or leads to where its answer goes.
+/// Each pointer is null or valid for a write of its type.
 unsafe extern "C" fn module_table(module: c_int, table: *mut *const Option<&'static Slot>, slots: *mut u32) -> c_int {
     let Some(module) = usize::try_from(module).ok().filter(|module| (1..SLOTS_OF.len()).contains(module)) else {
         return 0;
@@ -175,14 +179,15 @@ unsafe extern "C" fn module_table(module: c_int, table: *mut *const Option<&'sta
 
 extern "C" fn set_version_of_profiler(_version: u32) {}
 
-/// A range of this thread. It ends when this is dropped.
+/// A range on this thread. It ends when it is dropped.
 #[must_use]
 pub struct Range {
     is_open: bool,
 }
 
 impl Range {
-    /// Begins a range that is named after an all-reduce, such as `one_shot_ll 4096 B bfloat16 sum`, if a profiler is there.
+    /// Begins a range that is named after an all-reduce, such as `one_shot_ll 4096 B bfloat16 sum`, if there is a
+    /// profiler.
     #[inline(always)]
     pub fn of(kernel: Kernel, shape: &Shape) -> Self {
         Self { is_open: IS_WATCHED.load(Ordering::Acquire) && push(kernel, shape) }
@@ -206,7 +211,7 @@ fn push(kernel: Kernel, shape: &Shape) -> bool {
     let mut text = [0_u8; 96];
     let room = text.len() - 1;
     let (bytes, datatype, op) = (shape.bytes, shape.datatype.name(), shape.op.name());
-    // What does not fit is cut off; the zero behind it stays.
+    // A text that does not fit is cut off; the terminating zero stays.
     let _ = write!(&mut text[..room], "{} {bytes} B {datatype} {op}", kernel.name());
     let attributes = Attributes {
         version: VERSION,

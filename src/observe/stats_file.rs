@@ -1,9 +1,10 @@
-//! DIME_STATS_FILE: the counters as a text file, written when the process ends.
+//! DIME_STATS_FILE: writes the counters as a text file when the process ends.
 //!
-//! Without the variable nothing is registered. What runs at the end calls neither NCCL nor CUDA.
+//! Without the variable nothing is registered. The handler at the end of the process calls neither NCCL nor CUDA.
 //!
-//! A child of fork inherits the registration, and its parent's file stays the parent's: where the name has `%p` the child writes a
-//! file of its own, of what it did itself and only if it did anything; where the name is the same for both it writes none.
+//! A child of fork inherits the registration, but must not overwrite its parent's file. If the name contains `%p`,
+//! the child writes a file of its own, with its own counts, and only if there are any. Otherwise both would have the
+//! same name, and the child writes none.
 
 use std::fmt::Write;
 use std::panic::catch_unwind;
@@ -17,9 +18,9 @@ use crate::host::exit;
 use crate::host::file_name::{expanded, host};
 use crate::observe::counters;
 
-/// The file that a process asked for.
+/// The file that a process registered.
 struct Wish {
-    /// As it was given.
+    /// The name as it was given.
     pattern: PathBuf,
     /// The process that registered, and its file.
     process: u32,
@@ -28,7 +29,8 @@ struct Wish {
 
 static WISH: OnceCell<Wish> = OnceCell::new();
 
-/// Registers the end of the process, when the environment asks for the file. At the first communicator; later calls do nothing.
+/// Registers for the end of the process if the environment names a file. Called at the first communicator; later
+/// calls do nothing.
 pub fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
     if STARTED.swap(true, Ordering::Relaxed) {
@@ -39,7 +41,7 @@ pub fn start() {
     let path = expanded(&pattern);
     let is_first = WISH.set(Wish { pattern, process: std::process::id(), path }).is_ok();
     if is_first && !exit::at_exit(at_exit) {
-        log::warn!("DIME_STATS_FILE: the end of the process cannot be noted, so no file will be written");
+        log::warn!("DIME_STATS_FILE: cannot register for the end of the process, so no file will be written");
     }
 }
 
@@ -68,7 +70,7 @@ fn text() -> String {
     let totals = totals.map(|(name, value)| (name.into(), value));
     let counters = (0..).map_while(|index| Some((counters::name(index)?.to_string_lossy(), counters::value(index)?)));
     for (name, value) in totals.into_iter().chain(counters.filter(|(_, value)| *value > 0)) {
-        // A text takes whatever is written to it.
+        // Writing to a String never fails.
         let _ = writeln!(text, "{name} {value}");
     }
     text

@@ -1,8 +1,8 @@
-//! The one real NCCL of this process: found at the first call, kept for good.
+//! The one real NCCL of this process: found at the first call, kept for the life of the process.
 //!
-//! Who writes what: any thread may search, the first to finish publishes its result in `OUTCOME` and, when it found NCCL,
-//! its addresses in `ACTIVE`. Both are written once, with release, and read with acquire; what they point to never changes
-//! and is never freed.
+//! Any thread may search. The first to finish publishes its result in `OUTCOME` and, if it found NCCL, the addresses
+//! in `ACTIVE`. Both are written once, with release, and read with acquire. What they point to never changes and is
+//! never freed.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_int, c_void};
@@ -33,10 +33,10 @@ struct Library {
     addresses: Addresses,
 }
 
-/// What the search ended with.
+/// The result of the search.
 enum Outcome {
     Found(Box<Library>),
-    /// The text says what was searched, one place a line.
+    /// The text lists what was searched, one place on each line.
     NotFound(String),
 }
 
@@ -44,11 +44,11 @@ static OUTCOME: AtomicPtr<Outcome> = AtomicPtr::new(ptr::null_mut());
 static ACTIVE: AtomicPtr<Addresses> = AtomicPtr::new(ptr::null_mut());
 
 thread_local! {
-    /// This thread is searching: a call that arrives now comes from a constructor of a library that is being opened.
+    /// This thread is searching. A call that arrives now comes from a constructor of a library that is being opened.
     static SEARCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Where the function with this index is, when that is already known.
+/// The address of the function with this index, if NCCL has been found.
 #[inline(always)]
 pub(super) fn known(function: usize) -> Option<Address> {
     let active = ACTIVE.load(Ordering::Acquire);
@@ -56,7 +56,7 @@ pub(super) fn known(function: usize) -> Option<Address> {
     unsafe { active.as_ref() }.and_then(|addresses| addresses[function])
 }
 
-/// Where the function with this index is, after a search if there was none; or the result that the caller gets.
+/// The address of the function with this index; searches for NCCL if needed. An error is the result for the caller.
 pub(super) fn find(function: usize) -> Result<Address, ncclResult_t> {
     match outcome_or_search() {
         None => {
@@ -71,7 +71,7 @@ pub(super) fn find(function: usize) -> Result<Address, ncclResult_t> {
     }
 }
 
-/// Says which release has the function: in the log once, as the last error each time.
+/// Reports which release has the function: once in the log, and as the last error each time.
 fn report_lack(library: &Library, function: usize) -> ncclResult_t {
     static REPORTED: [AtomicBool; COUNT] = [const { AtomicBool::new(false) }; COUNT];
     let (name, since) = FUNCTIONS[function];
@@ -93,7 +93,7 @@ fn outcome() -> Option<&'static Outcome> {
     unsafe { OUTCOME.load(Ordering::Acquire).as_ref() }
 }
 
-/// None when this very thread is already searching.
+/// None: this thread is already searching.
 fn outcome_or_search() -> Option<&'static Outcome> {
     if let Some(known) = outcome() {
         return Some(known);
@@ -114,7 +114,7 @@ fn outcome_or_search() -> Option<&'static Outcome> {
     let (found, origin) = search(&config);
     let found = Box::into_raw(Box::new(found));
     if OUTCOME.compare_exchange(ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        // Another thread was faster. Its NCCL is the same file, for the search depends on the process alone.
+        // Another thread was faster. It found the same file, since the search depends on the process alone.
         // SAFETY: made by Box above, and nobody else has seen it.
         drop(unsafe { Box::from_raw(found) });
         return outcome();
@@ -142,13 +142,13 @@ fn outcome_or_search() -> Option<&'static Outcome> {
     Some(found)
 }
 
-/// Tries all places in order. The second part says where it was found.
+/// Tries all places in order. The second value says where NCCL was found.
 fn search(config: &Config) -> (Outcome, String) {
     let objects = mapped::objects(c"libnccl.so.2", mapped::caller());
     let surroundings = Surroundings::of_this_process(
         config.nccl_lib.clone(),
         objects.iter().filter_map(|object| object.path.clone()).collect(),
-        // Nobody asks the loader when the answer is given.
+        // With a configured path the loader's folders are not needed.
         if config.nccl_lib.is_some() { Vec::new() } else { callers(objects) },
     );
     let mut searched = "no NCCL library was found, so no call can succeed. Searched:".to_owned();
@@ -187,10 +187,10 @@ fn search(config: &Config) -> (Outcome, String) {
     (Outcome::NotFound(searched), String::new())
 }
 
-/// Who may have asked the loader for NCCL: first what is linked with it, then what made the first call, then the program, then
-/// any library of the process, for any may call dlopen.
+/// The programs and libraries that may have asked the loader for NCCL: first those linked with it, then the one that
+/// made the first call, then the program, then all others, since any may call dlopen.
 fn callers(mut objects: Vec<Object>) -> Vec<Caller> {
-    // A stack that shows no caller is taken for one of the program's own.
+    // If the stack shows no caller, the program counts as the caller.
     let is_caller_seen = objects.iter().any(|object| object.holds_address);
     for program in objects.iter_mut().filter(|object| object.path.is_none()) {
         program.holds_address |= !is_caller_seen;
@@ -218,7 +218,7 @@ impl Library {
     }
 }
 
-/// Absolute path of the real NCCL, once it has been found. Does not search.
+/// The absolute path of the real NCCL, once it has been found. Does not search.
 pub fn path() -> Option<&'static Path> {
     library().map(|library| library.path.as_path())
 }

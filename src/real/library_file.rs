@@ -1,7 +1,7 @@
-//! Whether a file can be a shared library of this process, judged by what it is and how it begins. The loader's own messages
-//! leave out what is wrong with a file of another machine, and do not speak of folders.
+//! Whether a file can be a shared library of this process, judged by its type and its header. The loader's own
+//! messages do not say what is wrong with a file of another machine or with a folder.
 //!
-//! The command-line tool includes this file too: it uses nothing of this crate.
+//! The command-line tool includes this file too, so it uses nothing of this crate.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -69,7 +69,7 @@ pub fn check(path: &Path) -> Result<(), Unfit> {
     let process = match std::env::consts::ARCH {
         "x86_64" => (2, 62),
         "aarch64" => (2, 183),
-        // Unknown to this table: leave the judgement to the loader.
+        // An architecture that this table lacks: the loader decides.
         _ => return Ok(()),
     };
     if (file_bits, file_machine) != process {

@@ -1,14 +1,15 @@
-//! The libraries that are mapped into this process, which of them is this one, and where the loader looks on their behalf.
+//! The libraries that are mapped into this process, which of them is Dime, and where the loader searches on their
+//! behalf.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_uint, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::ptr::NonNull;
 
-/// A place in this library, to find out where it is mapped.
+/// An address in this library, which shows where it is mapped.
 static ANCHOR: u8 = 0;
 
-/// Start of the library or program that an address lies in, and its path. None for an address outside all of them.
+/// The start of the library or program that contains an address, and its path. None: no library contains it.
 pub(super) fn owner(address: *const c_void) -> Option<(*const c_void, PathBuf)> {
     let mut info = libc::Dl_info {
         dli_fname: std::ptr::null(),
@@ -27,7 +28,8 @@ pub(super) fn ourselves() -> Option<(*const c_void, PathBuf)> {
     owner((&raw const ANCHOR).cast())
 }
 
-/// The address in another library or the program from which this library was called. None when the stack does not show it.
+/// The address in another library or the program from which this library was called. None: the stack does not show
+/// it.
 pub(super) fn caller() -> Option<usize> {
     struct Walk {
         own: *const c_void,
@@ -49,12 +51,12 @@ pub(super) fn caller() -> Option<usize> {
             return GO_ON;
         }
         walk.caller = Some(address);
-        // No frame of a stranger is unwound: its tables need not be right.
+        // Frames of other libraries are not unwound: their tables may be wrong.
         STOP
     }
     let mut walk = Walk { own: ourselves()?.0, caller: None };
-    // SAFETY: the functions are those of the unwinder that the standard library is linked with; `visit` gets the walk as what it
-    // is, and does not keep it.
+    // SAFETY: the functions are those of the unwinder that the standard library is linked with; `visit` gets the walk
+    // as what it is, and does not keep it.
     unsafe { _Unwind_Backtrace(visit, (&raw mut walk).cast()) };
     walk.caller
 }
@@ -71,8 +73,8 @@ pub(super) struct Object {
     pub holds_address: bool,
 }
 
-/// The program and all mapped libraries, in the order of the loader. `library` is one that they may need, `address` one that may
-/// lie in them.
+/// The program and all mapped libraries, in the loader's order. `library`: one that they may need. `address`: one
+/// that they may contain.
 pub(super) fn objects(library: &CStr, address: Option<usize>) -> Vec<Object> {
     struct Search<'a> {
         library: &'a CStr,
@@ -121,8 +123,8 @@ unsafe fn dynamic_entries(info: &libc::dl_phdr_info, library: &CStr) -> (bool, b
         tag: i64,
         value: u64,
     }
-    // SAFETY: the loader gives as many headers as it says; a dynamic section ends with tag 0, and its string offsets lie in its
-    // string table.
+    // SAFETY: the loader gives as many headers as it says; a dynamic section ends with tag 0, and its string offsets
+    // lie in its string table.
     unsafe {
         let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
         let Some(header) = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC) else {
@@ -143,9 +145,10 @@ unsafe fn dynamic_entries(info: &libc::dl_phdr_info, library: &CStr) -> (bool, b
     }
 }
 
-/// The folders in which the loader looks for a library that the object asks for by name, in its order: DT_RPATH of the
-/// object, of what loaded it and of the program, or none of these when the object has a DT_RUNPATH; LD_LIBRARY_PATH as it was
-/// when the process started; DT_RUNPATH; the loader's own folders. `$ORIGIN`, `$LIB` and `$PLATFORM` are filled in.
+/// The folders in which the loader searches for a library that the object asks for by name, in its order: first
+/// DT_RPATH of the object, of what loaded it and of the program, or none of these if the object has a DT_RUNPATH;
+/// then LD_LIBRARY_PATH as it was when the process started; then DT_RUNPATH; then the loader's own folders.
+/// `$ORIGIN`, `$LIB` and `$PLATFORM` are filled in.
 pub(super) fn loader_folders(object: &Object) -> Vec<PathBuf> {
     #[repr(C)]
     struct SearchPath {
@@ -175,11 +178,11 @@ pub(super) fn loader_folders(object: &Object) -> Vec<PathBuf> {
     let mut needed = SearchInfo { size: 0, count: 0, paths: [] };
     // SAFETY: the handle is open; this request writes the size and the count.
     if unsafe { libc::dlinfo(handle, libc::RTLD_DI_SERINFOSIZE, (&raw mut needed).cast()) } == 0 {
-        // Of words, so that it is aligned. The second request wants the answer of the first in its place.
+        // A vector of words, so that it is aligned. The second request expects the answer of the first in it.
         let mut room = vec![0_usize; needed.size.div_ceil(size_of::<usize>()).max(2)];
         let info: *mut SearchInfo = room.as_mut_ptr().cast();
-        // SAFETY: the room is as large as the loader said, aligned for the struct, and begins with the size and the count. The
-        // names that are written lie behind the array, inside the room.
+        // SAFETY: the room is as large as the loader said, aligned for the struct, and begins with the size and the
+        // count. The names that are written lie behind the array, inside the room.
         unsafe {
             (*info).size = needed.size;
             (*info).count = needed.count;

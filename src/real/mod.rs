@@ -1,13 +1,13 @@
-//! Finding, opening and calling the real NCCL.
+//! Finds, opens and calls the real NCCL.
 //!
-//! The first call searches for it ([`search`]), opens it ([`open`]) and resolves all its functions ([`library`]); from then
-//! on a call is one load, one test and one indirect call ([`calls`]).
+//! The first call searches for it ([`search`]), opens it ([`open`]) and resolves all its functions ([`library`]).
+//! After that a call costs one load, one test and one indirect call ([`calls`]).
 //!
 //! Invariants:
-//! - No lock: threads that come first together each search, and the first result wins. So neither a fork nor a call from
-//!   inside the real NCCL can find anything locked.
+//! - There is no lock. Threads that come first together each search, and the first result wins. So neither a fork nor
+//!   a call from inside the real NCCL can find a lock held.
 //! - What is opened is never closed.
-//! - Ourselves are never taken for the real NCCL, whether by path, by link or as a copy.
+//! - Dime never takes itself for the real NCCL, whether by path, by link or as a copy.
 
 mod calls;
 mod library;

@@ -1,4 +1,4 @@
-//! Opening one file as the real NCCL, or the reason why it is none.
+//! Opens one file as the real NCCL, or says why it is none.
 
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
@@ -13,13 +13,13 @@ use crate::real::library_file;
 use crate::real::library_file::Unfit;
 use crate::real::mapped;
 
-/// A symbol that every build of this library has and no NCCL: it gives away a copy of ourselves.
+/// A symbol that every build of Dime has and no NCCL has: it identifies a copy of Dime.
 const OUR_MARKER: &CStr = c"dimeVersion";
-/// Symbols that every NCCL has, and without which nothing can be done with one.
+/// Symbols that every NCCL has. A library that lacks one of them is of no use.
 const NCCL_MARKERS: [&CStr; 5] =
     [c"ncclGetVersion", c"ncclGetUniqueId", c"ncclCommInitRank", c"ncclCommDestroy", c"ncclAllReduce"];
 
-/// A library that has been opened and is NCCL, as far as symbols can tell.
+/// An opened library that is NCCL, judging by its symbols.
 pub(super) struct Opened {
     /// Absolute, without links.
     pub path: PathBuf,
@@ -76,7 +76,7 @@ impl fmt::Display for Refusal {
 
 /// Opens the file at `path` and checks that it is an NCCL other than ourselves.
 pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
-    // Links are followed first: the path is then the one that other tools report, and the log shows where links end.
+    // Links are resolved first: the path is then the one that other tools report, and the log shows where links end.
     let path = fs::canonicalize(path)?;
     library_file::check(&path)?;
     let metadata = fs::metadata(&path)?;
@@ -88,8 +88,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
     }
 
     let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Unfit::Missing)?;
-    // Local, so that nothing is resolved to it behind our back. Not RTLD_DEEPBIND: with it some releases abort in processes
-    // that replace malloc.
+    // RTLD_LOCAL: no other library's symbols are resolved to it. Not RTLD_DEEPBIND: with that, some releases abort in
+    // processes that replace malloc.
     // SAFETY: the path is a C string; what the library's constructors do is NCCL's affair.
     let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NODELETE) };
     let Some(handle) = NonNull::new(handle) else {
@@ -108,16 +108,16 @@ pub(super) fn open(path: &Path) -> Result<Opened, Refusal> {
 }
 
 impl Opened {
-    /// Where the library is mapped that has our marker: this one, or one that it depends on.
+    /// Where the library with Dime's marker is mapped: this library, or one that it depends on.
     fn marker_base(&self) -> Option<*const c_void> {
         // SAFETY: the handle came from dlopen and is never closed; the name is a C string.
         let address = NonNull::new(unsafe { libc::dlsym(self.handle.as_ptr(), OUR_MARKER.as_ptr()) })?;
         mapped::owner(address.as_ptr()).map(|(base, _)| base)
     }
 
-    /// The address of a function of this library. None when it lacks it.
+    /// The address of a function of this library. None: it lacks it.
     ///
-    /// A library that itself depends on libnccl.so.2 finds our functions under these names: those do not count.
+    /// A library that itself depends on libnccl.so.2 finds Dime's functions under these names. Those do not count.
     pub fn symbol(&self, name: &CStr) -> Option<NonNull<c_void>> {
         // SAFETY: the handle came from dlopen and is never closed; the name is a C string.
         let address = NonNull::new(unsafe { libc::dlsym(self.handle.as_ptr(), name.as_ptr()) })?;

@@ -1,5 +1,5 @@
-//! Where the real NCCL may be. Pure: what is known about the process comes in as [`Surroundings`], places come out in the
-//! order in which they are tried. Only the file system is read.
+//! Where the real NCCL may be. Pure: what is known about the process comes in as [`Surroundings`], places come out in
+//! the order in which they are tried. Only the file system is read.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +31,7 @@ pub struct Surroundings {
     pub configured: Option<PathBuf>,
     /// Libraries mapped into the process.
     pub mapped: Vec<PathBuf>,
-    /// The program and the libraries that may ask the loader for NCCL, the likeliest first.
+    /// The program and the libraries that may ask the loader for NCCL, the most likely first.
     pub callers: Vec<Caller>,
     /// LD_LIBRARY_PATH.
     pub library_path: Option<OsString>,
@@ -49,10 +49,10 @@ pub struct Surroundings {
     pub loader_folders: Vec<PathBuf>,
 }
 
-/// A program or library, and where the loader looks for what it asks for.
+/// A program or library, and where the loader searches for what it asks for.
 #[derive(Debug, Default)]
 pub struct Caller {
-    /// It is linked with NCCL or made the first call. Any other may have asked for NCCL, and be asked for it later.
+    /// It is linked with NCCL or made the first call. Any other may have asked for NCCL too, or may do so later.
     pub is_known: bool,
     /// It has a DT_RUNPATH, so no DT_RPATH counts for it.
     pub has_runpath: bool,
@@ -60,7 +60,7 @@ pub struct Caller {
     pub folders: Vec<PathBuf>,
 }
 
-/// One place, with what may be NCCL there.
+/// One place to search, with the files that may be NCCL.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// What the place is, for the log.
@@ -108,7 +108,8 @@ impl Surroundings {
         }
     }
 
-    /// LD_LIBRARY_PATH as a list. An empty entry means the current folder to the loader. Not to us: what lies there is chance.
+    /// LD_LIBRARY_PATH as a list. To the loader an empty entry means the current folder. Dime ignores it, since what
+    /// lies there is arbitrary.
     fn library_path(&self) -> Vec<PathBuf> {
         let text = self.library_path.as_deref().unwrap_or_default().as_bytes();
         let entries = text.split(|byte| matches!(byte, b':' | b';')).filter(|entry| !entry.is_empty());
@@ -116,7 +117,8 @@ impl Surroundings {
     }
 }
 
-/// All places, best first. A place that the user configured is the only one: a wrong setting must show, not be papered over.
+/// All places, best first. A configured path is the only place: a wrong setting must be noticed, not hidden by
+/// another find.
 pub fn places(surroundings: &Surroundings) -> Vec<Place> {
     if let Some(path) = &surroundings.configured {
         return vec![Place { what: "DIME_NCCL_LIB".to_owned(), named: vec![path.clone()], folders: Vec::new() }];
@@ -154,7 +156,7 @@ pub fn places(surroundings: &Surroundings) -> Vec<Place> {
     }
     places.push(folders("DT_RUNPATH of what uses NCCL here", runpath));
 
-    // The environment that the program runs from is a fact; the variables tell which one some shell had activated.
+    // The environment that the program runs from is certain. The variables only say which one a shell had activated.
     let prefixes =
         distinct(surroundings.programs.iter().filter_map(|program| Some(program.parent()?.parent()?.into())));
     let (environments, installations): (Vec<_>, Vec<_>) =
@@ -182,10 +184,11 @@ pub fn places(surroundings: &Surroundings) -> Vec<Place> {
     places
 }
 
-/// The folders of DT_RPATH, which the loader takes before LD_LIBRARY_PATH, and those of DT_RUNPATH, which it takes behind it, for
-/// the callers that are known to be some, or for the others.
+/// The folders of DT_RPATH, which the loader searches before LD_LIBRARY_PATH, and those of DT_RUNPATH, which it
+/// searches after it: of the callers with this `known`.
 ///
-/// The loader gives one list for each caller. What is its own or LD_LIBRARY_PATH's is cut off, for these are places of their own.
+/// The loader returns one list for each caller. The loader's own folders and those of LD_LIBRARY_PATH are cut off,
+/// since they are separate places.
 fn run_paths(surroundings: &Surroundings, library_path: &[PathBuf], known: bool) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let is_of_library_path = |folder: &PathBuf| library_path.contains(folder);
     let (mut rpath, mut runpath) = (Vec::new(), Vec::new());
@@ -200,7 +203,7 @@ fn run_paths(surroundings: &Surroundings, library_path: &[PathBuf], known: bool)
             runpath.extend(folders.iter().filter(|folder| !is_of_library_path(folder)).cloned());
             continue;
         }
-        // A folder may be in both: only as many as LD_LIBRARY_PATH has are its own.
+        // A folder may be in both, so only as many are cut off as LD_LIBRARY_PATH has.
         for _ in library_path {
             match folders.split_last() {
                 Some((last, rest)) if is_of_library_path(last) => folders = rest,
@@ -209,7 +212,7 @@ fn run_paths(surroundings: &Surroundings, library_path: &[PathBuf], known: bool)
         }
         rpath.extend_from_slice(folders);
     }
-    // Relative ones depend on the current folder, and what lies there is chance.
+    // Relative paths depend on the current folder, and what lies there is arbitrary.
     [&mut rpath, &mut runpath].into_iter().for_each(|list| list.retain(|folder| folder.is_absolute()));
     (rpath, runpath)
 }
@@ -225,9 +228,7 @@ fn folders_of_prefix(prefix: &Path) -> Vec<PathBuf> {
     packages.chain(["lib", "lib64"].map(|lib| prefix.join(lib))).collect()
 }
 
-/// Files of a folder that are NCCL by name: the name that programs ask for first, then versions, the newest first.
-///
-/// Versions count because whoever puts this library in the place of libnccl.so.2 leaves the real one under another name.
+/// Versions count, since a user who puts Dime in the place of libnccl.so.2 keeps the real one under another name.
 fn nccl_files_in(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
@@ -288,8 +289,8 @@ fn cached_files(cache: &Path) -> Vec<PathBuf> {
     fs::read(cache).map_or_else(|_| Vec::new(), |bytes| cached(&bytes).unwrap_or_default())
 }
 
-/// The same for the bytes of the cache: a head with the number of entries at byte 20, then entries of 24 bytes whose third
-/// word says where the path begins. None when it is cut short. An older format may come before this one.
+/// The same for the bytes of the cache: a head with the number of entries at byte 20, then entries of 24 bytes whose
+/// third word is the offset of the path. None: the cache is cut short. An older format may come before this one.
 fn cached(bytes: &[u8]) -> Option<Vec<PathBuf>> {
     const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
     const HEAD: usize = 48;
@@ -311,11 +312,12 @@ fn cached(bytes: &[u8]) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// Reads the loader's configuration: a folder a line, and `include` lines whose last part may hold one `*`. Paths are bytes, and so
-/// is the file: a comment in some other encoding must not cost the rest. `read` has the files that were read, links resolved.
+/// Reads the loader's configuration: a folder on each line, and `include` lines whose last part may contain one `*`.
+/// The file is read as bytes, since a comment in another encoding must not hide the rest. `read`: the files that were
+/// read, with links resolved.
 fn configured_loader_folders(file: &Path, read: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
     let Ok(resolved) = fs::canonicalize(file) else { return };
-    // Each once: includes that lead in a circle must end, and soon.
+    // Each file is read once, so that circular includes end.
     if read.contains(&resolved) {
         return;
     }

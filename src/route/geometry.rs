@@ -1,4 +1,4 @@
-//! Sizes: what the slots of a launch hold, into which pieces a message is cut, and how many blocks they keep busy.
+//! Sizes: how much the slots of a launch hold, into which pieces a message is cut, and how many blocks are busy.
 
 use crate::kernel::layout::{DATA_BYTES, LL_BYTES, MAX_BLOCKS};
 use crate::kernel::{Kernel, Packet, Tile};
@@ -7,8 +7,8 @@ use crate::route::plan::Piece;
 /// Bytes of a slot in scratch, which holds one packet.
 const SLOT_BYTES: usize = 16;
 
-/// Most bytes that one launch of `kernel` can carry among `ranks` ranks: what its slots hold. A multiple of 16 x ranks, so that
-/// a message is cut at packets and chunks of every kernel.
+/// The most bytes that one launch of `kernel` carries among `ranks` ranks: as many as its slots hold. A multiple of
+/// 16 x ranks, so that every kernel's packets and chunks end where a piece ends.
 pub const fn capacity_bytes(kernel: Kernel, ranks: usize) -> usize {
     let region = match kernel.entry().packet {
         Packet::Ll => LL_BYTES,
@@ -22,7 +22,8 @@ pub const fn capacity_bytes(kernel: Kernel, ranks: usize) -> usize {
     packets * kernel.packet_bytes() / (16 * ranks) * (16 * ranks)
 }
 
-/// Bytes of each launch but the last of a message of `bytes` bytes: pieces of about equal size, none above `capacity` bytes.
+/// The bytes of each launch but the last of a message of `bytes` bytes: pieces of about equal size, none above
+/// `capacity` bytes.
 pub const fn piece_bytes(capacity: usize, ranks: usize, bytes: usize) -> usize {
     if bytes <= capacity {
         return bytes;
@@ -31,7 +32,7 @@ pub const fn piece_bytes(capacity: usize, ranks: usize, bytes: usize) -> usize {
     bytes.div_ceil(pieces).next_multiple_of(16 * ranks)
 }
 
-/// The shape of a grid before it is known how many of its blocks a launch keeps busy.
+/// A grid before the number of busy blocks is known.
 #[derive(Clone, Copy)]
 pub struct Grid {
     pub kernel: Kernel,
@@ -67,16 +68,19 @@ impl Grid {
     }
 }
 
-/// Most blocks that the launches of one lane have on a GPU at a time: one launch, or two small ones of which the second started early,
-/// since one that starts early triggers its dependents only when the first is over. (A large one starts early only behind a large one:
+/// The most blocks that the launches of one lane may have on a GPU at a time. They are one launch's, or two small
+/// ones': the second started early. A launch that started early triggers its dependents only after the previous one
+/// has ended, so there are never three. (A large launch starts early only behind a large one:
 /// `launch::may_start_early`.)
 ///
-/// Every block of ours must become resident beside all that wait for it: a GPU places the blocks of launches in the order in which the
-/// launches came, so a launch that has no room for all its blocks keeps every later one from starting, also the one that it waits for.
-/// A block takes half an SM at most (kernels/instances.cu). So while there are fewer than two for each SM, one SM has room for another,
-/// however they are spread: enough for two communicators whose launches come to the GPUs in different order, or for one that is
-/// called eagerly and in graphs. The rest, a thirty-third, is for kernels of one block that wait for a launch of another stream. What
-/// other libraries start early behind a launch of ours is not counted: docs/kernels.md.
+/// All blocks that wait for each other must be co-resident. A GPU places the blocks of launches in the order in which
+/// the launches arrive. So a launch that has no room for all its blocks keeps every later launch from starting, also
+/// one that it waits for. A block takes half an SM at most (kernels/instances.cu). So with fewer than two blocks for
+/// each SM, some SM has room for one more block, however the blocks are spread. That is enough for two communicators
+/// whose launches arrive in different order on different GPUs, or for one that is used eagerly and in graphs.
+///
+/// The remaining 1/33 of the SMs is for kernels of one block that wait for a launch of another stream. Kernels that
+/// other libraries start early behind a launch of Dime are not counted (docs/kernels.md).
 pub fn most_blocks(multiprocessors: u32) -> u32 {
     (multiprocessors * 32 / 33).clamp(1, MAX_BLOCKS)
 }

@@ -1,9 +1,10 @@
-//! Routing: which kernel an all-reduce takes and on which grid, or why NCCL does it.
+//! Routing: which kernel and grid an all-reduce takes, or why NCCL does it.
 //!
-//! A call is parsed into a [`Shape`]; [`route`] makes a [`LaunchPlan`] of it, or gives the [`Reason`] to forward.
+//! A call is parsed into a [`Shape`]. [`route`] makes a [`LaunchPlan`] of it, or returns the [`Reason`] to forward.
 //!
-//! Pure. It sees what NCCL requires to be equal on all ranks (count, type, operation) and what the ranks agreed on at setup, and
-//! nothing else: no pointers, no environment, no GPU. So all ranks decide alike.
+//! Routing is pure, so that all ranks decide alike. Its only inputs are what NCCL requires to be equal on all ranks
+//! (count, type, operation) and the values on which the ranks agreed at setup. It sees no pointers, no environment
+//! and no GPU.
 
 mod geometry;
 mod plan;

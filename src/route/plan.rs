@@ -1,4 +1,4 @@
-//! A launch plan: all that is decided of an all-reduce before its buffers are looked at.
+//! A launch plan: all that is decided about an all-reduce before its buffers are known.
 
 use crate::kernel::{Kernel, Reduction};
 
@@ -7,9 +7,9 @@ use crate::kernel::{Kernel, Reduction};
 pub struct LaunchPlan {
     /// The kernel.
     pub kernel: Kernel,
-    /// What it is compiled for.
+    /// The reduction that its function is compiled for.
     pub reduction: Reduction,
-    /// Most blocks that one of its launches has.
+    /// The most blocks of one of its launches.
     pub blocks: u32,
     /// Threads of a block.
     pub threads: u32,
@@ -17,24 +17,25 @@ pub struct LaunchPlan {
     pub tile_log2: u8,
     /// Stages of a bulk launch, 1 to 4.
     pub stages: u8,
-    /// The launch is small: it may start early, and the next launch of the stream may start while it runs.
+    /// The launch is small: it may start early, and triggers its dependents, so that the next launch of the stream
+    /// may start while it runs.
     pub triggers_dependents: bool,
-    /// Launches. A message that is larger than the slots of one launch takes several.
+    /// The number of launches. A message larger than the slots of one launch takes several.
     pub pieces: u32,
-    /// What each of them carries, but for the last.
+    /// The piece of each launch but the last.
     pub piece: Piece,
-    /// What the last one carries.
+    /// The piece of the last launch.
     pub last: Piece,
 }
 
-/// What one launch carries.
+/// The part of a message that one launch carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Bytes of the message.
     pub bytes: usize,
     /// Packets of the message, rounded up.
     pub packets: u32,
-    /// Packets of a chunk, rounded up; one-shot: of the message.
+    /// Packets of a chunk, rounded up. One-shot: packets of the piece.
     pub chunk_packets: u32,
     /// Blocks of the launch.
     pub blocks: u32,

@@ -1,7 +1,7 @@
 //! The decision: how an all-reduce is launched, or why NCCL does it.
 //!
-//! Capability ("can it") is kept apart from preference ("should it"): [`can_carry`] and [`geometry::capacity_bytes`] say what a
-//! kernel can do; the tables say what was measured to be best, and may be wrong without harm.
+//! Capability is kept apart from preference. [`can_carry`] and [`geometry::capacity_bytes`] say what a kernel can do.
+//! The tables say what was measured to be fastest; a wrong entry costs time, never correctness.
 
 use crate::kernel::layout::{MAX_BLOCKS, MAX_RANKS, MAX_STAGES};
 use crate::kernel::{Kernel, Reduction};
@@ -12,23 +12,24 @@ use crate::route::reason::Reason;
 use crate::route::shape::Shape;
 use crate::route::tables::{forced_row, row_for, threshold_bytes};
 
-/// Most bytes of a message that can be a reason to set up a communicator, whatever the settings: a number that cannot differ
+/// The most bytes of a message that can start a setup, whatever the settings. A constant, so that it cannot differ
 /// between ranks.
 pub const SETUP_LIMIT_BYTES: usize = 32 << 20;
 
-/// What the ranks agreed on, as far as the decision needs it.
+/// The values on which the ranks agreed, as far as routing needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
     /// Ranks, 2 to 8.
     pub ranks: usize,
     /// Compute capability, 90 for 9.0.
     pub arch: u32,
-    /// Multiprocessors that a rank has, on the GPU that leaves it the fewest. They say how many blocks a launch may have, so that all
-    /// of them run at once: a block that waits for a peer's block must not keep that one's counterpart from starting.
+    /// SMs that each rank may use, on the GPU that leaves its ranks the fewest. It limits the blocks of a launch,
+    /// because all blocks must be co-resident: a block that waits for a peer's block must not keep that block's
+    /// counterpart from starting.
     pub multiprocessors: u32,
-    /// A kernel that is forced.
+    /// The kernel that DIME_KERNEL names, if any.
     pub forced: Option<Kernel>,
-    /// Largest message that takes the fast path, in bytes, when it is set; else the table says.
+    /// The largest message that is fast, in bytes, if it is set; else the table's threshold.
     pub threshold_bytes: Option<usize>,
     /// Blocks of a launch; 0: from the table.
     pub blocks: u32,
@@ -36,7 +37,7 @@ pub struct Agreed {
     pub threads: u32,
 }
 
-/// Why a communicator of this size never takes the fast path.
+/// Why a communicator of this many ranks is never fast.
 pub const fn never_fast(ranks: usize) -> Option<Reason> {
     if ranks < 2 {
         Some(Reason::OneRank)
@@ -47,8 +48,8 @@ pub const fn never_fast(ranks: usize) -> Option<Reason> {
     }
 }
 
-/// Whether a shape could take the fast path at all, before anything is known of the communicator but its size. All ranks
-/// answer alike whatever their environment: the first such call sets the communicator up.
+/// Whether an all-reduce of this shape could be fast, when only the number of ranks is known. All ranks answer alike,
+/// whatever their environment. The first such call sets the communicator up.
 pub fn may_need_setup(ranks: usize, shape: &Shape) -> Result<(), Reason> {
     match never_fast(ranks) {
         Some(reason) => Err(reason),
@@ -62,12 +63,12 @@ pub const fn can_carry(kernel: Kernel, datatype: DataType) -> bool {
     datatype.is_float() || kernel.entry().packet.carries_integers()
 }
 
-/// How a communicator whose ranks agreed on this launches an all-reduce, or why NCCL does it.
+/// The launch plan of an all-reduce, or why NCCL does it.
 pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
     let Shape { datatype, op, bytes } = *shape;
     let threshold = match (agreed.threshold_bytes, agreed.forced) {
         (Some(bytes), _) => bytes,
-        // A kernel that is forced takes whatever it can carry.
+        // A forced kernel takes every size that it can carry.
         (None, Some(_)) => SETUP_LIMIT_BYTES,
         (None, None) => threshold_bytes(datatype.is_float(), agreed.ranks),
     };
@@ -85,8 +86,8 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
     };
     let threads = if agreed.threads == 0 { row.threads } else { agreed.threads.clamp(32, 512).next_multiple_of(32) };
     let blocks = if agreed.blocks == 0 { row.blocks } else { agreed.blocks.clamp(1, MAX_BLOCKS) };
-    // The tables are for kernels whose blocks may have all the threads: others have as many in more blocks, with smaller tiles, for
-    // a block takes half a multiprocessor at most (kernels/instances.cu).
+    // The tables assume kernels that may have 512 threads in a block. A kernel that may have only 256 gets as many
+    // threads in more blocks, with smaller tiles, because a block takes half an SM at most (kernels/instances.cu).
     let is_pair = kernel.uses_pair_form(agreed.ranks);
     let most_threads = if is_pair || reduction.is_specialised() { 512 } else { 256 };
     let (blocks, tile_log2) = match threads / most_threads {
@@ -99,7 +100,8 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
         kernel,
         ranks: agreed.ranks,
         blocks: blocks.min(most_blocks),
-        // Of a pair, each thread takes a packet: this says how many blocks are busy, whatever the row has.
+        // In the pair form each thread takes one packet, so the number of busy blocks follows from the threads,
+        // whatever the row says.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
         stages: row.stages.clamp(1, MAX_STAGES as u8),
     };
@@ -108,7 +110,7 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
         let whole = grid.piece(bytes);
         (whole.blocks, 1, whole, whole)
     } else {
-        // Every piece has the blocks of the largest that there could be, at most.
+        // No piece has more blocks than the largest possible piece.
         let blocks = grid.piece(capacity).blocks;
         let grid = Grid { blocks, ..grid };
         let piece_bytes = geometry::piece_bytes(capacity, agreed.ranks, bytes);
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_never_has_more_blocks_than_the_smallest_gpu_has_multiprocessors() {
+    fn a_launch_never_has_more_blocks_than_the_smallest_gpu_has_sms() {
         let agreed = Agreed { multiprocessors: 24, ..agreed(4) };
         for shift in 0..=22 {
             let plan = choose(&agreed, 1 << shift, DataType::Uint8 as i32, 0);
@@ -214,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn two_communicators_fit_side_by_side_each_with_a_launch_that_came_early() {
+    fn two_communicators_fit_side_by_side_each_with_an_early_launch() {
         for multiprocessors in [1, 2, 7, 16, 33, 66, 108, 132, 148] {
             let most_blocks = most_blocks(multiprocessors);
-            // A place is left for a kernel of one block, where there are more than a few.
+            // Room is left for a kernel of one block, unless there are only a few SMs.
             assert!(most_blocks == 1 || most_blocks < multiprocessors && most_blocks <= MAX_BLOCKS);
             for (ranks, op) in (2..=MAX_RANKS).flat_map(|ranks| RedOp::ALL.map(move |op| (ranks, op))) {
                 for (datatype, shift) in DataType::ALL.into_iter().flat_map(|it| (3..24).map(move |shift| (it, shift)))
@@ -228,7 +230,7 @@ mod tests {
                             let agreed = Agreed { multiprocessors, forced, blocks, threads, ..agreed(ranks) };
                             let count = bytes / datatype.bytes();
                             let Ok(plan) = choose(&agreed, count, datatype as i32, op as i32) else { continue };
-                            // Half of the registers of a multiprocessor: 64 a thread, or 128 (kernels/instances.cu).
+                            // Half of the registers of an SM: 64 a thread, or 128 (kernels/instances.cu).
                             let is_lean = plan.reduction.is_specialised() || plan.kernel.uses_pair_form(ranks);
                             let registers = if is_lean { 64 } else { 128 };
                             assert!(plan.threads * registers <= 32 << 10);
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_has_the_blocks_that_its_packets_need_and_lets_the_next_in_accordingly() {
+    fn a_launch_has_the_blocks_that_its_packets_need_and_triggers_dependents_if_small() {
         for (multiprocessors, kib, blocks, triggers_dependents) in
             [(132, 4, 2, true), (132, 128, 64, true), (132, 1024, 128, false), (26, 4, 2, true), (26, 64, 25, false)]
         {

@@ -1,26 +1,26 @@
-//! What one all-reduce is, parsed once.
+//! The shape of an all-reduce, parsed once.
 
 use crate::nccl::{AllReduce, DataType, RedOp};
 use crate::route::reason::Reason;
 
-/// Type, operation and size of an all-reduce that the kernels could do.
+/// Type, operation and size of an all-reduce that the kernels can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Type of an element.
     pub datatype: DataType,
-    /// How elements are combined.
+    /// The operation that combines elements.
     pub op: RedOp,
     /// Bytes of the message; not 0.
     pub bytes: usize,
 }
 
 impl Shape {
-    /// Of a call.
+    /// The shape of a call, or why it has to be forwarded.
     pub fn of(call: &AllReduce) -> Result<Self, Reason> {
         Self::parse(call.count, call.datatype, call.op)
     }
 
-    /// Of `count` elements, with NCCL's numbers of type and operation; or why NCCL has to do it.
+    /// The shape of `count` elements with NCCL's numbers of type and operation, or why the call has to be forwarded.
     pub fn parse(count: usize, datatype: i32, op: i32) -> Result<Self, Reason> {
         let op = RedOp::from_nccl(op).ok_or(Reason::UserOp)?;
         let datatype = DataType::from_nccl(datatype).ok_or(Reason::UnknownType)?;

@@ -1,9 +1,9 @@
-//! The tables of preference: which kernel serves a size best, and with how many blocks and threads. They may be wrong without
-//! harm; what a kernel can do is decided elsewhere.
+//! The routing tables: which kernel serves a size fastest, with how many blocks and threads. A wrong entry costs
+//! time, never correctness: what a kernel can do is decided elsewhere.
 
 use crate::kernel::Kernel;
 
-/// How a size is served: the best that was measured.
+/// How sizes up to `up_to_bytes` are served: the fastest that was measured.
 struct Row {
     up_to_bytes: usize,
     kernel: Kernel,
@@ -101,7 +101,8 @@ const INTEGER_N: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotBulk, 128, 256, 1, 1),
 ];
 
-/// Above these a call goes to NCCL. They are the largest sizes that were measured to be faster here with room to spare.
+/// Messages above these sizes go to NCCL. They are the largest sizes that were measured to be clearly faster than
+/// NCCL.
 pub(super) const fn threshold_bytes(float: bool, ranks: usize) -> usize {
     match (float, ranks) {
         (true, _) => 16 * MIB,
@@ -121,14 +122,15 @@ const fn table(float: bool, specialised: bool, ranks: usize) -> &'static [Row] {
     }
 }
 
-/// How a kernel that is forced serves a size.
+/// The grid with which a forced kernel serves a size.
 pub(super) fn forced_row(bytes: usize) -> &'static Grid {
     const ROWS: [(usize, Grid); 3] =
         [(16 * KIB, grid(32, 256, 32, 1)), (MIB, grid(64, 256, 64, 1)), (usize::MAX, grid(128, 512, 512, 1))];
     &ROWS.iter().find(|(up_to_bytes, _)| bytes <= *up_to_bytes).unwrap_or(&ROWS[ROWS.len() - 1]).1
 }
 
-/// How a message of this many bytes is served, by a kernel that is compiled for its type and operation or by one that decides at run time.
+/// The kernel and grid for a message of this many bytes. `specialised`: the kernel is compiled for its type and
+/// operation; else it decides both at run time.
 pub(super) fn row_for(float: bool, specialised: bool, ranks: usize, bytes: usize) -> (Kernel, &'static Grid) {
     let rows = table(float, specialised, ranks);
     let row = rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1]);

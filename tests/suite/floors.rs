@@ -10,7 +10,8 @@ use crate::support::manifest_dir;
 /// Of src/, top floor first.
 const FLOORS: &[&str] = &["api", "comm", "launch", "real", "gpu", "observe", "route", "host", "kernel", "nccl"];
 /// Of kernels/, top floor first: folders, and files that lie in none.
-const KERNEL_FLOORS: &[&str] = &["instances.cu", "catalogue.h", "allreduce", "await.h", "setup.h", "device", "backend", "layout.h"];
+const KERNEL_FLOORS: &[&str] =
+    &["instances.cu", "catalogue.h", "allreduce", "await.h", "setup.h", "device", "backend", "layout.h"];
 
 /// What uses what, by name.
 type Uses = BTreeMap<String, BTreeSet<String>>;

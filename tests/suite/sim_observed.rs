@@ -126,17 +126,17 @@ fn forwarded_because(name: &str, cause: Cause) {
 
 #[test]
 fn a_rank_that_cannot_go_on_is_named_on_all_ranks_and_tells_its_own_reason_in_more_words() {
-    let words = "scratch memory could not be had or shared (rank 1";
+    let words = "scratch memory could not be allocated or shared (rank 1";
     let fault = "DIME_SIM_FAULT=fail@cuMemCreate:1";
-    forwarded_because("memory", Cause { of_rank_1: fault, words, detail: "; here: cuMemCreate", ..PLAIN });
+    forwarded_because("memory", Cause { of_rank_1: fault, words, detail: "; this rank: cuMemCreate", ..PLAIN });
     let words = "the kernels could not be loaded (rank 1";
     let fault = "DIME_SIM_FAULT=fail@cuModuleLoadData:1";
-    forwarded_because("load", Cause { of_rank_1: fault, words, detail: "; here: cuModuleLoadData", ..PLAIN });
+    forwarded_because("load", Cause { of_rank_1: fault, words, detail: "; this rank: cuModuleLoadData", ..PLAIN });
 }
 
 #[test]
 fn gpus_that_are_not_joined_as_needed_are_a_reason() {
-    let words = "the GPUs are not all joined by NVLink (DIME_ALLOW_PCIE=1 takes PCIe too) (rank ";
+    let words = "the GPUs are not all joined by NVLink (DIME_ALLOW_PCIE=1 on all ranks allows PCIe) (rank ";
     forwarded_because("pcie", Cause { topology: "pair 0 1 pcie\n", words, detail: "rank 1 of 2 on GPU 1", ..PLAIN });
     let words = "the GPUs cannot reach each other's memory (rank ";
     forwarded_because("none", Cause { topology: "pair 0 1 none\n", words, ..PLAIN });

@@ -152,7 +152,7 @@ fn a_rank_that_may_not_look_waits_for_a_word_and_without_one_forwards() {
     }
 }
 
-/// Every call of the way through signs, setup and passing, each denied before the communicator is made, meanwhile and afterwards.
+/// Every call of the way through beacons, setup and passing, each denied before the communicator is made, meanwhile and afterwards.
 fn every_moment(whats: &[&str], error: &str) {
     for what in whats {
         for when in ["before", "within", "after"] {

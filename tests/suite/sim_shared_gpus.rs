@@ -81,7 +81,7 @@ fn programs_with_several_communicators_on_each_gpu_do_not_stop() {
 #[test]
 fn without_the_setting_all_is_forwarded() {
     let outcome = check("0,1,0", &["--kernels", "auto", "--max-bytes", "4K", "--cases", "10"]).run();
-    let reason = "two ranks share a GPU (DIME_ALLOW_SHARED_GPU=1 takes them too)";
+    let reason = "two ranks share a GPU (DIME_ALLOW_SHARED_GPU=1 on all ranks allows it)";
     assert!(outcome.code != 0 && outcome.stdout.contains("0 runs of our kernels"), "{outcome}");
     assert!(outcome.stdout.contains(reason), "{outcome}");
 }

@@ -35,7 +35,7 @@ fn accused(outcome: &Outcome, ranks: &[usize], last: usize, operation: &str) {
     assert_eq!(accusations.len(), ranks.len(), "{outcome}");
     for rank in ranks {
         let accusation = |missing: &str| {
-            let text = format!("DIME ERROR rank {rank} has waited 1 s for {missing}: {operation}. A rank is gone");
+            let text = format!("DIME ERROR rank {rank} has waited 1 s for {missing}: {operation}. A rank has ended");
             accusations.iter().any(|line| line.contains(&text))
         };
         let alone = accusation(&format!("rank {last}"));

@@ -187,7 +187,7 @@ impl Run {
         let names = bound.map(|call| {
             let name = String::from_utf8(call.bytes_behind("sun_path=@\"")).expect("hex digits");
             let digits = name.strip_prefix("dime-").expect("sockets are named after Dime");
-            // Of a sign that a rank is here: the hash of what brings the ranks together, and the rank's number.
+            // Of a beacon: the hash of what brings the ranks together, and the rank's number.
             let digits = digits.strip_prefix("here-").map_or(digits, |sign| sign.split('-').next().unwrap_or_default());
             let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits");
             (0..digits.len()).step_by(2).map(digit).collect()

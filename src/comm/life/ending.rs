@@ -1,8 +1,9 @@
-//! How communicators end: destroyed, finalized, aborted, revoked; and what is told of one that failed.
+//! How communicators end: destroy, finalize, abort, revoke; and the error that a failed one reports.
 //!
-//! Nothing here waits for the GPU or for another communicator's work, which may be aborted next; only for a communicator's own work. What a communicator owned goes to
-//! [`crate::comm::life::deferred_free`], which knows when it can be given back. NCCL does what it is asked for in a group at the group's end, when
-//! all communicators that the group aborts have been told to stop; what we do behind it waits until then as well.
+//! Nothing here waits for the GPU as a whole or for another communicator's work, which may be aborted next. Only a
+//! communicator's own work is waited for. What it owned goes to [`deferred_free`], which frees it later. In a group,
+//! NCCL ends communicators at the group's end, after all that the group aborts have been told to stop. Dime's part
+//! follows NCCL's.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -20,10 +21,10 @@ use crate::host::thread;
 use crate::nccl::{ncclComm_t, ncclResult_t, ncclSuccess};
 use crate::real;
 
-/// How long calls of other threads may take to notice that their communicator was aborted.
+/// How long calls of other threads may take to see that their communicator was aborted.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long kernels that were told to stop are waited for. They look about once in a millisecond.
+/// How long to wait for kernels that were told to stop. They poll about once in a millisecond.
 const STOP_LIMIT: Duration = Duration::from_millis(100);
 
 thread_local! {
@@ -31,17 +32,18 @@ thread_local! {
     static AT_GROUP_END: RefCell<Vec<Ending>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is left to do for communicators that NCCL ends at the end of the group that this thread has just closed.
+/// Takes what is left to do for communicators that NCCL ends at the end of the group that this thread has just
+/// closed.
 pub fn take_at_group_end() -> Vec<Ending> {
     AT_GROUP_END.take()
 }
 
-/// A communicator that NCCL is asked to end. Inside a group NCCL does so at the group's end, and so do we.
+/// A communicator that NCCL is asked to end. In a group, NCCL and Dime end it at the group's end.
 #[must_use]
 pub struct Ending {
     how: How,
     handle: ncclComm_t,
-    /// None: we know nothing of it.
+    /// None: it is not in the table.
     comm: Option<&'static Comm>,
     /// Its device, if it is known.
     device: Option<CUdevice>,
@@ -51,10 +53,10 @@ pub struct Ending {
 enum How {
     /// Nothing is to be done.
     NotAtAll,
-    /// It is not over yet: our work on it is waited for.
+    /// It lives on; Dime's work on it is waited for.
     Finalized,
     Destroyed,
-    /// In a group, so nobody has waited for our work on it.
+    /// In a group: Dime's work on it has not been waited for.
     DestroyedInGroup,
     Aborted,
 }
@@ -72,7 +74,7 @@ impl Ending {
         let known = comm.and_then(Comm::begin_unless_hidden).and_then(|busy| busy.fast().map(|fast| fast.device()));
         let device = known.or_else(|| {
             let mut device = 0;
-            // One that is to be aborted is not asked: NCCL may complain.
+            // A communicator that is to be aborted is not queried: NCCL may log an error.
             // SAFETY: the handle is the application's; the out pointer is ours.
             let is_told = how == How::Destroyed
                 && comm.is_some()
@@ -82,18 +84,19 @@ impl Ending {
         Self { how, handle, comm, device }
     }
 
-    /// Forgets the handle. Another thread may have done so in an abort, and then ends the communicator.
+    /// Takes the handle off the table. Another thread may have done so in an abort, and then that thread ends the
+    /// communicator.
     fn hide(&mut self) {
         let handle = self.handle as usize;
         self.comm = self.comm.filter(|comm| table::hide(comm, handle));
     }
 
-    /// Whether it ends the communicator of this handle.
+    /// Whether this ends the communicator of this handle.
     pub fn is_of(&self, handle: ncclComm_t) -> bool {
         !matches!(self.how, How::NotAtAll | How::Finalized) && self.handle == handle
     }
 
-    /// After NCCL was asked for it.
+    /// Call after NCCL was asked to end it.
     pub fn close(self) {
         match self.how {
             How::NotAtAll => {}
@@ -101,15 +104,15 @@ impl Ending {
                 group::ends_one();
                 AT_GROUP_END.with_borrow_mut(|endings| endings.push(self));
             }
-            // Waited for already.
+            // Its work has been waited for.
             How::Finalized => {}
             _ => close_all(vec![self], true),
         }
     }
 }
 
-/// After NCCL has ended these, which also ends calls of other threads that waited in it. `is_done`: it has, and is not still at it or failed;
-/// else nothing is freed now.
+/// Call after NCCL has ended these communicators, which also ends other threads' calls that waited inside NCCL.
+/// `is_done`: NCCL succeeded and has finished; else nothing is freed now.
 pub fn close_all(endings: Vec<Ending>, is_done: bool) {
     let deadline = Instant::now() + ABORT_LIMIT;
     let (mut devices, mut is_any_over, mut are_sound) = (Vec::new(), false, true);
@@ -120,7 +123,7 @@ pub fn close_all(endings: Vec<Ending>, is_done: bool) {
                 comm.into_iter().for_each(|comm| await_work(comm, handle));
                 continue;
             }
-            (how, Some(comm)) => are_sound &= give_back(comm, how, deadline),
+            (how, Some(comm)) => are_sound &= defer_resources(comm, how, deadline),
             (how, None) => are_sound &= how != How::Aborted,
         }
         if how == How::DestroyedInGroup {
@@ -134,14 +137,16 @@ pub fn close_all(endings: Vec<Ending>, is_done: bool) {
     }
 }
 
-/// Takes from a communicator what it owns, to be given back when nothing uses it any more. False: it had failed, or was aborted.
-fn give_back(comm: &'static Comm, how: How, deadline: Instant) -> bool {
-    // Another thread may be asking for a moment, whatever the time.
+/// Takes out what a communicator owns and defers its freeing. False: the communicator had failed or was aborted.
+fn defer_resources(comm: &'static Comm, how: How, deadline: Instant) -> bool {
+    // Another thread may be asking for a moment whether it is idle. That is waited for even after the deadline.
     if !comm.await_calls(deadline.saturating_duration_since(Instant::now()).max(STOP_LIMIT)) {
-        log::warn!("a thread is still in a call on a communicator that was ended: what it owns stays allocated");
+        log::warn!(
+            "a thread is still in a call on a communicator that was ended: its memory stays allocated until the process ends"
+        );
         return false;
     }
-    // A setup may have ended since it was aborted.
+    // A setup that ended after the abort may have made it fast.
     if how == How::Aborted || is_hopeless(comm) {
         comm.raise_abort();
     }
@@ -149,7 +154,7 @@ fn give_back(comm: &'static Comm, how: How, deadline: Instant) -> bool {
     if how == How::DestroyedInGroup
         && let Some(fast) = fast.as_ref().filter(|_| !comm.is_aborted())
     {
-        note(fast.await_idle(None, || is_hopeless(comm)));
+        warn_if_failed(fast.await_idle(None, || is_hopeless(comm)));
         if is_hopeless(comm) {
             fast.stop();
         }
@@ -158,8 +163,8 @@ fn give_back(comm: &'static Comm, how: How, deadline: Instant) -> bool {
     watchdog::end(comm);
     if let Some(fast) = fast {
         if !is_sound {
-            // So that the GPU is free when the call returns. What is queued behind other work is given back later.
-            note(fast.await_idle(Some(STOP_LIMIT), || false));
+            // So that the GPU is usually free when the call returns. What is queued behind other work ends later.
+            warn_if_failed(fast.await_idle(Some(STOP_LIMIT), || false));
         }
         deferred_free::defer(fast, is_sound);
     }
@@ -167,12 +172,12 @@ fn give_back(comm: &'static Comm, how: How, deadline: Instant) -> bool {
     is_sound
 }
 
-/// Before NCCL destroys a communicator: waits for our work on it.
+/// Call before NCCL destroys a communicator: waits for Dime's work on it.
 pub fn destroy(handle: ncclComm_t) -> Ending {
     let mut ending = Ending::begin(How::Destroyed, handle);
     if let Some(comm) = ending.comm {
         if is_hopeless(comm) {
-            // What spins may spin for good.
+            // Its kernels may spin for ever.
             stop(comm, handle);
         }
         if group::is_open() {
@@ -189,7 +194,7 @@ pub fn destroy(handle: ncclComm_t) -> Ending {
     ending
 }
 
-/// Before NCCL finalizes a communicator: waits for our work on it.
+/// Call before NCCL finalizes a communicator: waits for Dime's work on it.
 pub fn finalize(handle: ncclComm_t) -> Ending {
     let ending = Ending::begin(How::Finalized, handle);
     if let Some(comm) = ending.comm
@@ -200,44 +205,47 @@ pub fn finalize(handle: ncclComm_t) -> Ending {
     ending
 }
 
-/// Whether what is enqueued on it may never end: it failed, or was aborted.
+/// Whether its enqueued work may never end: it has failed or was aborted.
 fn is_hopeless(comm: &Comm) -> bool {
     matches!(comm.status(), Status::Poisoned(_))
 }
 
-/// Stops the kernels of the communicator of a handle, and lets no further one begin. As a call: another thread may be ending it.
+/// Stops the kernels of this handle's communicator, and stops further ones from beginning. It counts as a call, since
+/// another thread may be ending the communicator.
 fn stop(comm: &'static Comm, handle: ncclComm_t) {
     if let Some(_busy) = comm.begin(handle as usize) {
         comm.raise_abort();
     }
 }
 
-/// Waits for our work on a communicator; where that is hopeless, now or on the way, not for long. The watchdog still looks.
+/// Waits for Dime's work on a communicator. If the work may never end, now or later, waits for a short time only. The
+/// watchdog still watches meanwhile.
 fn await_work(comm: &'static Comm, handle: ncclComm_t) {
-    // An abort from another thread, which ends the waiting, waits for us in turn.
+    // An abort from another thread ends this wait, and in turn waits for this call.
     let Some(busy) = comm.begin(handle as usize) else { return };
     let Some(fast) = busy.fast() else { return };
-    note(if is_hopeless(comm) {
+    warn_if_failed(if is_hopeless(comm) {
         fast.await_idle(Some(STOP_LIMIT), || false)
     } else {
         fast.await_idle(None, || is_hopeless(comm))
     });
 }
 
-fn note(waited: DriverResult<bool>) {
+fn warn_if_failed(waited: DriverResult<bool>) {
     if let Err(error) = waited {
-        log::warn!("cannot wait for a communicator's work: {error}");
+        log::warn!("cannot wait for the kernels of a communicator that is ending: {error}");
     }
 }
 
-/// Before NCCL stops what runs on a communicator without ending it: our kernels stop spinning, and no further one begins. What is
-/// called on it from now on is NCCL's to refuse; so one that we have not seen is noted, lest it be set up.
+/// Call before NCCL revokes a communicator, that is, stops what runs on it without ending it. Dime's kernels stop
+/// spinning, and no further ones begin. NCCL refuses later calls. A communicator that is not in the table is added,
+/// so that it is never set up.
 pub fn revoke(handle: ncclComm_t) {
     if thread::is_inside_nccl() || handle.is_null() {
         return;
     }
     beacon::failed(handle);
-    // As a call: another thread may be aborting it.
+    // It counts as a call, since another thread may be aborting the communicator.
     if let Some(comm) = table::find_or_add(handle as usize, beacon::take_reservation)
         && let Some(_busy) = comm.begin(handle as usize)
     {
@@ -245,7 +253,8 @@ pub fn revoke(handle: ncclComm_t) {
     }
 }
 
-/// Before NCCL aborts a communicator: our kernels stop spinning, no further one begins, and the handle is forgotten.
+/// Call before NCCL aborts a communicator: Dime's kernels stop spinning, no further ones begin, and the handle is
+/// taken off the table.
 pub fn abort(handle: ncclComm_t) -> Ending {
     let mut ending = Ending::begin(How::Aborted, handle);
     if let Some(comm) = ending.comm {
@@ -255,7 +264,7 @@ pub fn abort(handle: ncclComm_t) -> Ending {
     ending
 }
 
-/// Our part of the state of a communicator that NCCL says is well.
+/// Dime's error of a communicator that NCCL reports as healthy.
 pub fn async_error(handle: ncclComm_t) -> ncclResult_t {
     if !fast::ever_poisoned() || thread::is_inside_nccl() {
         return ncclSuccess;

@@ -1,5 +1,5 @@
-//! Whether what was enqueued on a communicator is over. Nothing else is waited for: other work on the GPU may be waiting for what this
-//! thread does next.
+//! Whether a communicator's eager work has ended. The check waits for nothing else: other work on the GPU may depend
+//! on what this thread does next.
 
 use std::mem::size_of_val;
 use std::ptr;
@@ -9,8 +9,8 @@ use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::{CUdeviceptr, CUstream};
 use crate::kernel::layout::{COUNT_OFFSET, COUNT_SHIFT, EAGER_LANE, LANE_BYTES};
 
-/// Whether the blocks that were enqueued in the eager lane of this scratch have all been counted there, and what is not counted is over.
-/// In the current context.
+/// Whether the count of blocks in this scratch has reached `blocks`, the number enqueued in the eager lane, and
+/// whether the waiting kernels, which are not counted, have ended. Uses the current context.
 pub fn is_over(
     driver: &Driver,
     stream: &OwnStream,
@@ -22,11 +22,11 @@ pub fn is_over(
     Ok((count_word >> COUNT_SHIFT) as u32 == blocks && order.is_over(driver)?)
 }
 
-/// A stream for one purpose.
+/// A stream for one check.
 pub struct OwnStream(CUstream, &'static Driver);
 
 impl OwnStream {
-    /// In the current context, where it has to end, too.
+    /// Made in the current context, in which it must also be dropped.
     pub fn new(driver: &'static Driver) -> DriverResult<Self> {
         const NON_BLOCKING: u32 = 1;
         let mut stream: CUstream = ptr::null_mut();

@@ -1,4 +1,4 @@
-//! The watch over a running communicator, its end, and when what it owned is freed.
+//! The watchdog of running communicators, their end, and the deferred free of what they owned.
 
 pub mod deferred_free;
 pub mod ending;

@@ -1,4 +1,5 @@
-//! What a communicator owns on the GPU, from its setup to the deferred free: one owner, one release.
+//! What a communicator owns on the GPU, from its setup to the deferred free. One owner at a time, and one place where
+//! it is freed.
 
 use crate::comm::life::idle::{self, OwnStream};
 use crate::comm::run::graph_order::GraphOrder;
@@ -12,47 +13,48 @@ use crate::gpu::images::Functions;
 use crate::gpu::mailbox::Mailbox;
 use crate::gpu::memory::{PeerScratch, Scratch};
 
-/// What a communicator or a setup owns. A setup fills it in step by step; a running communicator has all but the channel.
+/// What a communicator or a setup owns. A setup fills it step by step. A running communicator has all but the
+/// channel.
 #[derive(Debug)]
 pub struct Resources {
     /// The primary context.
     pub context: PrimaryContext,
-    /// What a setup exchanges its messages in.
+    /// The stream and buffer of a setup's messages.
     pub channel: Option<Channel>,
-    /// The kernels, loaded into the context. They stay there as long as it lives.
+    /// The kernels, loaded into the context. They stay loaded as long as the context lives.
     pub functions: Option<Functions>,
-    /// Own scratch.
+    /// This rank's scratch.
     pub scratch: Option<Scratch>,
-    /// The peers' scratch as mapped here, by rank.
+    /// The peers' scratch as mapped here, with the peer's rank.
     pub peers: Vec<(usize, PeerScratch)>,
-    /// Between us and the kernels that spin.
+    /// The mailbox between host and spinning kernels.
     pub mailbox: Option<Mailbox>,
-    /// The order of eager launches, and an event behind what is not counted.
+    /// The order of eager launches, with the event behind those that are not counted.
     pub order: Option<StreamOrder>,
-    /// The order of captured launches, and the event that their graphs record.
+    /// The order of captured launches, with the event that their graphs record.
     pub graph_order: Option<GraphOrder>,
-    /// Graphs that hold captured launches.
+    /// The graphs that contain captured launches.
     pub graphs: Graphs,
 }
 
 // SAFETY: driver handles may be used from any thread; the cells are touched by one thread at a time, as `Fast` says.
 unsafe impl Send for Resources {}
 
-/// Who may still use them.
+/// What may still use a communicator's resources.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum User {
-    /// Nobody.
-    Nobody,
-    /// Work that is enqueued.
+    /// Nothing.
+    Nothing,
+    /// Enqueued work.
     Running,
     /// A graph that can be launched.
     Graph,
-    /// Something was enqueued of which nobody can tell when it is over.
+    /// Something was enqueued, and the driver cannot tell when it ends.
     Unknown,
 }
 
 impl Resources {
-    /// None yet.
+    /// Only the context, and no resource yet.
     pub fn new(context: PrimaryContext) -> Self {
         Self {
             context,
@@ -67,8 +69,8 @@ impl Resources {
         }
     }
 
-    /// Who may use them still. `blocks`: how many were enqueued in the eager lane; None: the communicator was never fast. Waits for a
-    /// small copy on a stream of its own, and for nothing else.
+    /// What may still use them. `blocks`: how many blocks were enqueued in the eager lane; None: the communicator was
+    /// never fast. Waits only for a small copy on a stream of its own.
     pub fn user(&self, blocks: Option<u32>) -> DriverResult<User> {
         if self.order.as_ref().is_some_and(StreamOrder::is_lost) {
             return Ok(User::Unknown);
@@ -85,15 +87,16 @@ impl Resources {
                 return Ok(User::Running);
             }
         }
-        Ok(if self.graphs.any_alive() { User::Graph } else { User::Nobody })
+        Ok(if self.graphs.any_alive() { User::Graph } else { User::Nothing })
     }
 
-    /// Closes the peers' memory, which frees what only this process had open of others. Stops where a setup begins meanwhile.
+    /// Closes the peers' memory. That frees memory that its owner no longer has and only this process still maps.
+    /// Stops if a setup begins meanwhile.
     pub fn close_peers(&mut self) {
         let driver = self.context.driver;
         let peers = &mut self.peers;
         let closed = self.context.run(|| {
-            // One that fails does not keep the others.
+            // A failure does not stop the others from being closed.
             let mut steps = Vec::new();
             while !under_way::is_any()
                 && let Some((_, peer)) = peers.pop()
@@ -105,13 +108,13 @@ impl Resources {
         complain(closed.and_then(|inner| inner));
     }
 
-    /// Frees the rest, but no memory that a peer has open. Some: what is left.
+    /// Frees the rest, except memory that a peer has open. Some: what could not be freed yet.
     pub fn free(mut self) -> Option<Self> {
         if !self.peers.is_empty() || under_way::is_any() {
             return Some(self);
         }
         if let Some(mailbox) = self.mailbox.take() {
-            mailbox.give_back();
+            mailbox.release();
         }
         let driver = self.context.driver;
         let (scratch, order, graph_order, channel) =
@@ -134,8 +137,8 @@ impl Resources {
         None
     }
 
-    /// Kernels that use them may run, so nothing is freed: not the context either, and no lease that tells a peer that its memory
-    /// is closed here.
+    /// Leaks them, because kernels may still use them. The context is not released, and a lease is kept, so that its
+    /// owner does not free memory that is open here.
     pub fn leave_allocated(self) {
         std::mem::forget(self);
     }
@@ -143,6 +146,6 @@ impl Resources {
 
 fn complain(outcome: DriverResult<()>) {
     if let Err(error) = outcome {
-        log::warn!("not everything of a communicator could be freed: {error}");
+        log::warn!("some resources of a communicator that has ended could not be freed: {error}");
     }
 }

@@ -1,12 +1,13 @@
-//! The watchdog: an all-reduce that waits for a peer too long becomes an error that says who waits for whom, in what.
+//! The watchdog: reports an all-reduce that waits for a peer longer than DIME_TIMEOUT_S, and says which rank waits
+//! for whom in which operation.
 //!
-//! Off unless DIME_TIMEOUT_S is set; then one thread a process looks after its fast communicators. Now and then it asks the kernels
-//! that spin what they wait for ([`crate::gpu::mailbox`]). A launch that still answers with the same epoch when the time is over
-//! is stuck: the communicator is poisoned, so that ncclCommGetAsyncError and every later call report it, and the log names it.
-//! The kernel itself goes on waiting, as one of NCCL's would: ended, it would leave a wrong result that nobody need ever look
-//! at the error of. ncclCommAbort ends it.
+//! It is off unless DIME_TIMEOUT_S is set. Then one thread in the process watches the fast communicators. At
+//! intervals it asks spinning kernels what they wait for ([`crate::gpu::mailbox`]). A launch that still reports the
+//! same epoch after the timeout is stuck. The watchdog then poisons the communicator, so that ncclCommGetAsyncError
+//! and every later call report it, and writes a log line. The kernel goes on waiting, as one of NCCL's would: if it
+//! ended, it would leave a wrong result, and the application need not look at the error. ncclCommAbort ends it.
 //!
-//! It makes no CUDA call. It works for graphs too, whose replays nobody else sees.
+//! The watchdog makes no CUDA call. It sees graphs too, whose replays the host does not see otherwise.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,26 +23,27 @@ use crate::nccl::DataType;
 use crate::nccl::RedOp;
 use crate::nccl::ncclRemoteError;
 
-/// Kernels look at the host's words about once in a millisecond, those of a simulated GPU more seldom.
+/// How long kernels get to answer. They poll the mailbox about once in a millisecond, those of a simulated GPU less
+/// often.
 const ANSWER_TIME: Duration = Duration::from_millis(40);
 
-/// A communicator that is looked after.
+/// A communicator that is watched.
 struct Watched {
     comm: &'static Comm,
     rank: usize,
     device: i32,
     words: View,
     timeout: Duration,
-    /// By lane: the epoch that was answered last, and when it was answered first.
+    /// By lane: the epoch of the last report, and when it was first reported.
     waits: [Option<(u32, Instant)>; LANES],
 }
 
 static WATCHED: Lock<Vec<Watched>> = Lock::new(Vec::new());
 
-/// The process that the thread runs in. A child of fork has the parent's memory and not its thread.
+/// The process in which the thread runs. A child of fork has the parent's memory but not its thread.
 static OF_PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// From now on looks after a fast communicator of this process.
+/// Watches a fast communicator of this process from now on.
 pub fn begin(comm: &'static Comm, rank: usize, device: i32, words: View, timeout_s: u32) {
     let timeout = Duration::from_secs(timeout_s.into());
     WATCHED.hold().push(Watched { comm, rank, device, words, timeout, waits: [None; LANES] });
@@ -50,17 +52,17 @@ pub fn begin(comm: &'static Comm, rank: usize, device: i32, words: View, timeout
         return;
     }
     if let Err(error) = background::spawn("dime-watchdog", watch) {
-        log::warn!("DIME_TIMEOUT_S has no effect: no thread for it: {error}");
+        log::warn!("DIME_TIMEOUT_S has no effect: its thread could not be started: {error}");
         return;
     }
-    // The driver takes its memory away at the end of the process.
+    // The driver unregisters the mailboxes at the end of the process.
     static AT_EXIT: AtomicBool = AtomicBool::new(false);
     if !AT_EXIT.swap(true, Ordering::Relaxed) && !crate::host::exit::at_exit(forget_all) {
-        log::warn!("the watchdog cannot be told of the end of the process");
+        log::warn!("the watchdog cannot register for the end of the process");
     }
 }
 
-/// From now on leaves it alone: its words will be freed.
+/// Stops watching it: its mailbox will be reused.
 pub fn end(comm: &'static Comm) {
     WATCHED.hold().retain(|watched| !std::ptr::eq(watched.comm, comm));
 }
@@ -71,15 +73,15 @@ extern "C" fn forget_all() {
 
 fn watch() {
     loop {
-        // The shortest timeout is a second.
+        // The shortest timeout is 1 s, so this interval is fine enough.
         std::thread::sleep(Duration::from_millis(200));
-        WATCHED.hold().iter().for_each(|watched| watched.words.ask());
+        WATCHED.hold().iter().for_each(|watched| watched.words.request_reports());
         std::thread::sleep(ANSWER_TIME);
         let now = Instant::now();
-        // Said when nothing is locked: the log may have to wait for who reads it.
+        // Logged after the lock is released: writing the log may block.
         let mut stuck = Vec::new();
         WATCHED.hold().retain_mut(|watched| {
-            watched.words.ask_no_more();
+            watched.words.end_request();
             let overdue = watched.overdue(now);
             if let Some((lane, report)) = overdue {
                 watched.comm.poison_with(ncclRemoteError);
@@ -95,11 +97,11 @@ fn watch() {
 }
 
 impl Watched {
-    /// The lane and the launch that has waited too long.
+    /// The lane and the launch that has waited longer than the timeout.
     fn overdue(&mut self, now: Instant) -> Option<(usize, Report)> {
         let reports = self.words.reports();
         for (lane, report) in reports.into_iter().enumerate() {
-            // No answer says nothing: a kernel that waits for the SMs' attention may miss a question.
+            // A missing report proves nothing: a kernel that does not get SM time may miss the command.
             let Some(report) = report else { continue };
             match self.waits[lane] {
                 Some((epoch, since)) if epoch == report.epoch => {
@@ -115,7 +117,7 @@ impl Watched {
 
     fn describe(&self, lane: usize, report: &Report) -> String {
         format!(
-            "rank {} has waited {} s for {}: {}. A rank is gone, hangs, or made other calls than this one. End it with ncclCommAbort",
+            "rank {} has waited {} s for {}: {}. A rank has ended, hangs, or made other calls than this one. End the wait with ncclCommAbort",
             self.rank,
             self.timeout.as_secs(),
             ranks(report.missing),
@@ -135,7 +137,7 @@ fn ranks(missing: u32) -> String {
     }
 }
 
-/// What the launch is, in words.
+/// The operation of a launch, for the log.
 fn operation(lane: usize, report: &Report) -> String {
     let mut text = String::new();
     let kernel = KERNELS.get(usize::from(report.kernel)).map_or("?", |kernel| kernel.name());

@@ -1,4 +1,5 @@
-//! The way of one ncclAllReduce: look up the communicator, parse the call, then launch it, forward it, or set the communicator up first.
+//! The way of one ncclAllReduce: look up the communicator, parse the call, then launch it, forward it, or set the
+//! communicator up first.
 
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ use crate::observe::{counters, stats_file};
 use crate::real;
 use crate::route::{self, Reason, Shape};
 
-/// Does or forwards an all-reduce.
+/// Does an all-reduce, or forwards it.
 ///
 /// # Safety
 /// The caller has the contract of ncclAllReduce.
 #[inline(always)]
 pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
     let found = table::last_hit(call.comm as usize);
-    // The shortest way is that of communicators that forward, unless each call is to be logged.
+    // Communicators that forward take the shortest way, unless each call is to be logged.
     if let Some(reason) = found.and_then(Comm::forward_reason_index)
         && !traces()
     {
@@ -41,7 +42,7 @@ pub unsafe fn all_reduce(call: AllReduce) -> ncclResult_t {
 /// As [`all_reduce`].
 #[inline(never)]
 unsafe fn all_reduce_on(found: Option<&'static Comm>, call: &AllReduce) -> ncclResult_t {
-    // A call from within NCCL belongs to one that is under way; NULL is NCCL's to refuse.
+    // A call from within NCCL belongs to one that is under way. NCCL refuses a NULL communicator.
     if thread::is_inside_nccl() || call.comm.is_null() {
         // SAFETY: the caller's contract.
         return unsafe { forward(call) };
@@ -63,7 +64,7 @@ unsafe fn all_reduce_on(found: Option<&'static Comm>, call: &AllReduce) -> ncclR
     }
 }
 
-/// What is no all-reduce of a fast communicator outside a group.
+/// Any all-reduce but one of a fast communicator outside a group.
 ///
 /// # Safety
 /// As [`all_reduce`].
@@ -84,7 +85,7 @@ unsafe fn all_reduce_slow(
     }
 }
 
-/// In a group, or of a shape that NCCL has to do.
+/// On a fast communicator: in a group, or with a shape that has to be forwarded.
 ///
 /// # Safety
 /// As [`all_reduce`].
@@ -100,13 +101,13 @@ unsafe fn all_reduce_on_fast(comm: &'static Comm, call: &AllReduce, shape: Resul
             group::keep(Kept { call: *call, shape });
             ncclSuccess
         }
-        // What is sure to be forwarded must go into NCCL's group now.
+        // A call that is forwarded must enter NCCL's group now.
         // SAFETY: the caller's contract.
         Err(reason) => unsafe { forward_for(call, reason) },
     }
 }
 
-/// On a communicator that nothing is decided of yet.
+/// On a communicator that is not set up.
 ///
 /// # Safety
 /// As [`all_reduce`].
@@ -143,20 +144,22 @@ unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result
     unsafe { issue::issue(vec![kept]) }
 }
 
-/// Whether every rank of a communicator will answer in its setup, or why all forward. A rank that could not look waits to be told.
+/// Whether every rank of a communicator will take part in its setup, or why all forward. A rank that could not look
+/// up the beacons waits for a verdict message.
 fn await_all(comm: &'static Comm, handle: ncclComm_t) -> Result<(), Reason> {
     let limit = || Duration::from_secs(Config::from_env().0.setup_timeout_s.0.into());
     beacon::verdict(handle, comm.ranks(), limit, || comm.is_aborted())
 }
 
-/// Takes a communicator into the table, at its first all-reduce. None: NCCL does not answer for it, or the table is full.
+/// Adds a communicator to the table, at its first all-reduce. None: NCCL returns an error for it, or the table is
+/// full.
 #[cold]
 fn register(call: &AllReduce) -> Option<&'static Comm> {
     let mut ranks = 0;
     // SAFETY: the handle is the application's; the out pointer is ours.
     let counted = unsafe { real::ncclCommCount(call.comm, &mut ranks) };
     if counted != ncclSuccess {
-        // Not ready, or no communicator: NCCL has the words for it.
+        // Not ready, or no communicator: NCCL reports the error when the call is forwarded.
         return None;
     }
     stats_file::start();

@@ -33,8 +33,9 @@ pub fn of_stream(driver: &Driver, stream: CUstream) -> DriverResult<Option<Captu
     Ok((status == ACTIVE).then_some(capture))
 }
 
-/// Whether the call's stream is being captured, or another capture keeps it from being asked: then nothing may be set up. That is so on all
-/// ranks or on none. Any other failure is this rank's alone, and must not keep it from the setup that the others come to.
+/// Whether the call's stream is being captured, or cannot be queried because of another capture. Then no communicator
+/// may be set up. All ranks get the same answer. Any other failure concerns this rank alone, and must not keep it
+/// from a setup in which the others wait.
 pub fn is_captured(call: &AllReduce) -> bool {
     const OF_CAPTURES: std::ops::RangeInclusive<i32> = 900..=908;
     let Ok(driver) = Driver::get() else { return false };

@@ -1,4 +1,4 @@
-//! One all-reduce on a communicator that is known: launched, forwarded or refused.
+//! One all-reduce on a communicator in the table: launched, forwarded or refused.
 
 use std::cell::Cell;
 
@@ -35,7 +35,7 @@ pub unsafe fn forward_for(call: &AllReduce, reason: Reason) -> ncclResult_t {
     unsafe { forward(call) }
 }
 
-/// The failure that a poisoned communicator answers with.
+/// The error that calls on a poisoned communicator return.
 pub fn poisoned(comm: &Comm) -> ncclResult_t {
     let code = match comm.status() {
         Status::Poisoned(failure) => failure,
@@ -45,7 +45,8 @@ pub fn poisoned(comm: &Comm) -> ncclResult_t {
     group::note(Error::new(code, text).report())
 }
 
-/// Ends a call on a communicator on which none may begin any more. One that was revoked is NCCL's to refuse.
+/// Refuses a call on a communicator that was aborted, revoked or has failed. Calls on a revoked one go to NCCL, which
+/// refuses them itself.
 ///
 /// # Safety
 /// As [`forward`].
@@ -58,7 +59,7 @@ pub unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
     poisoned(comm)
 }
 
-/// One all-reduce on a fast communicator: launched, if its shape is one of ours.
+/// One all-reduce on a fast communicator: launched, if its shape can be fast, else forwarded.
 #[inline]
 pub fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t {
     // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
@@ -73,7 +74,8 @@ pub fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t 
             Err(failure) => fail(comm, plan.kernel, &failure),
         },
         Err(reason) => {
-            // From here on it is NCCL's, also to end at an abort.
+            // From here on NCCL does the call, and ends it at an abort. So the call must not count here, or the abort
+            // would wait for it.
             drop(busy);
             // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
             unsafe { forward_for(call, reason) }
@@ -83,7 +85,7 @@ pub fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t 
 
 #[cold]
 fn fail(comm: &'static Comm, kernel: Kernel, failure: &LaunchError) -> ncclResult_t {
-    // Nothing enqueued: the call failed, as one of NCCL's would, and the communicator is as it was.
+    // If nothing was enqueued, only this call has failed, as in NCCL, and the communicator goes on.
     if failure.is_begun {
         comm.poison();
     }

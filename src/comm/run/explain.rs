@@ -50,7 +50,8 @@ pub unsafe fn explain(
                 None => shape.and_then(|shape| route::may_need_setup(ranks, &shape)),
             };
             match may_be_ours {
-                // A rank that is absent may have ended the communicator already.
+                // A missing beacon is not reported: its rank may have taken part and ended the communicator already.
+                // Only the first all-reduce, which needs all ranks, can tell.
                 Ok(()) => beacon::forwards(handle)
                     .filter(|reason| *reason != Reason::Absent)
                     .map_or_else(|| "undecided: the first all-reduce sets the communicator up".to_owned(), forward),

@@ -1,17 +1,20 @@
-//! The order of a communicator's captured operations: within a graph, and between graphs.
+//! The order of a communicator's captured operations, within a graph and between graphs.
 //!
-//! A graph may be replayed while another one runs that was captured with the same communicator, and both use the same slots. So each
-//! graph waits, before its first operation, for an event that every graph records behind its last one: in the order in which the graphs
-//! are launched, which is the same on all ranks. The two nodes are added once a graph and not once an operation, and nothing in the
-//! graph comes behind the one that records, so that operations still overlap their starts.
+//! Between graphs: a graph may be replayed while another graph of the same communicator runs, and both would use the
+//! same slots. So each graph waits, before its first operation, for an event that every graph records after its last
+//! one. That orders the graphs as they are launched, which is the same on all ranks. The two event nodes are added
+//! once for each graph, not for each operation. No operation of the graph comes after the record node, so operations
+//! can still start early.
 //!
-//! Within a capture an operation comes behind the one before, by an edge where its stream has not got it there anyway.
+//! Within a capture, an operation comes after the previous one: by an edge, unless its stream already has it there.
 //!
-//! An operation comes behind the ends of all that is before it in its stream, also of a kernel whose event of programmatic launch the stream
-//! waits for (cudaLaunchAttributeProgrammaticEvent), which would let it start when that kernel says so. Our kernels would wait for
-//! that end anyway, and event nodes cannot come behind anything else.
+//! An operation comes after the end of everything before it in its stream. That includes a kernel whose event of
+//! programmatic launch the stream waits for (cudaLaunchAttributeProgrammaticEvent), an event that would let the
+//! operation start before that kernel ends. Dime's kernels would wait for the end anyway, and event nodes accept no
+//! other kind of edge.
 //!
-//! NCCL orders graphs in the same way. Where it does not, we do not either ([`crate::comm::run::graph_usage`]).
+//! NCCL orders graphs in the same way. If it is told not to, Dime does not order them either
+//! ([`crate::comm::run::graph_usage`]).
 
 use std::cell::RefCell;
 use std::ptr;
@@ -24,43 +27,43 @@ use crate::gpu::{CUevent, CUgraph, CUgraphNode, CUstream};
 /// The capture that a stream is in, and the graph that it makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Capture {
-    /// Unlike every other capture's of the process; never 0.
+    /// Unique among the captures of the process; never 0.
     pub id: u64,
-    /// Not finished yet.
+    /// Still being captured.
     pub graph: CUgraph,
 }
 
-/// A capture that operations were captured in.
+/// A capture that contains operations of this communicator.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownCapture {
     id: u64,
-    /// The last node of the last operation. Null: the first one has not succeeded yet.
+    /// The last node of the last operation. Null: no operation has succeeded yet.
     node: CUgraphNode,
-    /// The node that records the event behind it; null when graphs are not ordered.
+    /// The node that records the event after it; null if graphs are not ordered.
     record: CUgraphNode,
 }
 
-/// Captures under way at once, as far as one remembers them. One that was forgotten is taken for a new one: its operations so far are
-/// not waited for by those to come on other streams of it.
+/// The most captures that are remembered at once. A forgotten capture counts as a new one: later operations on its
+/// other streams then do not wait for its earlier operations.
 const MOST_KNOWN: usize = 32;
 
-/// The order of the captured lane. Used by one thread at a time, as NCCL demands of a communicator.
+/// The order of the captured lane. Used by one thread at a time, as NCCL demands for a communicator.
 #[derive(Debug)]
 pub struct GraphOrder {
-    /// Recorded by every graph. None: graphs are not ordered.
+    /// The event that every graph records. None: graphs are not ordered.
     event: Option<CUevent>,
     /// In the order of their first operations.
-    known: RefCell<Vec<Known>>,
+    known: RefCell<Vec<KnownCapture>>,
 }
 
 impl GraphOrder {
-    /// In the current context. `between_graphs`: they are ordered.
+    /// Makes the event in the current context. `between_graphs`: graphs are ordered.
     pub fn new(driver: &Driver, between_graphs: bool) -> DriverResult<Self> {
         let event = if between_graphs { Some(new_event(driver)?) } else { None };
         Ok(Self { event, known: RefCell::default() })
     }
 
-    /// Call before an operation is captured on `stream`. From the first one on, `graphs` counts the graph.
+    /// Call before an operation is captured on `stream`. The first call of a capture registers the graph in `graphs`.
     pub(in crate::comm) fn before(
         &self,
         driver: &Driver,
@@ -70,7 +73,7 @@ impl GraphOrder {
     ) -> DriverResult<()> {
         const EXTERNAL: u32 = 1;
         const ADD: u32 = 0;
-        let last_node = come_behind_ends(driver, stream)?;
+        let last_node = depend_on_ends(driver, stream)?;
         let mut known = self.known.borrow_mut();
         match known.iter().find(|known| known.id == capture.id) {
             None => {
@@ -83,7 +86,7 @@ impl GraphOrder {
                 if known.len() == MOST_KNOWN {
                     known.remove(0);
                 }
-                known.push(Known { id: capture.id, node: ptr::null_mut(), record: ptr::null_mut() });
+                known.push(KnownCapture { id: capture.id, node: ptr::null_mut(), record: ptr::null_mut() });
             }
             Some(last) if !last.node.is_null() && last_node != Some(last.node) => {
                 let mut node = last.node;
@@ -99,7 +102,7 @@ impl GraphOrder {
     /// Call after an operation was captured on `stream`.
     pub fn after(&self, driver: &Driver, capture: Capture, stream: CUstream) -> DriverResult<()> {
         const ILLEGAL_STATE: i32 = 401;
-        let Some(node) = come_behind_ends(driver, stream)? else {
+        let Some(node) = depend_on_ends(driver, stream)? else {
             return driver.check("cuStreamGetCaptureInfo", ILLEGAL_STATE);
         };
         let mut known = self.known.borrow_mut();
@@ -122,7 +125,7 @@ impl GraphOrder {
         Ok(())
     }
 
-    /// Gives the event back: no graph records it any more.
+    /// Destroys the event. No graph records it any more.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
         match self.event {
             // SAFETY: created in `new`.
@@ -132,9 +135,9 @@ impl GraphOrder {
     }
 }
 
-/// Has what is captured next on `stream` come behind the ends of the nodes before it. Returns the one node. None: there are several, or
-/// there is none.
-fn come_behind_ends(driver: &Driver, stream: CUstream) -> DriverResult<Option<CUgraphNode>> {
+/// Makes what is captured next on `stream` come after the end of the nodes before it. Returns the node if there is
+/// exactly one.
+fn depend_on_ends(driver: &Driver, stream: CUstream) -> DriverResult<Option<CUgraphNode>> {
     const SET: u32 = 1;
     let (mut status, mut nodes, mut edges, mut count) = (0, ptr::null::<CUgraphNode>(), ptr::null::<EdgeData>(), 0);
     // SAFETY: out pointers are ours.
@@ -142,7 +145,7 @@ fn come_behind_ends(driver: &Driver, stream: CUstream) -> DriverResult<Option<CU
         let (id, graph) = (ptr::null_mut(), ptr::null_mut());
         match driver.stream_get_capture_info_with_edges {
             Some(ask) => ask(stream, &mut status, id, graph, &mut nodes, &mut edges, &mut count),
-            // Of the time when there were no other edges.
+            // This older function knows no other edges.
             None => (driver.stream_get_capture_info)(stream, &mut status, id, graph, &mut nodes, &mut count),
         }
     };
@@ -160,7 +163,7 @@ fn come_behind_ends(driver: &Driver, stream: CUstream) -> DriverResult<Option<CU
 }
 
 /// # Safety
-/// There are `count` of it, as long as `'a`.
+/// There are `count` elements at `first`, valid for `'a`.
 unsafe fn array<'a, T>(first: *const T, count: usize) -> &'a [T] {
     // SAFETY: the caller's contract.
     if count == 0 || first.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(first, count) } }

@@ -1,14 +1,17 @@
-//! Whether a communicator's graphs mix: what the application declared when it made the communicator (`graphUsageMode` of ncclConfig_t).
+//! Whether a communicator's graphs are ordered against each other: what the application declared when it made the
+//! communicator (`graphUsageMode` of ncclConfig_t).
 //!
-//! With mode 2, which is NCCL's default, graphs of a communicator may be launched beside one another and beside eager calls, so
-//! [`crate::comm::run::graph_order`] orders them by event nodes. With 0 and 1 the application promises that it does not do that, and their graphs have
-//! no event nodes: they may be bodies of conditional nodes, which can hold none. As in NCCL, a communicator that is made of another one
-//! without a configuration has that one's mode, and NCCL_GRAPH_MIXING_SUPPORT wins over both. Ranks may differ: the nodes order what a
-//! rank launches itself.
+//! In mode 2, NCCL's default, graphs of a communicator may be launched beside one another and beside eager calls, so
+//! [`crate::comm::run::graph_order`] orders them by event nodes. In modes 0 and 1 the application promises not to do
+//! that. Their graphs get no event nodes, so they may be bodies of conditional nodes, which cannot contain any. As in
+//! NCCL, a communicator that is made of another one without a configuration inherits that one's mode, and
+//! NCCL_GRAPH_MIXING_SUPPORT overrides both. Ranks may differ in the mode, because the nodes order only what a rank
+//! launches itself.
 //!
-//! The configuration is the application's and is gone after the call, so what it says is kept by handle until the setup. NCCL writes the
-//! handle of a non-blocking split or shrink later, from a thread of its own: such communicators are kept without one. A handle that
-//! nobody knows is one of theirs. If they do not all say the same, its graphs are ordered, which is right for each.
+//! The configuration belongs to the application and is gone after the call. So its mode is kept by handle until the
+//! setup. For a non-blocking split or shrink NCCL writes the handle later, from a thread of its own, so the mode is
+//! kept without a handle. A handle that is not in the list must belong to one of those. If their modes differ, its
+//! graphs are ordered, which is right in any mode.
 
 use std::ffi::c_int;
 use std::mem::{offset_of, size_of};
@@ -17,36 +20,36 @@ use crate::comm::run::group;
 use crate::host::lock::Lock;
 use crate::nccl::{ncclComm_t, ncclConfig_t, ncclInProgress, ncclResult_t, ncclSuccess};
 
-/// The version of NCCL's header that brought the field.
+/// The first version of NCCL's header that has the field.
 const FIRST_VERSION: u32 = 22900;
 
 #[derive(Default)]
 struct Known {
-    /// Handles, and whether their graphs mix.
+    /// Handles, and whether their graphs are ordered.
     of_handles: Vec<(usize, bool)>,
-    /// Of communicators whose handles are not known.
+    /// The same for communicators whose handles are not known.
     without_handle: Vec<bool>,
 }
 
 static KNOWN: Lock<Known> = Lock::new(Known { of_handles: Vec::new(), without_handle: Vec::new() });
 
-/// What a communicator that NCCL is asked to make will have.
+/// The declared mode of a communicator that NCCL is asked to make.
 #[must_use]
 pub struct GraphUsage {
     mixes: bool,
-    /// Made of another communicator, so that its handle comes last.
+    /// It is a part of another communicator, so NCCL writes its handle last.
     is_part: bool,
 }
 
-/// Communicators that are made in a group which is still open.
+/// Communicators that are made in a group that is still open.
 pub struct Pending {
     usage: GraphUsage,
-    place: *const ncclComm_t,
+    out: *const ncclComm_t,
     count: usize,
 }
 
 impl GraphUsage {
-    /// Of a new communicator.
+    /// The mode of a new communicator.
     ///
     /// # Safety
     /// The configuration is NCCL's, or NULL.
@@ -55,7 +58,7 @@ impl GraphUsage {
         Self { mixes: unsafe { declared(config) }.unwrap_or(true), is_part: false }
     }
 
-    /// Of a part of another communicator.
+    /// The mode of a part of another communicator.
     ///
     /// # Safety
     /// As [`Self::of`].
@@ -64,7 +67,7 @@ impl GraphUsage {
         Self { is_part: true, ..unsafe { Self::of_grown(parent, config) } }
     }
 
-    /// Of a communicator with more ranks, of which this one was in the other one, or in none (NULL).
+    /// The mode of a grown communicator. `parent`: the communicator in which this rank was, or NULL if it joins.
     ///
     /// # Safety
     /// As [`Self::of`].
@@ -76,15 +79,15 @@ impl GraphUsage {
         unsafe { Self::of(config) }
     }
 
-    /// After NCCL was asked for so many with this result.
+    /// Call after NCCL was asked for `count` communicators and returned `result`.
     ///
     /// # Safety
-    /// `place` is what NCCL was given for their handles.
-    pub unsafe fn made(self, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
-        if place.is_null() || (result != ncclSuccess && result != ncclInProgress) {
+    /// `out` is the pointer that NCCL was given for their handles.
+    pub unsafe fn made(self, out: *const ncclComm_t, count: usize, result: ncclResult_t) {
+        if out.is_null() || (result != ncclSuccess && result != ncclInProgress) {
             return;
         }
-        let pending = Pending { usage: self, place, count };
+        let pending = Pending { usage: self, out, count };
         if group::is_open() {
             group::when_made(move |result| pending.group_ended(result));
         } else {
@@ -94,14 +97,14 @@ impl GraphUsage {
 }
 
 impl Pending {
-    /// After the outermost end of the group with this result.
+    /// Call after the outermost end of the group, which returned `result`.
     pub fn group_ended(self, result: ncclResult_t) {
-        let Self { usage: GraphUsage { mixes, is_part }, place, count } = self;
+        let Self { usage: GraphUsage { mixes, is_part }, out, count } = self;
         match result {
             ncclInProgress if is_part => KNOWN.hold().without_handle.push(mixes),
             ncclSuccess | ncclInProgress => {
-                // SAFETY: NCCL was given the place, for as long as this takes, and has written it.
-                let handles = unsafe { std::slice::from_raw_parts(place, count) };
+                // SAFETY: NCCL was given the pointer, valid for as long as this takes, and has written it.
+                let handles = unsafe { std::slice::from_raw_parts(out, count) };
                 handles.iter().for_each(|handle| KNOWN.hold().keep(*handle as usize, mixes));
             }
             _ => {}
@@ -131,7 +134,8 @@ impl Known {
     }
 }
 
-/// Whether the graphs of a communicator are to be ordered, of which the environment says this or nothing. Takes time: for its setup.
+/// Whether the graphs of a communicator are ordered. `by_environment`: what the environment says, if anything. Takes
+/// time: only for the setup.
 pub fn mixes(handle: ncclComm_t, by_environment: Option<bool>) -> bool {
     by_environment.unwrap_or_else(|| KNOWN.hold().mixes(handle as usize))
 }
@@ -141,13 +145,14 @@ pub fn forget(handle: ncclComm_t) {
     KNOWN.hold().of_handles.retain(|(known, _)| *known != handle as usize);
 }
 
-/// None: there is no configuration. Else whether graphs mix with it, which they do where it leaves that open.
+/// Whether a configuration asks for ordered graphs; it does unless it says otherwise. None: there is no
+/// configuration.
 ///
 /// # Safety
 /// The configuration is NCCL's, or NULL.
 unsafe fn declared(config: *const ncclConfig_t) -> Option<bool> {
     const OFFSET: usize = offset_of!(ncclConfig_t, graphUsageMode);
-    // Every version of it begins with size, magic and version.
+    // Every version of the struct begins with size, magic and version.
     const SHORTEST: usize = offset_of!(ncclConfig_t, blocking);
     // SAFETY: the caller's contract; the size says which fields there are.
     unsafe {
@@ -167,7 +172,7 @@ mod tests {
         handle as ncclComm_t
     }
 
-    /// What is kept of a communicator that is made with these bytes for a configuration.
+    /// The mode that is read from a configuration with this size, version and mode.
     fn declared_by(size: usize, version: u32, mode: c_int) -> Option<bool> {
         let mut bytes = [0_u64; size_of::<ncclConfig_t>() / 8];
         let config = bytes.as_mut_ptr().cast::<ncclConfig_t>();
@@ -224,14 +229,14 @@ mod tests {
     #[test]
     fn a_part_without_a_configuration_has_the_mode_of_its_parent() {
         let (parent, part, other) = (0x7100_0000, 0x7100_0010, 0x7100_0020);
-        let mut place = comm(parent);
-        // SAFETY: the places are ours, NULL is allowed.
+        let mut out = comm(parent);
+        // SAFETY: the out pointers are ours, NULL is allowed.
         unsafe {
-            GraphUsage { mixes: false, is_part: false }.made(&place, 1, ncclSuccess);
-            place = comm(part);
-            GraphUsage::of_part(comm(parent), std::ptr::null()).made(&place, 1, ncclSuccess);
-            place = comm(other);
-            GraphUsage::of(std::ptr::null()).made(&place, 1, ncclSuccess);
+            GraphUsage { mixes: false, is_part: false }.made(&out, 1, ncclSuccess);
+            out = comm(part);
+            GraphUsage::of_part(comm(parent), std::ptr::null()).made(&out, 1, ncclSuccess);
+            out = comm(other);
+            GraphUsage::of(std::ptr::null()).made(&out, 1, ncclSuccess);
         }
         // SAFETY: NULL is allowed.
         let [grown, joined] =

@@ -1,7 +1,7 @@
-//! Groups: between the outermost start and end of a thread, all-reduces that may be ours are kept, and are issued at the end, after
-//! the forwarded ones.
+//! Groups: between a thread's outermost start and end, all-reduces that may be fast are kept. They are issued at the
+//! end, after the forwarded ones.
 //!
-//! Whether a call is inside a group never changes where it goes: one rank's process may group what another's does not.
+//! Whether a call is inside a group never changes whether it is fast: one rank may group calls that another does not.
 
 use std::cell::RefCell;
 
@@ -9,31 +9,31 @@ use crate::host::thread;
 use crate::nccl::{AllReduce, ncclResult_t, ncclSuccess};
 use crate::route::Shape;
 
-/// An all-reduce that may be ours.
+/// An all-reduce that may be fast.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
     /// The call.
     pub call: AllReduce,
-    /// What it is.
+    /// Its shape.
     pub shape: Shape,
 }
 
 /// What a group keeps until its end.
 pub struct Group {
-    /// All-reduces that may be ours, in the order of the calls.
+    /// All-reduces that may be fast, in the order of the calls.
     pub calls: Vec<Kept>,
-    /// What is to be done about communicators that NCCL makes at the end, with NCCL's result.
+    /// What to do, with NCCL's result, for communicators that NCCL makes at the end.
     made: Vec<Box<dyn FnOnce(ncclResult_t)>>,
-    /// NCCL ends communicators at the end.
+    /// NCCL ends communicators at the group's end.
     ends_any: bool,
-    /// The first failure of ours in it.
+    /// The first failure of Dime in the group.
     pub failure: ncclResult_t,
 }
 
 impl Group {
     const NOTHING: Self = Self { calls: Vec::new(), made: Vec::new(), ends_any: false, failure: ncclSuccess };
 
-    /// NCCL has made communicators, with this result.
+    /// NCCL has made the group's communicators, with this result.
     pub fn settle_made(&mut self, result: ncclResult_t) {
         std::mem::take(&mut self.made).into_iter().for_each(|settle| settle(result));
     }
@@ -66,7 +66,7 @@ pub fn keep(kept: Kept) {
     GROUP.with_borrow_mut(|group| group.calls.push(kept));
 }
 
-/// NCCL makes a communicator at the outermost end: then runs `settle` with NCCL's result.
+/// NCCL makes a communicator at the outermost end. Runs `settle` with NCCL's result then.
 pub fn when_made(settle: impl FnOnce(ncclResult_t) + 'static) {
     GROUP.with_borrow_mut(|group| group.made.push(Box::new(settle)));
 }
@@ -76,7 +76,7 @@ pub fn ends_one() {
     GROUP.with_borrow_mut(|group| group.ends_any = true);
 }
 
-/// A call of ours failed. If that was in a group, its end will say so too, as NCCL's does.
+/// A call failed in Dime. If it was in a group, the group's end also returns the failure, as NCCL's does.
 pub fn note(failure: ncclResult_t) -> ncclResult_t {
     if is_open() {
         GROUP.with_borrow_mut(|group| {
@@ -88,7 +88,7 @@ pub fn note(failure: ncclResult_t) -> ncclResult_t {
     failure
 }
 
-/// What was kept, if anything was.
+/// Takes what was kept, if anything was.
 #[inline]
 pub fn take() -> Option<Group> {
     GROUP.with_borrow_mut(|group| {

@@ -1,4 +1,4 @@
-//! The start and the end of NCCL's groups, as far as they concern us.
+//! The start and the end of NCCL's groups.
 
 use crate::comm::life::ending;
 use crate::comm::run::group::{self, Group};
@@ -8,14 +8,14 @@ use crate::host::thread;
 use crate::nccl::{ncclInProgress, ncclResult_t, ncclSuccess};
 use crate::real::{self, Function};
 
-/// After NCCL was asked to open a group.
+/// Call after NCCL was asked to open a group.
 pub fn group_started(result: ncclResult_t) {
     if result == ncclSuccess && !thread::is_inside_nccl() {
         group::start();
     }
 }
 
-/// After NCCL closed a group with `result`: at the outermost end, issues what was kept.
+/// Call after NCCL closed a group with `result`. At the outermost end, issues what was kept.
 ///
 /// # Safety
 /// The caller has the contract of ncclAllReduce, for each call that was kept.
@@ -35,7 +35,7 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 #[cold]
 unsafe fn issue_kept(mut group: Group, result: ncclResult_t) -> ncclResult_t {
     group.settle_made(result);
-    // Of a communicator that the group has ended, whose handle is void, nothing is issued.
+    // A communicator that the group has ended has no valid handle any more, so its calls are dropped.
     let endings = ending::take_at_group_end();
     let mut kept = group.calls;
     kept.retain(|kept| !endings.iter().any(|ending| ending.is_of(kept.call.comm)));
@@ -46,7 +46,7 @@ unsafe fn issue_kept(mut group: Group, result: ncclResult_t) -> ncclResult_t {
         return result;
     }
     if result == ncclInProgress {
-        // What was forwarded goes on by itself; ours comes after it.
+        // The forwarded calls go on in the background; Dime's come after them.
         for kept in &kept {
             let ready = exchange::await_ready(kept.call.comm);
             if ready != ncclSuccess {
@@ -61,8 +61,9 @@ unsafe fn issue_kept(mut group: Group, result: ncclResult_t) -> ncclResult_t {
     if issued == ncclSuccess { result } else { issued }
 }
 
-/// After NCCL simulated the end of a group with `result`: operations that were kept are dropped. Communicators are made and ended by
-/// NCCL all the same. A failure closes the group too, but a NCCL that lacks the function has closed nothing.
+/// Call after NCCL simulated the end of a group with `result`. Kept operations are dropped. NCCL makes and ends
+/// communicators as in a real end. A failure closes the group too, but an NCCL that lacks the function has closed
+/// nothing.
 pub fn group_simulated(result: ncclResult_t) {
     if real::has(Function::ncclGroupSimulateEnd)
         && !thread::is_inside_nccl()

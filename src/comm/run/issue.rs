@@ -1,4 +1,4 @@
-//! All-reduces that were kept, or whose communicator is to be set up first, are issued in their order.
+//! Issues, in their order, all-reduces that were kept in a group or whose communicator is not set up yet.
 
 use std::ptr;
 
@@ -15,15 +15,16 @@ use crate::nccl::{ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
 use crate::real;
 use crate::route::Reason;
 
-/// Issues calls that may be ours, in their order: sets up the communicators that are new, then launches or forwards each.
+/// Issues calls that may be fast, in their order: sets up the communicators that are new, then launches or forwards
+/// each call.
 ///
-/// A call waits for the setup of its own communicator and of those before it, not for those behind: a peer that did not group these calls
-/// comes to the second communicator after it has launched on the first.
+/// A call waits for the setup of its own communicator and of those before it, but not of those after it. A peer that
+/// did not group these calls launches on the first communicator before it comes to the second.
 ///
 /// # Safety
 /// The caller has the contract of ncclAllReduce, for each call.
 pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
-    // Looked up once: an abort from another thread takes the handle out of the table.
+    // Each handle is looked up once: an abort from another thread takes it off the table.
     let calls: Vec<(Kept, Option<&'static Comm>)> =
         kept.into_iter().map(|kept| (kept, table::find(kept.call.comm as usize))).collect();
     let mut fresh: Vec<&'static Comm> = Vec::new();
@@ -33,7 +34,7 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
             && comm.status() == Status::New
             && !fresh.iter().any(|known| ptr::eq(*known, *comm))
             && !capture::is_captured(call)
-            // Not one that was aborted meanwhile.
+            // It may have been aborted meanwhile.
             && let Some(entered) = comm.enter(call.comm as usize)
         {
             fresh.push(comm);
@@ -48,7 +49,7 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
         if let Some(comm) = comm {
             setups.finish(comm);
         }
-        let met = barriers.iter().try_for_each(|barrier| barrier.before(index));
+        let barrier = barriers.iter().try_for_each(|barrier| barrier.before(index));
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_revoked() => {
                 report::forward(&call, Reason::Revoked);
@@ -68,17 +69,17 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
                 ncclSuccess
             }
         };
-        let met = met.and_then(|()| barriers.iter().try_for_each(|barrier| barrier.after(index)));
-        let met = met.map_or_else(streams_do_not_meet, |()| ncclSuccess);
-        for one in [one, met] {
+        let barrier = barrier.and_then(|()| barriers.iter().try_for_each(|barrier| barrier.after(index)));
+        let barrier = barrier.map_or_else(barrier_failed, |()| ncclSuccess);
+        for one in [one, barrier] {
             if result == ncclSuccess {
                 result = one;
             }
         }
     }
-    // From here on they are NCCL's, also to end at an abort.
+    // From here on NCCL does the forwarded calls, and ends them at an abort.
     drop(busy);
-    // SAFETY: the callers' contracts. One thread may drive several GPUs, so these belong together.
+    // SAFETY: the callers' contracts. One thread may drive several GPUs, so these calls form one group.
     let one = unsafe {
         match forwarded.as_slice() {
             [] => ncclSuccess,
@@ -99,7 +100,8 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
 }
 
 #[cold]
-fn streams_do_not_meet(error: DriverError) -> ncclResult_t {
-    let text = format!("the streams of a communicator in a group cannot wait for each other: {error}");
+fn barrier_failed(error: DriverError) -> ncclResult_t {
+    let text =
+        format!("the streams on which a group uses one communicator cannot be made to wait for each other: {error}");
     Error::new(ncclUnhandledCudaError, text).report()
 }

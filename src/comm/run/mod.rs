@@ -1,10 +1,10 @@
-//! A running communicator's operations: their way, their order on the device, groups, and what the log says of them.
+//! A running communicator's operations: each call's way, the order across streams and graphs, groups, and log lines.
 
 pub mod all_reduce;
 mod capture;
 mod dispatch;
 pub mod explain;
-pub mod graph_order;
+pub(crate) mod graph_order;
 pub mod graph_usage;
 pub mod group;
 pub mod group_end;

@@ -1,8 +1,8 @@
-//! What the log says of communicators and of all-reduces.
+//! Log lines about communicators and all-reduces.
 //!
-//! At INFO each rank says of each communicator whether its all-reduces are fast, or why they are forwarded: once, when that is decided.
-//! [`crate::comm::setup`] says it where the ranks had to agree. Of a communicator that nothing is decided of yet it is said once why the
-//! all-reduce at hand is forwarded. At TRACE each all-reduce has a line.
+//! At INFO each rank logs once for each communicator whether its all-reduces are fast, or why they are forwarded,
+//! when that is decided. If the ranks had to agree, [`crate::comm::setup`] logs it. Before the setup, the first
+//! forwarded all-reduce of a communicator is logged with its reason. At TRACE each all-reduce has a line.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,13 +15,13 @@ use crate::observe::counters;
 use crate::real;
 use crate::route::{LaunchPlan, Reason};
 
-/// How lines name a communicator and a rank of it, which runs on this device.
+/// How a log line names a communicator and this rank.
 pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> String {
     crate::observe::log::set_device(device);
     format!("communicator {handle:p} rank {rank} of {ranks} on GPU {device}")
 }
 
-/// As [`name`], with what NCCL tells.
+/// As [`name`], with what NCCL returns for the handle.
 fn asked_name(handle: ncclComm_t) -> String {
     let (mut rank, mut ranks, mut device) = (0, 0, 0);
     // SAFETY: the handle is that of the call at hand; out pointers are ours.
@@ -36,7 +36,7 @@ fn asked_name(handle: ncclComm_t) -> String {
     }
 }
 
-/// It is decided, without asking the other ranks, that all of this communicator is forwarded.
+/// Logs that a communicator forwards, if that was decided without a setup.
 #[cold]
 pub fn decided(handle: ncclComm_t, why: &str) {
     if log::log_enabled!(log::Level::Info) {
@@ -44,7 +44,7 @@ pub fn decided(handle: ncclComm_t, why: &str) {
     }
 }
 
-/// An all-reduce that is forwarded is counted.
+/// Counts a forwarded all-reduce, and logs it at TRACE.
 #[inline]
 pub fn forward(call: &AllReduce, reason: Reason) {
     counters::count_forward(reason);
@@ -53,7 +53,7 @@ pub fn forward(call: &AllReduce, reason: Reason) {
     }
 }
 
-/// As [`forward`], on a communicator that nothing is decided of yet.
+/// As [`forward`], on a communicator that is not set up yet.
 #[cold]
 pub fn forward_undecided(comm: &Comm, call: &AllReduce, reason: Reason) {
     if log::log_enabled!(log::Level::Info) && comm.is_first_report() {
@@ -62,7 +62,7 @@ pub fn forward_undecided(comm: &Comm, call: &AllReduce, reason: Reason) {
     forward(call, reason);
 }
 
-/// As [`forward`], on a communicator that there was no room for.
+/// As [`forward`], on a communicator that the table has no room for.
 #[cold]
 pub fn forward_unknown(call: &AllReduce) {
     static SAID: AtomicBool = AtomicBool::new(false);
@@ -81,7 +81,7 @@ fn trace_forward(call: &AllReduce, reason: Reason) {
     log::trace!("{}: forwarded: {}", operation(call), reason.text());
 }
 
-/// An all-reduce was enqueued.
+/// Logs an all-reduce that was enqueued.
 #[cold]
 pub fn trace_fast(fast: &Fast, plan: &LaunchPlan, call: &AllReduce) {
     crate::observe::log::set_device(fast.device());

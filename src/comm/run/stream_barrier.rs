@@ -1,5 +1,5 @@
-//! Operations of one communicator on several streams in one group: as NCCL does, all these streams wait for each other before the
-//! first operation and behind the last.
+//! The stream barrier: if a group uses one communicator on several streams, these streams wait for each other before
+//! its first operation and after its last, as in NCCL.
 
 use std::ptr;
 
@@ -10,18 +10,18 @@ use crate::gpu::context::with_context;
 use crate::gpu::driver::DriverResult;
 use crate::gpu::{CUevent, CUstream};
 
-/// The calls of a communicator in a group, which are on several streams.
+/// The calls of a communicator in a group that are on several streams.
 pub struct StreamBarrier {
     comm: &'static Comm,
     handle: usize,
     streams: Vec<CUstream>,
-    /// Calls before which and behind which the streams meet.
+    /// The indices of the calls before and after which the streams wait for each other.
     first: usize,
     last: usize,
 }
 
 impl StreamBarrier {
-    /// For each communicator that has calls on several streams.
+    /// One barrier for each communicator that has calls on several streams.
     pub fn of(calls: &[(Kept, Option<&'static Comm>)]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for (index, (Kept { call, .. }, comm)) in calls.iter().enumerate() {
@@ -46,28 +46,29 @@ impl StreamBarrier {
 
     /// Call before the call of this index.
     pub fn before(&self, index: usize) -> DriverResult<()> {
-        if index == self.first { self.meet() } else { Ok(()) }
+        if index == self.first { self.enqueue() } else { Ok(()) }
     }
 
     /// Call after the call of this index.
     pub fn after(&self, index: usize) -> DriverResult<()> {
-        if index == self.last { self.meet() } else { Ok(()) }
+        if index == self.last { self.enqueue() } else { Ok(()) }
     }
 
-    /// What is put into any of the streams from now on waits for what is in all of them. Not where NCCL does the operations.
-    fn meet(&self) -> DriverResult<()> {
+    /// Makes work enqueued from now on in any of the streams wait for the work in all of them. Does nothing on a
+    /// communicator that forwards, since NCCL does it itself.
+    fn enqueue(&self) -> DriverResult<()> {
         let Some(busy) = self.comm.enter(self.handle) else { return Ok(()) };
         let Some(fast) = busy.fast() else { return Ok(()) };
         with_context(fast.driver(), fast.context(), || {
             let event = new_event(fast.driver())?;
-            let met = self.meet_by(fast, event);
-            // SAFETY: our own event; who waits for it goes on waiting.
+            let waited = self.enqueue_with(fast, event);
+            // SAFETY: our own event; waits that are enqueued stay valid.
             let destroyed = fast.driver().check("cuEventDestroy", unsafe { (fast.driver().event_destroy)(event) });
-            met.and(destroyed)
+            waited.and(destroyed)
         })?
     }
 
-    fn meet_by(&self, fast: &Fast, event: CUevent) -> DriverResult<()> {
+    fn enqueue_with(&self, fast: &Fast, event: CUevent) -> DriverResult<()> {
         let driver = fast.driver();
         let wait = |stream, other| {
             // SAFETY: streams of the application, an event of ours.

@@ -1,18 +1,23 @@
-//! The order of a communicator's operations on the device, across streams. (For those in graphs: [`crate::comm::run::graph_order`].)
+//! The order of a communicator's eager operations across streams. (For those in graphs:
+//! [`crate::comm::run::graph_order`].)
 //!
-//! Operations on one stream are ordered by it. When an operation comes on another stream than the one before, it waits for it.
-//! While a communicator is used from one stream only, no event is recorded: it would cost a driver call and keep the next launch from
-//! starting early. At the first change of streams the earlier stream may be gone already, or in a capture, so it is not
-//! touched: a kernel on the new stream waits for the count of blocks to say that the launches before are over. From then on every
-//! operation waits for an event that the one before recorded behind itself, whatever their streams look like. No count tells when that
-//! kernel is over, so the event is recorded behind it at once: the launch behind it may fail.
+//! A stream orders the operations on it. An operation on another stream than the previous one waits for the previous
+//! one. As long as a communicator is used on one stream, no event is recorded: it would cost a driver call and keep
+//! the next launch from starting early.
 //!
-//! Streams are told apart by their handles, and the per-thread default streams, which share one, by their threads. The driver gives the
-//! handle of a destroyed stream to the next one that is made, also while work of the first still runs; such a second stream is
-//! taken for the first (its id would tell, but costs 0.8 us a call on an H200, driver 580.159). The result is right all the same:
-//! every operation waits for its turn itself (kernels/device/epoch.h). But it takes its whole grid for that, where a kernel or an event
-//! would take a warp or nothing: enough of them, ready before an operation that has its turn first, would leave it no room. That
-//! is why handles are trusted only until the first change.
+//! At the first change of streams, the earlier stream may have been destroyed, or may be in a capture. So it is not
+//! touched. Instead a kernel on the new stream waits until the count of blocks says that the earlier launches have
+//! ended. From then on every operation records an event after itself, and the next one waits for it, on whatever
+//! stream. The waiting kernel itself is not counted. So the event is recorded right after it, because the launch that
+//! follows may fail.
+//!
+//! Streams are distinguished by their handles. The per-thread default streams share one handle and are distinguished
+//! by their threads. The driver gives a destroyed stream's handle to the next stream, even while work of the first
+//! still runs. Such a second stream is mistaken for the first. (Its id would tell, but costs 0.8 us a call on an
+//! H200, driver 580.159.) The result is right all the same, since every launch waits for its own ticket
+//! (kernels/device/epoch.h). But a launch that waits for its ticket occupies its whole grid, where a waiting kernel
+//! occupies one warp and an event nothing. Enough waiting launches leave no room for the one whose ticket comes
+//! first. So handles are trusted only until the first change of streams.
 
 use std::cell::Cell;
 use std::ptr;
@@ -22,11 +27,11 @@ use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::{CUevent, CUstream};
 use crate::host::thread;
 
-/// Where an operation was enqueued.
+/// The stream on which an operation was enqueued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamKey {
     stream: CUstream,
-    /// Tells per-thread default streams apart.
+    /// Distinguishes per-thread default streams.
     thread: usize,
 }
 
@@ -39,20 +44,20 @@ impl StreamKey {
     }
 }
 
-/// The order of the eager lane. Used by one thread at a time, as NCCL demands of a communicator.
+/// The order of the eager lane. Used by one thread at a time, as NCCL demands for a communicator.
 #[derive(Debug)]
 pub struct StreamOrder {
     event: CUevent,
-    /// Of the last operation. None: none yet.
+    /// The stream of the last operation. None: there was none yet.
     last: Cell<Option<StreamKey>>,
-    /// Every operation records the event behind itself.
+    /// Every operation records the event after itself.
     records: Cell<bool>,
-    /// A kernel that waits was enqueued, and the event could not be recorded behind it.
+    /// A waiting kernel was enqueued, and the event could not be recorded after it.
     is_lost: AtomicBool,
 }
 
 impl StreamOrder {
-    /// In the current context.
+    /// Makes the event in the current context.
     pub fn new(driver: &Driver) -> DriverResult<Self> {
         Ok(Self {
             event: new_event(driver)?,
@@ -62,8 +67,8 @@ impl StreamOrder {
         })
     }
 
-    /// Call before an operation is enqueued on `stream`. `await_launches` has `stream` wait until the launches of this lane are over.
-    /// Returns where the operation is enqueued, for [`Self::after`].
+    /// Call before an operation is enqueued on `stream`. `await_launches` makes `stream` wait until the launches of
+    /// this lane have ended. Returns the key for [`Self::after`].
     #[inline]
     pub fn before(
         &self,
@@ -82,7 +87,7 @@ impl StreamOrder {
         Ok(key)
     }
 
-    /// Call after an operation was enqueued at `key`.
+    /// Call after an operation was enqueued on the stream of `key`.
     #[inline]
     pub fn after(&self, driver: &Driver, key: StreamKey) -> DriverResult<()> {
         self.last.set(Some(key));
@@ -99,7 +104,7 @@ impl StreamOrder {
         driver.check("cuEventRecord", unsafe { (driver.event_record)(self.event, stream) })
     }
 
-    /// Whether what was enqueued here and is not counted is over. Any thread may ask; nothing is waited for.
+    /// Whether the waiting kernel, which is not counted, has ended. Any thread may ask; it does not wait.
     pub fn is_over(&self, driver: &Driver) -> DriverResult<bool> {
         const NOT_READY: i32 = 600;
         if self.is_lost() {
@@ -112,19 +117,19 @@ impl StreamOrder {
         }
     }
 
-    /// Whether something was enqueued of which nobody can tell when it is over.
+    /// Whether a waiting kernel was enqueued that nothing can tell the end of.
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }
 
-    /// Gives the event back.
+    /// Destroys the event.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
         // SAFETY: created in `new`.
         driver.check("cuEventDestroy", unsafe { (driver.event_destroy)(self.event) })
     }
 }
 
-/// An event without a time, in the current context.
+/// An event without timing, in the current context.
 pub fn new_event(driver: &Driver) -> DriverResult<CUevent> {
     const DISABLE_TIMING: u32 = 2;
     let mut event: CUevent = ptr::null_mut();

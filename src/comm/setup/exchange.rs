@@ -1,4 +1,4 @@
-//! Exchanging messages between the ranks of communicators over NCCL itself: one ncclAllGather a round, on a stream of our own.
+//! How the ranks of a communicator exchange messages: one ncclAllGather for each round, on a stream of its own.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -18,25 +18,25 @@ pub struct Channel {
     ranks: usize,
     driver: &'static Driver,
     context: CUcontext,
-    /// A stream that nobody else uses, or this thread's default one.
+    /// A stream that nothing else uses, or this thread's default one.
     pub stream: CUstream,
-    /// Our message, and behind it everybody's.
+    /// This rank's message, then those of all ranks.
     buffer: Buffer,
 }
 
-/// Memory that NCCL can reach.
+/// Memory that NCCL can read and write on the device.
 #[derive(Debug)]
 enum Buffer {
     OfDevice(CUdeviceptr),
-    /// Of the host, which has the same address on the device.
+    /// Host memory, which has the same address on the device.
     OfHost(*mut c_void),
 }
 
 impl Buffer {
     const BYTES: usize = HELLO_BYTES * (MAX_RANKS + 1);
 
-    /// Memory of the device or, where that is full, of the host: a rank that found no place for its message could not tell the others
-    /// that it cannot go on, and they would wait for it.
+    /// Device memory or, if that is full, host memory: a rank without a buffer could not tell the others that it
+    /// cannot go on, and they would wait for it.
     fn allocate(driver: &Driver) -> DriverResult<Self> {
         const PORTABLE_AND_MAPPED: u32 = 1 | 2;
         let mut address: CUdeviceptr = 0;
@@ -71,12 +71,12 @@ impl Buffer {
     }
 }
 
-/// Each thread's own default stream, which is always there.
+/// The thread's own default stream, which always exists.
 const STREAM_OF_THREAD: CUstream = 2 as CUstream;
 
 impl Channel {
-    /// Makes a stream and a buffer in `context`. Without a stream of its own, the thread's default one serves, lest this rank leave the
-    /// others waiting.
+    /// Makes a stream and a buffer in `context`. If no stream can be made, the thread's default one is used, so that
+    /// this rank does not leave the others waiting.
     pub fn open(comm: ncclComm_t, ranks: usize, driver: &'static Driver, context: CUcontext) -> DriverResult<Self> {
         const NON_BLOCKING: u32 = 1;
         with_context(driver, context, || {
@@ -89,7 +89,8 @@ impl Channel {
         })?
     }
 
-    /// Our message, and zeros where those of all ranks are to come: what is there from before never passes for an answer.
+    /// Writes this rank's message, and zeros where the ranks' messages will arrive: stale bytes must not pass for a
+    /// message.
     fn send(&self, hello: &Hello) -> DriverResult<()> {
         let mut message = vec![0; HELLO_BYTES * (1 + self.ranks)];
         message[..HELLO_BYTES].copy_from_slice(&hello.encode());
@@ -127,8 +128,9 @@ impl Channel {
         with_context(self.driver, self.context, || {
             // SAFETY: the vector lives until the stream is synchronised.
             unsafe {
-                // Not left to the copy: one into pageable memory waits for the stream inside the driver, where launches of other threads
-                // would have to wait with it, and with them other communicators that peers wait for.
+                // The wait is not left to the copy. A copy into pageable memory waits for the stream inside the
+                // driver, and launches of other threads wait there too. Other communicators may depend on such a
+                // launch.
                 self.driver.check("cuStreamSynchronize", (self.driver.stream_synchronize)(self.stream))?;
                 self.driver.check(
                     "cuMemcpyDtoHAsync",
@@ -154,12 +156,12 @@ impl Channel {
         asked == Ok(0)
     }
 
-    /// Whether the driver waits for every device of the process when the buffer is given back.
+    /// Whether the driver waits for every device of the process when the buffer is freed.
     pub fn is_in_host_memory(&self) -> bool {
         matches!(self.buffer, Buffer::OfHost(_))
     }
 
-    /// Gives stream and buffer back.
+    /// Destroys the stream and frees the buffer.
     pub fn close(self) -> DriverResult<()> {
         with_context(self.driver, self.context, || {
             let freed = self.buffer.free(self.driver);
@@ -172,7 +174,7 @@ impl Channel {
     }
 }
 
-/// Waits until a communicator that was made non-blocking has done what it was asked.
+/// Waits until NCCL has finished the last call on a non-blocking communicator.
 pub(in crate::comm) fn await_ready(comm: ncclComm_t) -> ncclResult_t {
     loop {
         let mut state = ncclSuccess;
@@ -186,15 +188,15 @@ pub(in crate::comm) fn await_ready(comm: ncclComm_t) -> ncclResult_t {
     }
 }
 
-/// One round: sends a message and gets those of all ranks.
+/// One round: sends this rank's message and returns those of all ranks.
 pub fn round(channel: &Channel, hello: &Hello) -> Result<Vec<u8>, String> {
     let in_nccl = |result: ncclResult_t| match result {
         result if result == ncclSuccess || result == ncclInProgress => Ok(()),
-        code => Err(format!("ncclAllGather gave {code}")),
+        code => Err(format!("ncclAllGather returned NCCL error {code}")),
     };
     channel.send(hello).map_err(|error| error.to_string())?;
-    // With the communicator's GPU current: NCCL puts back what it finds, and in a thread without a current GPU that would be a context
-    // on the first one.
+    // The communicator's GPU is current during the call. NCCL restores the device that it finds; in a thread without
+    // one, that would make a context on the first GPU.
     with_context(channel.driver, channel.context, || {
         in_nccl(channel.gather())?;
         in_nccl(await_ready(channel.comm))

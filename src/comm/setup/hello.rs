@@ -1,7 +1,7 @@
-//! The message that ranks exchange while a communicator is set up, and what follows from all of them.
+//! The message that ranks exchange during a setup, and what they conclude from all messages.
 //!
-//! 256 bytes, the same length in every round, little-endian. Pure: bytes in, a decision out. Every rank sees the same messages
-//! and runs the same function on them, so all decide alike.
+//! A message has 256 bytes, in every round, little-endian. Pure: bytes in, a decision out. Every rank gets the same
+//! messages and runs the same function on them, so all decide alike.
 
 use crate::gpu::memory::{IPC_HANDLE_BYTES, Sharing};
 use crate::kernel::layout::MAX_RANKS;
@@ -10,46 +10,46 @@ use crate::route::{REASONS, Reason};
 /// Bytes of a message.
 pub const HELLO_BYTES: usize = 256;
 const MAGIC: u64 = u64::from_le_bytes(*b"DIMEHELO");
-/// Changed whenever the meaning of a message or of scratch changes.
+/// Increased whenever the meaning of a message or of scratch changes.
 const PROTOCOL: u32 = 1;
 
-/// What one rank says in one round.
+/// The message of one rank in one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Which round of the exchange, from 1.
+    /// The round, from 1.
     pub round: u32,
-    /// Rank of the speaker.
+    /// The sending rank.
     pub rank: u32,
     /// Ranks of the communicator.
     pub ranks: u32,
-    /// Kernels and communicator code, as one number.
+    /// A hash of the sources that this library was built from.
     pub build: u64,
-    /// Settings that the ranks must share, as one number.
+    /// A hash of the settings in which the ranks must agree.
     pub settings: u64,
-    /// The host, since it was started.
+    /// The host's boot id.
     pub boot_id: [u8; 16],
-    /// The process.
+    /// A number of the process.
     pub process: [u8; 16],
-    /// The GPU.
+    /// The GPU's UUID.
     pub device_uuid: [u8; 16],
     /// Its compute capability, 90 for 9.0.
     pub arch: u32,
-    /// Its multiprocessors.
+    /// Its SMs.
     pub multiprocessors: u16,
     /// It can share memory as a file descriptor.
     pub shares_descriptors: bool,
     /// Name of the socket that takes the peers' descriptors.
     pub socket: [u8; 16],
-    /// What a peer must show there.
+    /// The token that a peer must send there.
     pub token: [u8; 16],
     /// Why this rank cannot go on.
     pub refusal: Option<Reason>,
-    /// The scratch, where it travels as a legacy IPC handle.
+    /// The scratch's legacy IPC handle, if that is how it is shared.
     pub ipc_handle: [u8; IPC_HANDLE_BYTES],
 }
 
 impl Hello {
-    /// The bytes on the wire.
+    /// The bytes of the message.
     pub fn encode(&self) -> [u8; HELLO_BYTES] {
         let mut bytes = [0; HELLO_BYTES];
         let mut at = 0;
@@ -76,8 +76,8 @@ impl Hello {
         bytes
     }
 
-    /// Reads the bytes of a message. None: this is not such a message. What is read encodes to the same bytes again, but for a
-    /// reason that this build does not know.
+    /// Reads the bytes of a message. None: they are no such message. What is read encodes to the same bytes again,
+    /// except a reason that this build does not know.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { rest: bytes };
         if bytes.len() != HELLO_BYTES || reader.u64()? != MAGIC || reader.u32()? != PROTOCOL {
@@ -120,11 +120,11 @@ impl Hello {
             ipc_handle: reader.array()?,
             ..hello
         };
-        // This protocol says nothing in the rest.
+        // The rest is zero in this protocol.
         reader.rest.iter().all(|byte| *byte == 0).then_some(hello)
     }
 
-    /// Whether two messages can be of one rank in two rounds: they say the same of all that does not change during a setup.
+    /// Whether two messages of two rounds can come from one rank: all that does not change during a setup is equal.
     pub fn is_of_same_rank(&self, other: &Self) -> bool {
         let Self { round, refusal, ipc_handle, .. } = *other;
         Self { round, refusal, ipc_handle, ..self.clone() } == *other
@@ -151,16 +151,17 @@ impl Reader<'_> {
     }
 }
 
-/// A refusal: why, and the first rank that has that reason.
+/// A refusal: the reason, and the first rank that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// Why all forward.
     pub reason: Reason,
-    /// Who said so, or whose message was wrong.
+    /// The rank that said so, or whose message was wrong.
     pub rank: usize,
 }
 
-/// Splits what an exchange of `ranks` messages brought, and checks that each is of this round and from its rank.
+/// Splits the bytes of a round into `ranks` messages, and checks that each belongs to this round and comes from its
+/// rank.
 pub fn read_round(bytes: &[u8], round: u32, ranks: usize) -> Result<Vec<Hello>, Refusal> {
     let mut hellos = Vec::with_capacity(ranks);
     for rank in 0..ranks {
@@ -178,19 +179,20 @@ pub fn read_round(bytes: &[u8], round: u32, ranks: usize) -> Result<Vec<Hello>, 
     }
 }
 
-/// How many ranks have the GPU that most ranks have.
+/// The number of ranks on the GPU that most ranks share.
 fn ranks_on_a_gpu(hellos: &[Hello]) -> u32 {
     let on_that_of = |rank: &Hello| hellos.iter().filter(|other| other.device_uuid == rank.device_uuid).count();
     hellos.iter().map(on_that_of).max().unwrap_or(1) as u32
 }
 
-/// Multiprocessors that each rank may take: those of the smallest GPU, divided among the ranks of the fullest.
-pub fn multiprocessors_of_a_rank(hellos: &[Hello]) -> u32 {
+/// SMs that each rank may use: those of the smallest GPU, divided by the number of ranks on the GPU that most ranks
+/// share.
+pub fn sms_of_a_rank(hellos: &[Hello]) -> u32 {
     let smallest = hellos.iter().map(|hello| u32::from(hello.multiprocessors)).min().unwrap_or(0);
     smallest / ranks_on_a_gpu(hellos)
 }
 
-/// What the first round decides: how scratch is shared, or why all forward. Ranks may share a GPU if `shared_gpus`.
+/// What the first round decides: how scratch is shared, or why all forward. `shared_gpus`: ranks may share a GPU.
 pub fn agree(hellos: &[Hello], shared_gpus: bool) -> Result<Sharing, Refusal> {
     let ranks = hellos.len();
     if !(2..=MAX_RANKS).contains(&ranks) {
@@ -302,11 +304,11 @@ mod tests {
         };
         for (gpus, share) in [([1, 2, 3, 4], 132), ([1, 2, 1, 2], 66), ([1, 1, 2, 1], 44), ([1, 1, 1, 1], 33)] {
             assert_eq!(agree(&on(&gpus), true), Ok(Sharing::Descriptor));
-            assert_eq!(multiprocessors_of_a_rank(&on(&gpus)), share);
+            assert_eq!(sms_of_a_rank(&on(&gpus)), share);
         }
         let mut uneven = on(&[1, 2, 1, 3]);
         uneven[3].multiprocessors = 100;
-        assert_eq!(multiprocessors_of_a_rank(&uneven), 50);
+        assert_eq!(sms_of_a_rank(&uneven), 50);
     }
 
     /// Numbers without a pattern, the same in every run.
@@ -336,7 +338,8 @@ mod tests {
         }
     }
 
-    /// Every message with a few bytes changed is either refused, or reads as what it now says: nothing is filled in or read twice.
+    /// A message with a few bytes changed is either refused, or read as what its bytes say: nothing is filled in or
+    /// read twice.
     #[test]
     fn a_changed_message_is_refused_or_says_what_its_bytes_say() {
         let mut noise = Noise(2);

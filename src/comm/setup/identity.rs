@@ -1,4 +1,4 @@
-//! What a rank says of itself: its process, host, build, settings, and why it will not take part.
+//! What a rank says of itself: its process, host, build and settings, and why it cannot take part.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::gpu::topology::Device;
 use crate::host::config::Config;
 use crate::route::Reason;
 
-/// A number that no other process has, a child of fork neither.
+/// A number that no other process has, not even a child of fork.
 pub fn process_id() -> io::Result<[u8; 16]> {
     static RANDOM: OnceBox<[u8; 16]> = OnceBox::new();
     let mut id = *RANDOM.get_or_try_init(|| sockets::random().map(Box::new))?;
@@ -19,7 +19,7 @@ pub fn process_id() -> io::Result<[u8; 16]> {
     Ok(id)
 }
 
-/// The host and its present boot.
+/// The host's boot id, which distinguishes hosts and boots.
 pub fn boot_id() -> Result<[u8; 16], String> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     let text = std::fs::read_to_string(PATH).map_err(|error| format!("{PATH}: {error}"))?;
@@ -36,13 +36,13 @@ pub fn build() -> u64 {
     u64::from_str_radix(env!("DIME_BUILD_HASH"), 16).unwrap_or(0)
 }
 
-/// The settings that the ranks agree on, as one number.
+/// A hash of the settings in which the ranks must agree.
 pub fn settings(config: &Config) -> u64 {
     let text = config.agreed_text();
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Why this rank will not take part, before it knows of the others.
+/// Why this rank cannot take part, as far as it knows before the first round.
 pub fn own_refusal(config: &Config, variables: &NcclVariables, device: &Device) -> Option<Reason> {
     if config.disable {
         Some(Reason::Disabled)
@@ -59,7 +59,7 @@ pub fn own_refusal(config: &Config, variables: &NcclVariables, device: &Device) 
     }
 }
 
-/// What a rank says of its device when it does not know: it refuses anyway.
+/// What a rank says of its device when it does not know it. It refuses in the same message.
 pub fn unknown_device(ordinal: i32) -> Device {
     Device { ordinal, uuid: [0; 16], arch: 0, multiprocessors: 0, mig: false, shares_descriptors: false }
 }

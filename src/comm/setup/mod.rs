@@ -1,21 +1,22 @@
-//! Setting a communicator up, at its first all-reduce that could be ours.
+//! The setup of a communicator, at its first all-reduce that could be fast.
 //!
-//! Four rounds over the real communicator, each a message of every rank to every rank ([`crate::comm::setup::exchange`], [`crate::comm::setup::hello`]);
-//! what follows from the messages is [`crate::comm::setup::agreement`]'s:
+//! Four rounds over the real communicator. In a round every rank sends one message to every rank ([`exchange`],
+//! [`hello`]). What the ranks conclude from the messages is in [`agreement`]:
 //!
-//!   1. Who we are: build, settings, host, GPU. All conclude the same from it.
-//!   2. Scratch is allocated, kernels are loaded. Then: descriptors are passed, peers' scratch is mapped, and every rank
-//!      writes a pattern into every peer's scratch.
-//!   3. The pattern is written. Then: every rank checks what it got, and clears its scratch.
-//!   4. Scratch is checked and clear. The communicator is fast.
+//! 1. Every rank says who it is: build, settings, host, GPU. All conclude the same from it. Then each rank loads the
+//!    kernels and allocates scratch.
+//! 2. Every rank has its scratch. Then descriptors are passed, each rank maps its peers' scratch and writes a pattern
+//!    into it.
+//! 3. Every rank has written its patterns. Then each rank checks what it received, and clears its scratch.
+//! 4. Every rank has checked and cleared its scratch. The communicator is fast.
 //!
-//! A rank that cannot go on says so in its next message, and all forward; whoever is in a round stays in step. Nothing of the
-//! application's is touched.
+//! A rank that cannot go on says so in its next message, and all forward. Until then it takes part in every round,
+//! because the other ranks wait in it. Nothing that belongs to the application is touched.
 
 pub mod agreement;
 pub mod beacon;
 pub mod concurrent_setups;
-pub mod exchange;
+pub(crate) mod exchange;
 pub mod hello;
 mod identity;
 pub mod nccl_variables;
@@ -63,7 +64,7 @@ use crate::route::{Agreed, Reason};
 pub fn set_up(comm: &'static Comm) {
     let began = Instant::now();
     let (config, _) = Config::from_env();
-    // NCCL reads files of its own at its first communicator and may have set NCCL_DEBUG since.
+    // NCCL reads its own configuration files at its first communicator and may have set NCCL_DEBUG since.
     crate::observe::log::start(&config);
     crate::observe::nvtx::start();
     let _relaxed = RelaxedCapture::enter();
@@ -78,19 +79,20 @@ pub fn set_up(comm: &'static Comm) {
             Step::Check => run.step(|run| run.check_and_clear(&config)),
         }
     }
-    // The other ranks need nothing more of this one.
+    // From here on no other rank waits for this one.
     drop(under_way);
     run.finish(&config, began);
 }
 
-/// The handle of a communicator that we are busy with. None: it was aborted meanwhile, and NCCL may have freed it.
+/// The handle of a communicator that this thread is in a call on. None: it was aborted meanwhile, and NCCL may have
+/// freed it.
 fn handle_of(comm: &Comm) -> Option<ncclComm_t> {
-    // In this order: an abort marks the communicator before it takes the handle away.
+    // The handle is read first: an abort marks the communicator before it hides the handle.
     let handle = comm.handle() as ncclComm_t;
     (!comm.is_aborted()).then_some(handle)
 }
 
-/// Scratch of the ranks of this process, by token, while they are set up.
+/// Scratch of the ranks of this process that are being set up, by token.
 static OF_THIS_PROCESS: Lock<Vec<([u8; 16], SameProcess)>> = Lock::new(Vec::new());
 
 #[derive(Clone)]
@@ -115,28 +117,28 @@ fn why_legacy_ipc(agreement: &Agreement, config: &Config, variables: &NcclVariab
     }
 }
 
-/// A setup that is under way.
+/// A setup that is under way, on one rank.
 struct SetupRun {
     comm: &'static Comm,
     handle: ncclComm_t,
     device: Device,
     variables: NcclVariables,
     agreement: Agreement,
-    /// Why this rank cannot go on, once it has said so.
+    /// Why this rank cannot go on, if it cannot. Its next message says so.
     objection: Option<Objection>,
     /// What was made so far.
     resources: Resources,
     channel: Channel,
     listener: Option<Listener>,
-    /// What every peer in another process gets, and what came from those: scratch as a descriptor, or the lease to it.
+    /// What is sent to every peer in another process: this rank's scratch as a descriptor, or a lease to it.
     exported: Option<OwnedFd>,
     received: Vec<(u32, OwnedFd)>,
     kernels_ms: f64,
-    /// Spent in the rounds: in NCCL, and waiting for the other ranks.
+    /// Time spent in the rounds: in NCCL, and waiting for the other ranks.
     exchange_ms: f64,
 }
 
-/// Why a step cannot be done, and in more words.
+/// Why a step cannot be done, and a detail for the log.
 type Objection = (Reason, String);
 
 fn memory(error: DriverError) -> Objection {
@@ -144,13 +146,14 @@ fn memory(error: DriverError) -> Objection {
 }
 
 impl SetupRun {
-    /// Asks who we are and opens the way to the other ranks. Without that this rank cannot tell them anything, and they wait for
-    /// it: an error, not a quiet forward.
+    /// Collects what this rank says of itself, and opens the channel to the other ranks. A failure here is an error
+    /// and not a forward: this rank cannot tell the other ranks, and they wait for it.
     fn open(comm: &'static Comm, config: &Config) -> Option<Self> {
         let driver = match Driver::get() {
             Ok(driver) => driver,
             Err(detail) => {
-                // One that other processes count on has lit its beacon, and so has a driver.
+                // Forwarding is safe: a rank that other processes count on has lit its beacon, and for that it opened
+                // the driver.
                 comm.set_forward(Reason::NoDriver);
                 let why = format!("{}: {detail}", Reason::NoDriver.text());
                 report::decided(comm.handle() as ncclComm_t, &why);
@@ -160,7 +163,10 @@ impl SetupRun {
         match Self::try_open(comm, config, driver) {
             Ok(run) => Some(run),
             Err(detail) => {
-                log::error!("a communicator cannot be set up, and its other ranks are waiting for this one: {detail}");
+                log::error!(
+                    "the setup of a communicator could not begin on this rank, and the other ranks wait for it: {detail}. \
+                     Abort the communicator on all ranks"
+                );
                 comm.poison();
                 None
             }
@@ -169,7 +175,7 @@ impl SetupRun {
 
     fn try_open(comm: &'static Comm, config: &Config, driver: &'static Driver) -> Result<Self, String> {
         let text = |error: DriverError| error.to_string();
-        let handle = handle_of(comm).ok_or("it was aborted")?;
+        let handle = handle_of(comm).ok_or("the communicator was aborted")?;
         let ranks = comm.ranks();
         let (mut rank, mut ordinal) = (0, 0);
         // SAFETY: the handle is the application's; out pointers are ours.
@@ -180,18 +186,19 @@ impl SetupRun {
             }
         };
         if asked != ncclSuccess {
-            return Err(format!("NCCL does not tell rank and device ({asked})"));
+            return Err(format!("NCCL did not return this rank's number and device (NCCL error {asked})"));
         }
         let context = PrimaryContext::retain(driver, ordinal).map_err(text)?;
         let channel = match Channel::open(handle, ranks, driver, context.context) {
             Ok(channel) => channel,
             Err(error) => {
-                // The error that counts is the first.
+                // Only the first error is reported.
                 let _ = context.release();
                 return Err(text(error));
             }
         };
-        // Whatever this rank does not find out about itself it says in its first message. The others wait for that.
+        // What this rank cannot find out about itself it reports in its first message, because the others wait for
+        // that message.
         let mut objection: Option<Objection> = None;
         let mut object = |reason, detail| {
             objection.get_or_insert((reason, detail));
@@ -202,7 +209,7 @@ impl SetupRun {
         });
         let mut or_object = |bytes: io::Result<[u8; 16]>| {
             bytes.unwrap_or_else(|error| {
-                object(Reason::SelfUnknown, format!("no random bytes: {error}"));
+                object(Reason::SelfUnknown, format!("the kernel gave no random bytes: {error}"));
                 [0; 16]
             })
         };
@@ -254,7 +261,7 @@ impl SetupRun {
         })
     }
 
-    /// Runs a step, if this rank is still in. A failure becomes its refusal in the next message.
+    /// Runs a step, unless this rank already cannot go on. A failure becomes its refusal in the next message.
     fn step(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Objection>) {
         if self.agreement.is_working() {
             crate::observe::log::set_device(self.device.ordinal);
@@ -266,7 +273,7 @@ impl SetupRun {
 
     /// Exchanges the messages of a round.
     fn run_round(&mut self, round: u32) {
-        // Of a communicator that was aborted NCCL may have freed the handle.
+        // NCCL may have freed the handle of a communicator that was aborted.
         if self.comm.is_aborted() {
             self.agreement.fail();
         }
@@ -277,19 +284,22 @@ impl SetupRun {
         let began = Instant::now();
         let outcome = exchange::round(&self.channel, self.agreement.message());
         self.exchange_ms += began.elapsed().as_secs_f64() * 1e3;
-        // The other ranks may not know of a failure, so this one must not quietly forward.
+        // The other ranks may not know of a failure, so this one must not forward alone.
         let failure = match outcome {
             Ok(gathered) if self.agreement.hear(&gathered) => return,
-            Ok(_) => "messages are missing".to_owned(),
+            Ok(_) => "some ranks' messages are missing".to_owned(),
             Err(detail) => {
                 self.agreement.fail();
                 detail
             }
         };
-        log::error!("setup of rank {} failed in round {round}: {failure}", self.agreement.rank());
+        log::error!(
+            "the setup failed on rank {} in round {round}: {failure}. Abort the communicator on all ranks",
+            self.agreement.rank()
+        );
     }
 
-    /// This rank cannot go on. It says so in the next message.
+    /// This rank cannot go on. Its next message says so.
     fn object(&mut self, objection: Objection) {
         self.agreement.object(objection.0);
         self.objection = Some(objection);
@@ -348,7 +358,8 @@ impl SetupRun {
             let exported = with_context(driver, context, || scratch.export_ipc(driver)).and_then(|inner| inner);
             self.agreement.set_ipc_handle(exported.map_err(memory)?);
         }
-        // Here and not when it is passed: what fails before round 2 is said in it, and nobody waits.
+        // Exported here, not when it is passed: so round 2 announces a failure, and no peer waits for a descriptor
+        // that cannot come.
         self.export_scratch()?;
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: context as usize }));
         self.resources.mailbox = Some(self.in_context(|| Mailbox::allocate(driver, self.context())).map_err(memory)?);
@@ -358,7 +369,8 @@ impl SetupRun {
         Ok(())
     }
 
-    /// Whether a descriptor can go to the other processes. Here and not when it is passed, for the same reason as below.
+    /// Checks that the peers in other processes can be reached. Done here, not when descriptors are passed, for the
+    /// reason given in `allocate`: round 2 announces a failure.
     fn reach_peers(&self) -> Result<(), Objection> {
         self.agreement.remote_peers().try_for_each(|hello| {
             sockets::packet::reach(&hello.socket)
@@ -366,7 +378,7 @@ impl SetupRun {
         })
     }
 
-    /// Our scratch as a descriptor, or the lease to it, where it goes to other processes.
+    /// Exports what goes to other processes: this rank's scratch as a descriptor, or a lease to it.
     fn export_scratch(&mut self) -> Result<(), Objection> {
         let (sharing, driver, context) = (self.agreement.sharing(), self.driver(), self.context());
         if self.agreement.remote_peers().next().is_some()
@@ -382,7 +394,7 @@ impl SetupRun {
         Ok(())
     }
 
-    /// Our scratch, or the lease to it, to the other processes, and theirs to us.
+    /// Sends this rank's scratch, or the lease to it, to the other processes, and receives theirs.
     fn pass_scratch(&mut self, config: &Config) -> Result<(), Objection> {
         let Some(party) = self.party() else { return Ok(()) };
         let deadline = Instant::now() + Duration::from_secs(config.setup_timeout_s.0.into());
@@ -393,7 +405,7 @@ impl SetupRun {
         Ok(())
     }
 
-    /// What this rank passes to the other processes, and from whom it waits for theirs.
+    /// What this rank passes to the other processes, and from which ranks it expects theirs.
     fn party(&self) -> Option<Party<'_>> {
         let peers = self.agreement.remote_peers().map(|hello| Peer {
             rank: hello.rank,
@@ -409,7 +421,7 @@ impl SetupRun {
         })
     }
 
-    /// The peers' scratch is mapped, and a pattern written into each.
+    /// Maps the peers' scratch, and writes a pattern into each.
     fn map_peers(&mut self) -> Result<(), Objection> {
         let (driver, device, rank) = (self.driver(), self.device.ordinal, self.agreement.rank());
         let here = self.agreement.message().process;
@@ -418,13 +430,14 @@ impl SetupRun {
             let mapped = if hello.process == here {
                 let known =
                     of_this_process().iter().find(|(token, _)| *token == hello.token).map(|(_, known)| known.clone());
-                let known = known.ok_or((Reason::Memory, format!("rank {peer} of this process has no scratch")))?;
+                let known =
+                    known.ok_or((Reason::Memory, format!("rank {peer} of this process allocated no scratch")))?;
                 let (context, theirs) = (self.context(), known.context as CUcontext);
                 self.in_context(|| PeerScratch::same_process(driver, device, context, known.key, theirs))
             } else {
-                let place = self.received.iter().position(|(rank, _)| *rank as usize == peer);
-                let place = place.ok_or((Reason::Sockets, format!("nothing from rank {peer}")))?;
-                let (_, descriptor) = self.received.swap_remove(place);
+                let index = self.received.iter().position(|(rank, _)| *rank as usize == peer);
+                let index = index.ok_or((Reason::Sockets, format!("no descriptor came from rank {peer}")))?;
+                let (_, descriptor) = self.received.swap_remove(index);
                 self.in_context(|| match self.agreement.sharing() {
                     Sharing::Descriptor => PeerScratch::import_descriptor(driver, device, &descriptor, SCRATCH_BYTES),
                     Sharing::LegacyIpc => PeerScratch::import_ipc(driver, hello.ipc_handle, SCRATCH_BYTES, descriptor),
@@ -432,7 +445,7 @@ impl SetupRun {
             };
             self.resources.peers.push((peer, mapped.map_err(memory)?));
         }
-        // They are mapped: what was passed has served.
+        // The mappings keep the memory, so the descriptor is no longer needed.
         self.exported = None;
         self.in_context(|| {
             for (peer, scratch) in &self.resources.peers {
@@ -443,7 +456,8 @@ impl SetupRun {
         .map_err(|error| (Reason::Probe, error.to_string()))
     }
 
-    /// After round 4: fast, or everything back and forward.
+    /// After round 4: makes the communicator fast, or makes it forward, or poisons it. Unless it is fast, the freeing
+    /// of what was made is deferred.
     fn finish(self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
         beacon::put_out(self.handle);
@@ -452,8 +466,8 @@ impl SetupRun {
             Some(Verdict::Fast) => {}
             Some(Verdict::Forward(refusal)) => {
                 let own = match &self.objection {
-                    Some((reason, detail)) if *reason == refusal.reason => format!("; here: {detail}"),
-                    Some((reason, detail)) => format!("; here: {}: {detail}", reason.text()),
+                    Some((reason, detail)) if *reason == refusal.reason => format!("; this rank: {detail}"),
+                    Some((reason, detail)) => format!("; this rank: {}: {detail}", reason.text()),
                     None => String::new(),
                 };
                 log::info!("{line}: all-reduces are forwarded: {} (rank {}{own})", refusal.reason.text(), refusal.rank);
@@ -482,7 +496,7 @@ impl SetupRun {
         let agreed = Agreed {
             ranks: self.agreement.ranks(),
             arch: self.device.arch,
-            multiprocessors: hello::multiprocessors_of_a_rank(self.agreement.hellos()),
+            multiprocessors: hello::sms_of_a_rank(self.agreement.hellos()),
             forced: config.kernel.0,
             threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
             blocks: config.blocks,
@@ -521,7 +535,8 @@ impl SetupRun {
         );
     }
 
-    /// Leaves what was made to be freed later: kernels of a step that failed half-way may still run, and peers may go on.
+    /// Defers the freeing of what was made: kernels of a step that failed half-way may still run, and peers may not
+    /// have finished theirs.
     fn defer_free(self) {
         deferred_free::defer_setup(Resources { channel: Some(self.channel), ..self.resources });
         deferred_free::sweep(After::Setup(self.comm));

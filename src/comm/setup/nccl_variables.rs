@@ -1,24 +1,25 @@
-//! NCCL's own environment variables that Dime follows, read as NCCL reads them. docs/nccl-variables.md has all of them.
+//! NCCL's own environment variables that Dime follows, parsed as NCCL parses them. docs/nccl-variables.md lists them.
 //!
-//! NCCL sets what its configuration files say in the environment when it makes its first communicator, so they are read at setup.
+//! NCCL copies its configuration files into the environment when it makes its first communicator, so the variables
+//! are read at setup.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// How far apart GPUs may be to reach each other's memory.
+/// The longest path over which GPUs may access each other's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     /// Not at all.
     Local,
     /// By NVLink.
     Nvlink,
-    /// By some ways over PCIe.
+    /// Over some PCIe paths.
     SomePcie,
-    /// By all.
+    /// Over all paths.
     System,
 }
 
-/// What NCCL was told that concerns Dime.
+/// The variables of NCCL that concern Dime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NcclVariables {
     level: Option<Level>,
@@ -27,7 +28,7 @@ pub struct NcclVariables {
 }
 
 impl NcclVariables {
-    /// As the environment has them now.
+    /// The values of the environment now.
     pub fn from_env() -> Self {
         Self::of(|name| std::env::var_os(name))
     }
@@ -41,9 +42,9 @@ impl NcclVariables {
         };
         Self {
             level,
-            // -2 leaves it to NCCL; other negative numbers are as good as 0.
+            // -2 leaves the choice to NCCL; other negative numbers count as 0.
             cumem: number("NCCL_CUMEM_ENABLE").is_none_or(|number| number > 0 || number == -2),
-            // NCCL takes other numbers for none.
+            // NCCL ignores other numbers.
             graph_mixing: match number("NCCL_GRAPH_MIXING_SUPPORT") {
                 Some(0) => Some(false),
                 Some(1) => Some(true),
@@ -52,12 +53,13 @@ impl NcclVariables {
         }
     }
 
-    /// GPUs must not reach each other's memory (NCCL_P2P_DISABLE, NCCL_P2P_LEVEL).
+    /// GPUs must not access each other's memory (NCCL_P2P_DISABLE, NCCL_P2P_LEVEL).
     pub fn forbids_peer_access(&self) -> bool {
         self.level == Some(Level::Local)
     }
 
-    /// They may do so over PCIe, however far apart they are. Which ways a level between allows is not known here, so it allows none.
+    /// GPUs may access each other's memory over any PCIe path. Dime does not know which paths an intermediate level
+    /// allows, so such a level allows none.
     pub fn allows_pcie(&self) -> bool {
         self.level.is_none_or(|level| level == Level::System)
     }
@@ -67,14 +69,15 @@ impl NcclVariables {
         !self.cumem
     }
 
-    /// Whether graphs are ordered among themselves (NCCL_GRAPH_MIXING_SUPPORT). None: that is left to the configuration of the
-    /// communicator.
+    /// Whether graphs are ordered against each other (NCCL_GRAPH_MIXING_SUPPORT). None: the communicator's
+    /// configuration decides.
     pub fn mixes_graphs(&self) -> Option<bool> {
         self.graph_mixing
     }
 }
 
-/// A number as NCCL reads it: what C's strtoll makes of the text, in any base; text without digits is 0. None: empty, or too large.
+/// A number as NCCL reads it: by C's strtoll, in any base; a text without digits is 0. None: the text is empty or the
+/// number too large.
 fn number(text: &OsStr) -> Option<i64> {
     if text.is_empty() {
         return None;
@@ -84,7 +87,7 @@ fn number(text: &OsStr) -> Option<i64> {
 }
 
 fn strtoll(text: &CStr) -> i64 {
-    // SAFETY: a C string; nobody wants the end.
+    // SAFETY: a C string; the end pointer may be null.
     unsafe { libc::strtoll(text.as_ptr(), std::ptr::null_mut(), 0) }
 }
 
@@ -118,9 +121,9 @@ mod tests {
     #[test]
     fn nothing_set_forbids_nothing() {
         for variables in [&[][..], &[("NCCL_P2P_LEVEL", "nonsense"), ("NCCL_CUMEM_ENABLE", "")]] {
-            let switches = of(variables);
-            assert!(!switches.forbids_peer_access() && switches.allows_pcie());
-            assert!(!switches.avoids_cumem() && switches.mixes_graphs().is_none());
+            let parsed = of(variables);
+            assert!(!parsed.forbids_peer_access() && parsed.allows_pcie());
+            assert!(!parsed.avoids_cumem() && parsed.mixes_graphs().is_none());
         }
     }
 
@@ -139,7 +142,7 @@ mod tests {
         for text in ["loc", "LOCAL", "NVL", "1", "5", "-0", " 0", "", "99999999999999999999"] {
             assert!(!of(&[("NCCL_P2P_LEVEL", text)]).forbids_peer_access(), "{text}");
         }
-        // The level counts where the switch is off.
+        // The level counts where NCCL_P2P_DISABLE is off.
         assert!(of(&[("NCCL_P2P_DISABLE", "0"), ("NCCL_P2P_LEVEL", "LOC")]).forbids_peer_access());
         assert!(of(&[("NCCL_P2P_DISABLE", "1"), ("NCCL_P2P_LEVEL", "SYS")]).forbids_peer_access());
     }

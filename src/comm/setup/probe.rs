@@ -1,4 +1,5 @@
-//! The last steps of a setup on the device: a pattern into every peer's scratch, a check of what came, and scratch made ready.
+//! The probe, the last work of a setup on the device: writes a pattern into every peer's scratch, checks what the
+//! peers wrote, and clears scratch.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -11,13 +12,14 @@ use crate::kernel::layout::{DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLO
 use crate::route::Reason;
 
 impl SetupRun {
-    /// A number that the ranks share and that differs from setup to setup.
+    /// A number that all ranks share and that differs between setups.
     fn salt(&self) -> u64 {
         let token = self.agreement.hellos()[0].token;
         u64::from_le_bytes([token[0], token[1], token[2], token[3], token[4], token[5], token[6], token[7]])
     }
 
-    /// Enqueues the probe kernel that writes what rank `from` sends to rank `to`, or counts in `wrong` what differs.
+    /// Enqueues the probe kernel that writes what rank `from` sends to rank `to`. With `wrong`, the kernel that
+    /// compares it and counts differing words there.
     pub(super) fn launch_probe(
         &self,
         scratch: CUdeviceptr,
@@ -54,7 +56,7 @@ impl SetupRun {
         })
     }
 
-    /// After round 3: what the peers wrote is checked; then scratch is made ready.
+    /// After round 3: checks what the peers wrote, then clears scratch.
     pub(super) fn check_and_clear(&mut self, config: &Config) -> Result<(), Objection> {
         let Some(scratch) = &self.resources.scratch else { return Ok(()) };
         let address = scratch.address;
@@ -81,12 +83,13 @@ impl SetupRun {
             })
             .map_err(|error| (Reason::Probe, error.to_string()))?;
         if wrong != 0 {
-            return Err((Reason::Probe, format!("{wrong} words differ")));
+            return Err((Reason::Probe, format!("{wrong} words of the peers' patterns differ")));
         }
         self.in_context(|| self.clear(address, config.first_epoch.0)).map_err(memory)
     }
 
-    /// Free slots everywhere, no stop mark, and the first epoch in every epoch word.
+    /// Marks every slot empty, zeroes the control words (flags, stop marks, counts), and writes the first epoch into
+    /// every epoch word.
     fn clear(&self, scratch: CUdeviceptr, first_epoch: u32) -> DriverResult<()> {
         let driver = self.driver();
         for lane in 0..LANES {

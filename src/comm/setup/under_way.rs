@@ -1,4 +1,5 @@
-//! Whether a setup is under way in this process. Then one rank may wait on its GPU for another thread that maps memory.
+//! Whether a setup is under way in this process. If one is, a rank may wait on its GPU for another thread that maps
+//! memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,11 +10,11 @@ pub fn is_any() -> bool {
     UNDER_WAY.load(Ordering::SeqCst) != 0
 }
 
-/// While it lives a setup is under way.
+/// Marks a setup as under way while it lives.
 pub struct UnderWay(());
 
 impl UnderWay {
-    /// From now on.
+    /// Marks one from now on.
     pub fn begin() -> Self {
         UNDER_WAY.fetch_add(1, Ordering::SeqCst);
         Self(())

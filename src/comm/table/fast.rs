@@ -1,4 +1,4 @@
-//! One communicator as this library knows it.
+//! A communicator in the table, and what a fast one owns.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{self, Relaxed};
@@ -21,7 +21,7 @@ use crate::launch::{Enqueued, Target};
 use crate::nccl::{ncclResult_t, ncclUnhandledCudaError};
 use crate::route::Agreed;
 
-/// A communicator: a slot of the side table.
+/// A communicator: a slot of the communicator table.
 pub type Comm = Slot<Fast>;
 
 /// Some communicator of this process was poisoned. Applications poll for errors; this makes the answer cheap.
@@ -33,10 +33,10 @@ pub fn ever_poisoned() -> bool {
     EVER_POISONED.load(Ordering::Acquire)
 }
 
-// SAFETY: what a slot owns is written while the status is not Fast and read while it is; the status is stored with release and
-// loaded with acquire. Its cells are used by the one thread at a time that NCCL allows in calls on a communicator; that call is
-// counted. Other threads only ask whether it is idle, as a call that is counted, and touch no cell for that. It is taken out by a
-// destroy or after an abort, when no call is left and none can begin.
+// SAFETY: what a slot owns is written while the status is not Fast and read while it is; the status is stored with
+// release and loaded with acquire. Its cells are used by the one thread at a time that NCCL allows in calls on a
+// communicator; that call is counted. Other threads only ask whether it is idle, as a call that is counted, and touch
+// no cell for that. It is taken out by a destroy or after an abort, when no call is left and none can begin.
 unsafe impl Sync for Comm {}
 // SAFETY: driver handles may be used from any thread.
 unsafe impl Send for Comm {}
@@ -44,41 +44,41 @@ unsafe impl Send for Comm {}
 /// A fast communicator.
 #[derive(Debug)]
 pub struct Fast {
-    /// What it owns.
+    /// What it owns on the GPU.
     pub resources: Resources,
-    /// What the ranks agreed on.
+    /// The values on which the ranks agreed.
     pub agreed: Agreed,
     /// What a launch needs.
     pub target: Target,
     /// What was enqueued in the eager lane.
     pub eager: Enqueued,
-    /// What was enqueued in the captured lane; replays are not counted.
+    /// What was captured; replays of the graphs are not counted.
     pub captured: Enqueued,
 }
 
 impl Comm {
-    /// A fast operation failed.
+    /// Poisons it: a fast operation failed.
     pub fn poison(&self) {
         self.poison_with(ncclUnhandledCudaError);
     }
 
-    /// A fast operation failed; `failure` is what the application is told from now on.
+    /// Poisons it: a fast operation failed. `failure` is the NCCL error that the application gets from now on.
     pub fn poison_with(&self, failure: ncclResult_t) {
         self.set_poisoned(failure);
         EVER_POISONED.store(true, Ordering::Release);
     }
 
-    /// Stops its kernels wherever they spin, and lets no further one begin.
+    /// Stops its kernels that spin, and stops further ones from beginning.
     pub fn raise_abort(&self) {
         self.abort(ncclUnhandledCudaError, stop);
     }
 
-    /// As [`Self::raise_abort`], on a communicator that NCCL keeps.
+    /// As [`Self::raise_abort`], for a communicator that NCCL keeps.
     pub fn raise_revoke(&self) {
         self.revoke(ncclUnhandledCudaError, stop);
     }
 
-    /// Waits until nobody is in a call on it. False: somebody still is after `limit`.
+    /// Waits until no call is under way on it. False: one still is after `limit`.
     pub fn await_calls(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.is_busy() {
@@ -114,7 +114,7 @@ impl Fast {
         self.resources.context.device
     }
 
-    /// The order of eager operations.
+    /// The order of eager operations across streams.
     #[inline(always)]
     pub fn order(&self) -> &StreamOrder {
         set_up(&self.resources.order)
@@ -126,28 +126,29 @@ impl Fast {
         set_up(&self.resources.graph_order)
     }
 
-    /// The graphs that hold captured operations.
+    /// The graphs that contain captured operations.
     pub fn graphs(&self) -> &Graphs {
         &self.resources.graphs
     }
 
-    /// Tells its kernels to stop spinning, for good.
+    /// Tells its kernels to stop spinning, now and later.
     pub fn stop(&self) {
         set_up(&self.resources.mailbox).stop();
     }
 
-    /// Has `stream` wait for all that was enqueued eagerly.
+    /// Makes `stream` wait for all eager launches so far.
     pub fn await_launches_on(&self, stream: CUstream) -> DriverResult<()> {
         launch::launch_await(self.driver(), &self.target, EAGER_LANE, self.eager.blocks.load(Relaxed), stream)
     }
 
-    /// Whether all that was enqueued eagerly has run. Any thread may ask; nothing is waited for.
+    /// Whether all eager launches have ended. Any thread may ask; it does not wait for them.
     pub fn is_idle(&self) -> DriverResult<bool> {
         let _relaxed = RelaxedCapture::enter();
         with_context(self.driver(), self.context(), || self.is_over(&OwnStream::new(self.driver())?))?
     }
 
-    /// Waits until all that was enqueued eagerly has run. False: it has not after `limit`, or it is hopeless to wait on.
+    /// Waits until all eager launches have ended. False: they have not after `limit`, or `is_hopeless` says that they
+    /// may never end.
     pub fn await_idle(&self, limit: Option<Duration>, is_hopeless: impl Fn() -> bool) -> DriverResult<bool> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
@@ -171,7 +172,7 @@ impl Fast {
     }
 }
 
-/// What every fast communicator has.
+/// A resource that every fast communicator has.
 #[inline(always)]
 fn set_up<T>(part: &Option<T>) -> &T {
     match part {

@@ -1,7 +1,7 @@
-//! From the application's handle to what we know of it: a look-up without a lock.
+//! The communicator table: from NCCL's handle to Dime's state, by a lookup without a lock.
 //!
-//! Each thread remembers its last hit. A hit is checked against the slot's handle, so a slot that was freed, or given to
-//! another handle meanwhile, is never taken for the old one.
+//! Each thread remembers its last hit. A hit counts only if the slot still has this handle, so a slot that was freed
+//! or reused for another handle is never mistaken for the old one.
 
 pub mod fast;
 pub mod slot;
@@ -16,12 +16,12 @@ use crate::host::fork;
 use crate::host::thread;
 use crate::observe::counters;
 
-/// More communicators than any program was seen to have; beyond that, they forward.
+/// More communicators than any known program has. Those beyond are forwarded.
 const SLOTS: usize = 1024;
 
 static TABLE: Slots<Fast, SLOTS> = Slots::new();
 
-/// This thread's last hit, if it is this handle's.
+/// This thread's last hit, if it has this handle.
 #[inline(always)]
 pub fn last_hit(handle: usize) -> Option<&'static Comm> {
     last().filter(|comm| comm.handle() == handle)
@@ -30,7 +30,7 @@ pub fn last_hit(handle: usize) -> Option<&'static Comm> {
 /// This thread's last hit.
 #[inline(always)]
 fn last() -> Option<&'static Comm> {
-    // SAFETY: only `remember` sets it, and the table's slots live for good.
+    // SAFETY: only `remember` sets it, and the table's slots live as long as the process.
     unsafe { thread::last_found().cast::<Comm>().as_ref() }
 }
 
@@ -39,7 +39,7 @@ fn remember(comm: &'static Comm) {
     thread::set_last_found((&raw const *comm).cast());
 }
 
-/// The communicator of a handle, if we know it.
+/// The communicator of a handle, if it is in the table.
 #[inline]
 pub fn find(handle: usize) -> Option<&'static Comm> {
     last_hit(handle).or_else(|| search(handle)).filter(|_| handle != 0)
@@ -47,17 +47,18 @@ pub fn find(handle: usize) -> Option<&'static Comm> {
 
 #[cold]
 fn search(handle: usize) -> Option<&'static Comm> {
-    // What is looked up once is remembered.
+    // This thread's next lookup of it is a hit.
     TABLE.search(handle).inspect(|comm| remember(comm))
 }
 
-/// The communicator of a handle, known from now on. None: there is no free slot. `reservation`: the slot that is kept for a handle.
+/// The communicator of a handle, added if it is not in the table. None: there is no free slot. `reservation` returns
+/// the slot that is reserved for a handle, if one is.
 pub fn find_or_add(handle: usize, reservation: impl FnOnce(usize) -> Option<Reservation>) -> Option<&'static Comm> {
     find(handle).or_else(|| {
         watch_forks();
         let added = match reservation(handle) {
             Some(reservation) => {
-                // The slot takes its place.
+                // The slot uses the reservation up.
                 std::mem::forget(reservation);
                 TABLE.find_or_add_reserved(handle)
             }
@@ -67,13 +68,13 @@ pub fn find_or_add(handle: usize, reservation: impl FnOnce(usize) -> Option<Rese
     })
 }
 
-/// A slot that is kept free for a communicator: a rank must not find out at its first all-reduce that there is none left, when the other
-/// ranks count on it.
+/// A slot that is reserved for a communicator. A rank that found the table full at its first all-reduce would forward
+/// alone, while the other ranks count on it.
 #[derive(Debug)]
 pub struct Reservation(());
 
 impl Reservation {
-    /// None: there is no slot left.
+    /// None: there is no free slot.
     pub fn make() -> Option<Self> {
         TABLE.reserve().then_some(Self(()))
     }
@@ -85,17 +86,19 @@ impl Drop for Reservation {
     }
 }
 
-/// A child of fork has the parent's memory but neither its threads nor its CUDA: the communicators it finds only forward there,
-/// and what was counted is the parent's. Those that it makes itself are its own.
+/// Registers for forks. A child of fork has its parent's memory, but neither its threads nor its CUDA. So the
+/// parent's communicators only forward in the child, and the counters begin with zeros. Communicators that the child
+/// makes are not affected.
 ///
-/// Without a lock, so threads that come together may all register: nothing changes when a child is told twice.
+/// Works without a lock. Threads that come first together may all register; running the handler twice changes
+/// nothing.
 fn watch_forks() {
     static ARE_WATCHED: AtomicBool = AtomicBool::new(false);
     if ARE_WATCHED.load(Ordering::Acquire) {
         return;
     }
     if !fork::in_children(leave_all_to_parent) {
-        log::warn!("forks cannot be noted: a child that uses a communicator of its parent will fail");
+        log::warn!("cannot register for forks: a child process that uses a communicator of its parent will fail");
     }
     ARE_WATCHED.store(true, Ordering::Release);
 }
@@ -105,17 +108,17 @@ extern "C" fn leave_all_to_parent() {
     counters::leave_all_to_parent();
 }
 
-/// Every communicator that is known, those that are ending included.
+/// Every communicator in the table, including those that are ending.
 pub fn all() -> impl Iterator<Item = &'static Comm> {
     TABLE.all().iter().filter(|comm| comm.handle() != 0)
 }
 
-/// Forgets a handle, but not yet its slot. False: the slot is not this handle's any more.
+/// Takes the handle off the slot, but does not free the slot. False: the slot no longer has this handle.
 pub fn hide(comm: &'static Comm, handle: usize) -> bool {
     TABLE.hide(comm, handle)
 }
 
-/// Forgets a handle. The slot is used again.
+/// Frees the slot for another communicator.
 pub fn remove(comm: &'static Comm) {
     TABLE.remove(comm);
 }
@@ -142,11 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_kept_for_a_communicator_goes_to_no_other() {
+    fn a_reserved_slot_goes_to_no_other_communicator() {
         static FEW: Slots<Fast, 4> = Slots::new();
         assert!(FEW.reserve() && FEW.reserve());
         assert!(FEW.find_or_add(0x10).is_some() && FEW.find_or_add(0x20).is_some());
-        assert!(!FEW.reserve() && FEW.find_or_add(0x30).is_none(), "two of four are kept");
+        assert!(!FEW.reserve() && FEW.find_or_add(0x30).is_none(), "two of four are reserved");
         assert!(FEW.find_or_add_reserved(0x40).is_some());
         FEW.unreserve();
         assert!(FEW.find_or_add(0x30).is_some());
@@ -154,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nobody() {
+    fn null_is_no_communicator() {
         let comm = find_or_add(0x6000_0000_0000, |_| None).expect("there is room");
         remove(comm);
-        // The slot that this thread found last is free now, as most others are.
+        // This thread's last hit is a free slot now, as most slots are.
         assert!(find(0).is_none());
     }
 }

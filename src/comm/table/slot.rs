@@ -1,12 +1,13 @@
-//! A slot of the side table: a communicator's handle, how far it has come, and what it owns.
+//! A slot of the communicator table: a communicator's handle, its status, and what it owns.
 //!
-//! Slots are never freed, only used again: another thread may look at one at any time. What a communicator owns is touched by
-//! calls on it, which come from one thread at a time, and by an abort, which NCCL allows from another thread meanwhile. Each call
-//! is counted while it lasts ([`Busy`]). An abort first lets no further call in, then takes the handle away, and takes out what
-//! the communicator owned only when no call is left. So does a destroy, beside which NCCL allows no call: another thread may be asking
-//! whether the communicator is idle, which counts as one.
+//! Slots are never freed, only reused, because another thread may read one at any time. Two kinds of calls use what a
+//! communicator owns: calls on it, which come from one thread at a time, and an abort, which NCCL allows from another
+//! thread meanwhile. Each call is counted while it lasts ([`Busy`]). An abort first stops new calls from beginning
+//! and then hides the handle. It takes out what the communicator owns only when no call is left. A destroy does the
+//! same. NCCL allows no other call beside it, but another thread may be asking whether the communicator is idle,
+//! which counts as a call.
 //!
-//! All interleavings of that are searched by `tests/interleavings`.
+//! `tests/interleavings` checks all interleavings.
 
 use super::sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, UnsafeCell};
 use crate::route::{REASONS, Reason};
@@ -14,13 +15,13 @@ use crate::route::{REASONS, Reason};
 /// How far a communicator has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Seen, not set up.
+    /// In the table, not set up.
     New,
-    /// All ranks agreed on the fast path.
+    /// All ranks have agreed to be fast.
     Fast,
-    /// All ranks agreed, or must conclude, to forward.
+    /// All ranks forward: they have agreed to, or each reaches this conclusion.
     Forward(Reason),
-    /// A fast operation failed; nothing works any more but abort and destroy. NCCL's number of the failure.
+    /// A fast operation failed. All calls but abort and destroy fail with this NCCL error.
     Poisoned(i32),
 }
 
@@ -29,7 +30,7 @@ const FAST: u8 = 1;
 const POISONED: u8 = 2; // and up: NCCL's number of the failure is added, at most 13
 const FORWARD: u8 = 16; // and up: the reason's number is added
 
-/// A handle that no communicator has.
+/// A handle that no communicator has: the slot's communicator is ending.
 const HIDDEN: usize = 1;
 
 /// A slot for a communicator that, once fast, owns a `T`.
@@ -38,22 +39,22 @@ pub struct Slot<T> {
     /// The application's handle; 0: free.
     handle: AtomicUsize,
     status: AtomicU8,
-    /// Ranks, once asked; 0 before.
+    /// The number of ranks; 0: not asked yet.
     ranks: AtomicUsize,
     /// Written while the status is neither Fast nor Poisoned; taken out when no call is left.
     owned: UnsafeCell<Option<T>>,
     /// It was aborted or revoked: its kernels are stopped, or will be.
     aborted: AtomicBool,
-    /// The log has said why its calls are forwarded although nothing is decided.
+    /// The log has said why its calls are forwarded before the setup.
     is_reported: AtomicBool,
-    /// It was revoked, not aborted: NCCL still knows it, and refuses operations itself.
+    /// It was revoked and not aborted: NCCL still knows it, and refuses operations itself.
     revoked: AtomicBool,
-    /// Calls on it. More than one where a call does a part of itself as a call of its own, or came to a slot that is another
-    /// communicator's by now.
+    /// The calls that are under way on it. It can be more than one: a call may do a part of itself as a call of its
+    /// own, and a stale lookup may briefly enter a slot that was reused for another communicator.
     calls: AtomicUsize,
 }
 
-/// A call on a communicator. While it lives, what the communicator owns is not taken away.
+/// A call on a communicator. While it lives, what the communicator owns is not taken out.
 pub struct Busy<T: 'static>(&'static Slot<T>);
 
 impl<T> Busy<T> {
@@ -72,7 +73,7 @@ impl<T> Drop for Busy<T> {
 }
 
 impl<T> Slot<T> {
-    /// A slot with nothing in it.
+    /// An empty slot.
     pub const fn empty() -> Self {
         Self {
             handle: AtomicUsize::new(0),
@@ -92,7 +93,7 @@ impl<T> Slot<T> {
         self.handle.load(Ordering::Acquire)
     }
 
-    /// Makes the slot a handle's. The caller holds the table's lock.
+    /// Gives the slot to a handle. The caller holds the table's lock.
     pub fn assign(&self, handle: usize) {
         self.status.store(NEW, Ordering::Relaxed);
         self.ranks.store(0, Ordering::Relaxed);
@@ -102,15 +103,16 @@ impl<T> Slot<T> {
         self.handle.store(handle, Ordering::Release);
     }
 
-    /// Takes the handle off the slot, which nevertheless is not free: the handle may be another communicator's soon.
+    /// Takes the handle off the slot, because NCCL may soon give it to another communicator. The slot is not free
+    /// yet.
     pub fn hide(&self) {
         self.revoked.store(false, Ordering::SeqCst);
-        // Either we see a call that has begun on it, or the call sees this.
+        // Either this thread sees a call that has begun, or that call sees the handle gone.
         self.handle.store(HIDDEN, Ordering::SeqCst);
     }
 
-    /// In a child of fork: the communicator is the parent's, and so is what it owns. The calls of the parent's other threads do not
-    /// go on here.
+    /// In a child of fork: the communicator and what it owns belong to the parent. Calls that were under way in the
+    /// parent's other threads do not exist here.
     pub fn leave_to_parent(&self) {
         if self.handle() > HIDDEN {
             self.calls.store(0, Ordering::Relaxed);
@@ -118,19 +120,19 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Marks the slot free for another handle. The caller holds the table's lock and has taken what was in it.
+    /// Frees the slot for another handle. The caller holds the table's lock and has taken out what was in it.
     pub fn release(&self) {
         self.handle.store(0, Ordering::Release);
     }
 
-    /// The reason, when all forward. The shortest way to know that.
+    /// The number of the reason, if all ranks forward. The fastest way to know.
     #[inline(always)]
     pub fn forward_reason_index(&self) -> Option<usize> {
         let status = self.status.load(Ordering::Acquire);
         (status >= FORWARD).then(|| usize::from(status - FORWARD))
     }
 
-    /// How far it has come.
+    /// Its status.
     #[inline]
     pub fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
@@ -141,17 +143,17 @@ impl<T> Slot<T> {
         }
     }
 
-    /// From now on all forward.
+    /// From now on its calls are forwarded.
     pub fn set_forward(&self, reason: Reason) {
         self.status.store(FORWARD + reason as u8, Ordering::Release);
     }
 
-    /// A fast operation failed in this way, NCCL's number of it.
+    /// A fast operation failed with this NCCL error.
     pub fn set_poisoned(&self, failure: i32) {
         self.status.store(POISONED + failure as u8, Ordering::Release);
     }
 
-    /// Ranks of the communicator, once [`Self::set_ranks`] was called; else 0.
+    /// The number of ranks, after [`Self::set_ranks`]; else 0.
     #[inline]
     pub fn ranks(&self) -> usize {
         self.ranks.load(Ordering::Relaxed)
@@ -162,14 +164,14 @@ impl<T> Slot<T> {
         self.ranks.store(ranks, Ordering::Relaxed);
     }
 
-    /// True once: nothing has been said of it yet. Asked by the one thread that makes calls on it.
+    /// True on the first call. Only the one thread that makes calls on the communicator asks.
     pub fn is_first_report(&self) -> bool {
         let is_reported = self.is_reported.load(Ordering::Relaxed);
         self.is_reported.store(true, Ordering::Relaxed);
         !is_reported
     }
 
-    /// Gives it what it needs and lets calls in.
+    /// Stores what it owns and makes it fast.
     pub fn set_fast(&self, owned: T) {
         // SAFETY: the status is not Fast yet, so nobody reads this.
         self.owned.with_mut(|place| unsafe { *place = Some(owned) });
@@ -187,7 +189,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Takes out what it owns, to be closed. No call on the handle is left.
+    /// Takes out what it owns. The caller has hidden the handle or aborted the communicator, and no call is left.
     pub fn take_fast(&self) -> Option<T> {
         match self.status.load(Ordering::Acquire) {
             // SAFETY: nobody reads it any more.
@@ -196,23 +198,24 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Begins a call on a handle. None: that one was aborted.
+    /// Begins a call on a handle. None: the communicator was aborted or revoked, or the slot no longer has this
+    /// handle.
     #[inline]
     pub fn enter(&'static self, handle: usize) -> Option<Busy<T>> {
         let busy = self.begin(handle)?;
         (!self.is_aborted()).then_some(busy)
     }
 
-    /// Begins a call on a handle, also on one that was revoked. None: the handle is gone.
+    /// Begins a call on a handle, also if it was revoked. None: the slot no longer has this handle.
     #[inline]
     pub fn begin(&'static self, handle: usize) -> Option<Busy<T>> {
-        // Either the abort sees that we are busy, or we see that it was aborted, or that the slot is another handle's.
+        // Either the abort sees this call, or this call sees the abort, or that the slot no longer has the handle.
         self.calls.fetch_add(1, Ordering::SeqCst);
         let busy = Busy(self);
         (self.handle.load(Ordering::SeqCst) == handle).then_some(busy)
     }
 
-    /// Begins a call on whatever communicator has the slot. None: it has none, or that one is ending.
+    /// Begins a call on the communicator that has the slot. None: there is none, or it is ending.
     pub fn begin_unless_hidden(&'static self) -> Option<Busy<T>> {
         let handle = self.handle();
         if handle > HIDDEN { self.begin(handle) } else { None }
@@ -224,8 +227,9 @@ impl<T> Slot<T> {
         self.aborted.load(Ordering::SeqCst)
     }
 
-    /// Lets no further operation begin. When it is fast, `stop` stops its kernels, and it is poisoned with `failure`. The caller is the one who
-    /// would take out what it owns.
+    /// Stops further operations from beginning. If it is fast, also calls `stop`, which stops its kernels, and
+    /// poisons it with `failure`. Only the thread that would call [`Self::take_fast`] may call this, or one that is
+    /// in a call on it.
     pub fn abort(&self, failure: i32, stop: impl FnOnce(&T)) {
         self.aborted.store(true, Ordering::SeqCst);
         // SAFETY: the caller takes it later, if at all.
@@ -237,7 +241,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// As [`Self::abort`], but NCCL keeps the communicator.
+    /// As [`Self::abort`], for a communicator that NCCL keeps.
     pub fn revoke(&self, failure: i32, stop: impl FnOnce(&T)) {
         self.revoked.store(true, Ordering::SeqCst);
         self.abort(failure, stop);
@@ -248,7 +252,7 @@ impl<T> Slot<T> {
         self.revoked.load(Ordering::SeqCst)
     }
 
-    /// Whether a call on it is left.
+    /// Whether a call on it is under way.
     pub fn is_busy(&self) -> bool {
         self.calls.load(Ordering::SeqCst) != 0
     }

@@ -1,13 +1,14 @@
-//! Where lines of the log go: DIME_DEBUG_FILE, else NCCL_DEBUG_FILE, else standard output.
+//! The destination of the log: DIME_DEBUG_FILE, else NCCL_DEBUG_FILE, else standard output.
 //!
-//! **NCCL's file.** NCCL opens it when it has something to say, empties it, and from then on writes at its own position, not at the end. What
-//! was in it before is lost, and what is appended while NCCL has it open is overwritten. So from then on lines are written through
-//! NCCL's own descriptor, as if they were NCCL's: the position is shared, and each write moves it. The lines before, which are written to
-//! the end of the file at once, are kept, and are written again when NCCL has emptied it: at the next line, when a communicator was made,
-//! or at the end of the process. A line that is written just while NCCL opens the file is among them, and what NCCL overwrote of it is
-//! overwritten as a whole, for what is written again is longer.
+//! **NCCL's file.** NCCL opens its file when it first logs, truncates it, and then writes at its own position, not at
+//! the end. Earlier contents are lost, and lines that others append while NCCL has it open are overwritten. So once
+//! NCCL has it open, Dime writes through NCCL's own descriptor: the position is shared, and each write moves it.
+//! Lines from before that are appended to the file at once, and also kept. They are written again when NCCL has
+//! truncated the file: at the next line, when a communicator was made, or at the end of the process. A line that is
+//! written just while NCCL opens the file is among the kept ones. What NCCL overwrote of it is then overwritten as a
+//! whole, since the lines that are written again are longer.
 //!
-//! Of several processes that are told the same name NCCL has each empty the file: `%p` belongs into the name.
+//! If several processes are given the same name, NCCL truncates the file in each: the name should contain `%p`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -27,40 +28,41 @@ use crate::host::lock::Lock;
 use crate::observe::log::nccl_log;
 use crate::observe::log::{OneLine, prefix};
 
-/// A file that was asked for.
-struct Place {
-    /// The variable that asks for it.
+/// A file that a variable names.
+struct Destination {
+    /// The variable that names it.
     variable: &'static str,
-    /// As it was given.
+    /// The name as it was given.
     pattern: PathBuf,
-    /// In the process that asked first: its children of fork write there too, as those of NCCL do.
+    /// The path as expanded in the first process. Its children of fork write there too, as NCCL does.
     path: PathBuf,
 }
 
 const OF_NCCL: &str = "NCCL_DEBUG_FILE";
 
-/// The first place, and the one after NCCL has read its own files. None inside: standard output. (No lock, which a child of fork could
-/// find held.)
-static PLACES: [OnceBox<Option<Place>>; 2] = [const { OnceBox::new() }; 2];
+/// The first destination, and the one after NCCL has read its configuration files. None inside: standard output. (Not
+/// a lock, which a child of fork could find held.)
+static DESTINATIONS: [OnceBox<Option<Destination>>; 2] = [const { OnceBox::new() }; 2];
 
-fn place() -> Option<&'static Place> {
-    PLACES.iter().rev().find_map(OnceBox::get).and_then(Option::as_ref)
+fn destination() -> Option<&'static Destination> {
+    DESTINATIONS.iter().rev().find_map(OnceBox::get).and_then(Option::as_ref)
 }
 
-/// Sets the place.
+/// Sets the destination.
 pub(super) fn set(config: &Config) {
     let wanted = match (&config.debug_file, &config.nccl_debug_file) {
         (Some(pattern), _) => Some(("DIME_DEBUG_FILE", pattern)),
         (None, Some(pattern)) => Some((OF_NCCL, pattern)),
         (None, None) => None,
     };
-    let is_set = PLACES[0].get().is_some();
-    if is_set && place().map(|place| (place.variable, &place.pattern)) == wanted {
+    let is_set = DESTINATIONS[0].get().is_some();
+    if is_set && destination().map(|destination| (destination.variable, &destination.pattern)) == wanted {
         return;
     }
-    let new = wanted.map(|(variable, pattern)| Place { variable, pattern: pattern.clone(), path: expanded(pattern) });
-    // Fails when another thread was faster, or when the variables change once more; then the first values stay.
-    let _ = PLACES[usize::from(is_set)].set(Box::new(new));
+    let new =
+        wanted.map(|(variable, pattern)| Destination { variable, pattern: pattern.clone(), path: expanded(pattern) });
+    // Fails if another thread was faster, or if the variables change once more; then the first values stay.
+    let _ = DESTINATIONS[usize::from(is_set)].set(Box::new(new));
 }
 
 /// Writes a line.
@@ -68,58 +70,60 @@ pub(super) fn write(line: &[u8]) -> io::Result<()> {
     SINK.hold().write(line)
 }
 
-/// Call when NCCL has said something in its log, if it says anything.
+/// Call when NCCL may have written to its log.
 pub fn nccl_may_have_opened_its_log() {
     if KEEPS_LINES.load(Ordering::Relaxed)
-        && let Some(place) = place()
+        && let Some(destination) = destination()
     {
-        // As for any line: there is nobody to tell.
-        let _ = SINK.hold().write_again(place);
+        // A failure cannot be reported anywhere, as for any line.
+        let _ = SINK.hold().write_again(destination);
     }
 }
 
 /// Some lines may have to be written again.
 static KEEPS_LINES: AtomicBool = AtomicBool::new(false);
 
-/// Bytes that are kept for that. Before NCCL's first communicator there are a few lines.
+/// The most bytes that are kept for that. Before NCCL's first communicator there are only a few lines.
 const MOST_KEPT: usize = 256 << 10;
 
 static SINK: Lock<Sink> = Lock::new(Sink { of: None, file: None, is_unusable: false, kept: Vec::new(), theirs: None });
 
-/// What a process knows of the place.
+/// The state of the destination in this process.
 #[derive(Default)]
 struct Sink {
-    of: Option<&'static Place>,
+    of: Option<&'static Destination>,
     /// Opened at the first line.
     file: Option<File>,
     is_unusable: bool,
-    /// Lines that NCCL may not have emptied the file of yet.
+    /// Lines that NCCL may still erase when it truncates the file.
     kept: Vec<u8>,
-    /// Where NCCL's descriptor was found.
+    /// The number of NCCL's descriptor when it was found last.
     theirs: Option<RawFd>,
 }
 
 impl Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let place = place();
-        if self.of.map(ptr::from_ref) != place.map(ptr::from_ref) {
-            *self = Self { of: place, ..Self::default() };
+        let destination = destination();
+        if self.of.map(ptr::from_ref) != destination.map(ptr::from_ref) {
+            *self = Self { of: destination, ..Self::default() };
         }
-        let Some(place) = place.filter(|_| !self.is_unusable) else { return standard_output()?.write_all(line) };
-        if place.variable == OF_NCCL
-            && let Some(mut theirs) = nccl_log::opened_log(&place.path, &mut self.theirs)
+        let Some(destination) = destination.filter(|_| !self.is_unusable) else {
+            return standard_output()?.write_all(line);
+        };
+        if destination.variable == OF_NCCL
+            && let Some(mut theirs) = nccl_log::opened_log(&destination.path, &mut self.theirs)
         {
             let mut lines = mem::take(&mut self.kept);
             lines.extend_from_slice(line);
             return theirs.write_all(&lines);
         }
         if self.file.is_none() {
-            // A file that cannot be opened must not cost the lines: they go to standard output, behind one that says why.
-            match OpenOptions::new().create(true).append(true).open(&place.path) {
+            // If the file cannot be opened, the lines go to standard output, after one that says why.
+            match OpenOptions::new().create(true).append(true).open(&destination.path) {
                 Ok(file) => self.file = Some(file),
                 Err(error) => {
                     self.is_unusable = true;
-                    let (variable, path) = (place.variable, place.path.display());
+                    let (variable, path) = (destination.variable, destination.path.display());
                     let why = OneLine(format_args!(
                         "{} DIME WARN {variable}: {path} cannot be opened ({error}); the log goes to standard output",
                         prefix()
@@ -131,24 +135,24 @@ impl Sink {
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(line)?;
-        if place.variable == OF_NCCL && self.kept.len() + line.len() <= MOST_KEPT {
+        if destination.variable == OF_NCCL && self.kept.len() + line.len() <= MOST_KEPT {
             self.kept.extend_from_slice(line);
             if !KEEPS_LINES.swap(true, Ordering::Relaxed) {
-                // Without it the lines are written again at another time, or stay as they are.
+                // If this fails, the lines are written again at another time, or stay as they are.
                 exit::at_exit(at_exit);
             }
-            // NCCL may have opened it since.
-            return self.write_again(place);
+            // NCCL may have opened the file since.
+            return self.write_again(destination);
         }
         Ok(())
     }
 
-    /// Writes what was kept, if NCCL has opened the file.
-    fn write_again(&mut self, place: &Place) -> io::Result<()> {
+    /// Writes the kept lines, if NCCL has opened the file.
+    fn write_again(&mut self, destination: &Destination) -> io::Result<()> {
         if self.kept.is_empty() {
             return Ok(());
         }
-        match nccl_log::opened_log(&place.path, &mut self.theirs) {
+        match nccl_log::opened_log(&destination.path, &mut self.theirs) {
             Some(mut theirs) => theirs.write_all(&mem::take(&mut self.kept)),
             None => Ok(()),
         }
@@ -160,7 +164,7 @@ extern "C" fn at_exit() {
     let _ = catch_unwind(nccl_may_have_opened_its_log);
 }
 
-/// Standard output, not through std's handle: its lock could be held for good in a child of fork.
+/// Standard output, but not through std's handle: a child of fork could find its lock held for ever.
 fn standard_output() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }

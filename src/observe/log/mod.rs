@@ -1,8 +1,9 @@
 //! The log: `log` macros in front, env_logger behind, NCCL's line format.
 //!
-//! Nothing is opened or printed before the first line that the level lets through. A message is one line whatever is in it, and a line is
-//! written in one system call, so that lines of several processes do not mix. In a child of fork env_logger's own lock could be held
-//! for good, so each process of a line of forks has a logger of its own. Where lines go is [`destination`]'s.
+//! Nothing is opened or printed before the first line that the level permits. A message is one line, whatever it
+//! contains, and is written in one system call, so that lines of several processes do not mix. A child of fork could
+//! find env_logger's own lock held for ever, so each process has a logger of its own. [`destination`] says where
+//! lines go.
 
 mod destination;
 mod nccl_log;
@@ -20,28 +21,28 @@ use crate::host::file_name::host;
 use crate::host::lock::Lock;
 pub use destination::nccl_may_have_opened_its_log;
 
-/// Target of the line that the level `version` asks for, which has no level of its own.
+/// Target of the line for the level `version`, which is no level of the `log` crate.
 const VERSION_LINE: &str = "version";
 
 thread_local! {
     static DEVICE: Cell<i32> = const { Cell::new(-1) };
 }
 
-/// From now on lines of this thread carry this CUDA device; -1 when none is known.
+/// Lines of this thread show this CUDA device from now on; -1: unknown.
 pub fn set_device(device: i32) {
     DEVICE.set(device);
 }
 
-/// Sets the level and the place that the log goes to. Neither opens nor prints anything, but for the one line that the level `version`
-/// asks for.
+/// Sets the level and the destination of the log. It opens and prints nothing, except the one line of the level
+/// `version`.
 ///
-/// Called again when a communicator is set up: NCCL reads files of its own at its first communicator and may set NCCL_DEBUG and
-/// NCCL_DEBUG_FILE from them.
+/// Called again when a communicator is set up: at its first communicator NCCL reads its own configuration files, and
+/// may set NCCL_DEBUG and NCCL_DEBUG_FILE from them.
 pub fn start(config: &Config) {
     static IS_SET: AtomicBool = AtomicBool::new(false);
     destination::set(config);
     if !IS_SET.load(Ordering::Acquire) {
-        // Fails when another thread was faster, and in a program that has a logger already, which then gets our lines.
+        // Fails if another thread was faster, or if the program has a logger already, which then gets Dime's lines.
         let _ = log::set_boxed_logger(Box::new(OfEachProcess));
         if !IS_SET.swap(true, Ordering::AcqRel) {
             #[cfg(feature = "exports")]
@@ -61,7 +62,8 @@ pub fn start(config: &Config) {
     });
 }
 
-/// Whether each all-reduce is logged. One load, for the path of every call; `log_enabled!` asks the logger too.
+/// Whether each all-reduce is logged. It costs one load, so it suits the path of every call; `log_enabled!` calls the
+/// logger too.
 #[inline(always)]
 pub fn traces() -> bool {
     log::max_level() == LevelFilter::Trace
@@ -72,7 +74,7 @@ fn prefix() -> String {
     format!("{}:{}:{} [{}]", host(), std::process::id(), thread(), DEVICE.get())
 }
 
-/// The kernel's number of this thread; that of the process where /proc is not there.
+/// The kernel's id of this thread; without /proc, that of the process.
 fn thread() -> String {
     // The link is "PID/task/TID".
     let link = std::fs::read_link("/proc/thread-self").ok();
@@ -80,12 +82,12 @@ fn thread() -> String {
     thread.unwrap_or_else(|| std::process::id().to_string())
 }
 
-/// As [`OneLine`] shows it, for texts that are made of several lines.
+/// As [`OneLine`] formats it, for texts that are joined from several lines.
 pub fn one_line(text: fmt::Arguments) -> String {
     OneLine(text).to_string()
 }
 
-/// What is shown of a text in the log: one line, also where a name or a value in it has a line's end or a terminal's command.
+/// Formats a text as one line of the log: line ends and terminal commands inside it are escaped.
 struct OneLine<'a>(fmt::Arguments<'a>);
 
 impl fmt::Display for OneLine<'_> {
@@ -93,7 +95,7 @@ impl fmt::Display for OneLine<'_> {
         struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
         impl fmt::Write for Escaping<'_, '_> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
-                // Separators of lines and paragraphs are no control characters, and end lines for some who read them.
+                // Separators of lines and paragraphs are no control characters, but some readers end a line at them.
                 let is_escaped = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
                 text.split_inclusive(is_escaped).try_for_each(|part| {
                     let last = part.chars().next_back().filter(|letter| is_escaped(*letter));
@@ -107,14 +109,14 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// A logger in each process of a line of forks, made at its first line.
+/// A logger that is separate in each process of a chain of forks, made at its first line.
 struct OfEachProcess;
 
 static LOGGER: Lock<Option<env_logger::Logger>> = Lock::new(None);
 
 fn make_logger() -> env_logger::Logger {
     env_logger::Builder::new()
-        // The level is kept in one place only: log's own.
+        // Only the `log` crate filters by level.
         .filter_level(LevelFilter::Trace)
         .format(|line, record| match record.target() {
             VERSION_LINE => {

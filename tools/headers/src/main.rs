@@ -17,7 +17,7 @@ mod catalogue;
 #[allow(dead_code)]
 mod config;
 
-/// What config.rs finds under this name in the library.
+/// The module that config.rs imports in the library.
 mod kernel {
     pub(crate) use crate::catalogue;
 }
@@ -27,14 +27,14 @@ mod table;
 
 const LICENSE: &str = "/* SPDX-License-Identifier: MIT OR Apache-2.0\n * Written by tools/headers: do not edit. */";
 
-/// A header: what it is, and where its types and functions come from.
+/// A header: its path, and where its types and functions come from.
 struct Header {
     path: &'static str,
     guard: &'static str,
     about: &'static str,
     types: Option<&'static str>,
     functions: Functions,
-    /// Text before and after what cbindgen writes: what only the preprocessor can say.
+    /// Text before and after what cbindgen writes: what only the preprocessor can express.
     begin: &'static str,
     end: &'static str,
 }
@@ -78,15 +78,15 @@ macro_rules! functions {
 
 table::nccl_functions!(functions);
 
-/// The types of nccl.h, the header that has two faces.
+/// The types of nccl.h, which declares NCCL 2.27 or, with a macro, 2.32.
 const NCCL_TYPES: &str = "src/nccl/header.rs";
-/// How nccl.h asks for the face with all of NCCL.
+/// The condition in nccl.h for what is newer than 2.27.
 const SINCE_2_28: &str = "NCCL_VERSION_CODE >= 22800";
 
 const HEADERS: &[Header] = &[
     Header {
         path: "include/nccl.h",
-        // NCCL's own guard: whichever of the two headers comes first is the one that counts.
+        // NCCL's own guard: if a program includes both headers, the first one counts.
         guard: "NCCL_H_",
         about: "NCCL's interface as libdime.so exports it: that of NCCL 2.27, with DIME_NCCL_API=23203 that of 2.32. A function that\n * \
                 the loaded NCCL lacks returns ncclInvalidUsage, and ncclGetLastError names the release that has it.",
@@ -116,7 +116,8 @@ const HEADERS: &[Header] = &[
     },
 ];
 
-/// Second names of enumerators. In C two may have one value, in Rust not, so they are added to what cbindgen writes.
+/// Second names of enumerators. In C two enumerators may have one value, in Rust they may not, so these are added to
+/// what cbindgen writes.
 const ALIASES: &[(&str, &str)] = &[
     ("ncclInt8", "ncclChar"),
     ("ncclInt32", "ncclInt"),
@@ -191,11 +192,11 @@ fn header_text(header: &Header) -> Result<String, Box<dyn Error>> {
         return Ok(text);
     }
     let text = text
-        // Of a marked field it puts the semicolon outside, where C allows none to stand alone.
+        // For a marked field cbindgen writes the semicolon outside the condition, where C allows none on its own.
         .replace("\n#endif\n    ;\n", ";\n#endif\n")
         .replace("!defined(DIME_SINCE_2_28)", "NCCL_VERSION_CODE < 22800")
         .replace("defined(DIME_SINCE_2_28)", SINCE_2_28)
-        // Its tag tells the faces apart, too.
+        // The struct's tag differs between the two interfaces too.
         .replace("ncclConfig_v23100 ", "DIME_NCCL_CONFIG ")
         .replace("ncclConfig_v23100;", "DIME_NCCL_CONFIG;");
     with_conditions(&text)
@@ -264,12 +265,12 @@ fn is_newer_than_2_27(function: &Function) -> Result<bool, Box<dyn Error>> {
     Ok(minor >= 28)
 }
 
-/// The types go through cbindgen on their own: when it sees an enum and a function that takes it together, it writes
-/// `enum T` in the prototype, which is another type than NCCL's unnamed enum.
+/// The types go through cbindgen separately. When cbindgen sees an enum together with a function that takes it, it
+/// writes `enum T` in the prototype, which is another type than NCCL's unnamed enum.
 fn types_text(source: &str) -> Result<String, Box<dyn Error>> {
     let mut config = cbindgen::Config::from_file("cbindgen.toml")?;
     config.cpp_compat = false;
-    // Without functions nothing is reachable, so name everything.
+    // Without functions cbindgen drops all types as unreachable, so each is named.
     for line in fs::read_to_string(source)?.lines() {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
         if words.next() == Some("pub") && matches!(words.next(), Some("struct" | "enum" | "union" | "type")) {

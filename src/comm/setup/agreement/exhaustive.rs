@@ -1,11 +1,12 @@
-//! A search over all runs of the agreement, and over all orders in which its threads can move.
+//! An exhaustive search over all runs of the agreement: what each rank is, what fails on it, which messages are
+//! wrong.
 
 use std::collections::{BTreeMap, HashSet};
 
 use crate::comm::setup::agreement::*;
 use crate::gpu::memory::IPC_HANDLE_BYTES;
 
-/// What makes a rank unlike the others from the start.
+/// What makes a rank differ from the others from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Same,
@@ -15,9 +16,9 @@ enum Kind {
     OtherArchitecture,
     FirstRanksDevice,
     NoDescriptors,
-    /// It could not find out about itself what it has to say: no random bytes, no answer of the driver, no boot of the host.
+    /// It could not read what it must say of itself: random bytes, the boot id, or its GPU's properties.
     KnowsNothing,
-    /// It has no listener.
+    /// It has no socket to receive descriptors.
     NoListener,
     /// NCCL's variables do not allow it.
     NoPeers,
@@ -37,7 +38,7 @@ const KINDS: [Kind; 10] = [
 ];
 
 impl Kind {
-    /// Why it says from the start that it cannot go on.
+    /// Why its first message says that it cannot go on.
     fn refusal(self) -> Option<Reason> {
         match self {
             Self::KnowsNothing => Some(Reason::SelfUnknown),
@@ -48,7 +49,7 @@ impl Kind {
     }
 }
 
-/// What becomes of a rank's message. NCCL brings the same to all.
+/// What happens to a rank's message. NCCL delivers the same bytes to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
     AsSaid,
@@ -68,43 +69,44 @@ const MESSAGES: [Message; 6] = [
     Message::OfAnotherProcess,
 ];
 
-/// How a round goes on one rank.
+/// How a round ends on one rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+enum RoundEnd {
     Good,
-    /// It fails before the rank has entered it: no other rank comes out of it.
+    /// It fails before the rank has entered it: no other rank completes it.
     NeverEntered,
-    /// It fails when the others have got everything.
+    /// It fails after the others have received everything.
     FailsAfter,
-    /// NCCL gives it up and says nothing: some messages are missing here, from the first on or from the last.
+    /// NCCL gives it up without an error, and a message is missing on this rank: its own, or the next rank's.
     LosesOurs,
     LosesAPeers,
 }
 
-const LINES: [Line; 5] = [Line::Good, Line::NeverEntered, Line::FailsAfter, Line::LosesOurs, Line::LosesAPeers];
+const ROUND_ENDS: [RoundEnd; 5] =
+    [RoundEnd::Good, RoundEnd::NeverEntered, RoundEnd::FailsAfter, RoundEnd::LosesOurs, RoundEnd::LosesAPeers];
 
-/// What the work before a round comes to.
+/// How the work before a round ends.
 const WORK: [Option<Reason>; 3] = [None, Some(Reason::Memory), Some(Reason::Sockets)];
 
 /// All that can happen to one rank in one round.
 #[derive(Clone, Copy, Debug)]
 struct Fate {
     work: Option<Reason>,
-    line: Line,
+    end: RoundEnd,
     message: Message,
 }
 
-/// The protocol, and ways to get it wrong that the search must notice.
+/// The protocol, and broken ones that the search must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Ours,
     /// A rank that cannot go on forwards at once.
-    LeavesWithoutAWord,
+    LeavesSilently,
     /// A rank on which a round failed forwards.
     ForwardsAfterAFailure,
-    /// A rank listens to the others' refusals and not to its own.
+    /// A rank acts on the others' refusals and not on its own.
     IgnoresItsOwnRefusal,
-    /// A rank takes a round for good although messages are missing.
+    /// A rank accepts a round although messages are missing.
     TrustsWhatIsMissing,
 }
 
@@ -113,17 +115,17 @@ struct Rank {
     agreement: Agreement,
     /// It waits in a round that some rank never enters.
     is_stuck: bool,
-    /// Something failed here that the others cannot know of.
+    /// Something failed on this rank that the others cannot know of.
     has_failed: bool,
 }
 
-/// What tells one state from another: all that the future depends on, and what the past was guilty of.
+/// What distinguishes two states: all that the future depends on, and which failures have happened.
 type Key = Vec<(Option<Verdict>, bool, bool)>;
 
 #[derive(Clone)]
 struct World {
     ranks: Vec<Rank>,
-    /// All refusals that a rank of this run can rightly conclude.
+    /// All refusals that a rank of this run may conclude.
     causes: Vec<Refusal>,
 }
 
@@ -175,10 +177,11 @@ impl World {
             Kind::OtherArchitecture => Some(Reason::Architecture),
             Kind::FirstRanksDevice => Some(Reason::EqualDevices),
         };
-        // The first rank is like itself; and all may be odd in the same way.
+        // The first rank never differs from itself. All ranks may differ from the default in the same way, and then
+        // they agree.
         let differs = |kind: Kind| match kind {
             Kind::FirstRanksDevice => kinds[1..].contains(&kind),
-            // Of these it is not the difference that counts.
+            // These stop the setup even if all ranks are alike.
             Kind::KnowsNothing | Kind::NoListener | Kind::NoPeers => kinds.contains(&kind),
             _ => kinds.contains(&kind) && kinds.iter().any(|other| *other != kind),
         };
@@ -186,7 +189,7 @@ impl World {
         let reasons = KINDS.into_iter().filter(|kind| differs(*kind)).filter_map(reason);
         Self {
             ranks: everyone.clone().map(rank).collect(),
-            // Which of two that differ is to blame is for the ranks to say.
+            // The ranks decide which of two differing ranks is named.
             causes: reasons.flat_map(|reason| everyone.clone().map(move |rank| Refusal { reason, rank })).collect(),
         }
     }
@@ -207,18 +210,18 @@ impl World {
             if let Some(reason) = fate.work {
                 agreement.object(reason);
                 next.causes.push(Refusal { reason, rank: number });
-                if protocol == Protocol::LeavesWithoutAWord {
+                if protocol == Protocol::LeavesSilently {
                     agreement.verdict = Some(Verdict::Forward(Refusal { reason, rank: number }));
                     continue;
                 }
             }
-            if fate.line == Line::NeverEntered {
+            if fate.end == RoundEnd::NeverEntered {
                 next.lose(number, protocol);
                 continue;
             }
             agreement.begin_round(round);
         }
-        // Who is in the round, and whether that is everybody.
+        // The ranks that have entered the round. If one has not, all others are stuck in it.
         let inside: Vec<usize> = (0..fates.len()).filter(|rank| next.is_going(*rank)).collect();
         if inside.len() < fates.len() {
             for rank in inside {
@@ -244,25 +247,25 @@ impl World {
             gathered.extend(bytes);
         }
         for (rank, fate) in fates.iter().enumerate() {
-            // The middle one of three ranks has itself for a counterpart.
+            // `OfAnotherRank` leaves the message of the middle one of three ranks unchanged.
             if gathered[rank * HELLO_BYTES..][..HELLO_BYTES] != next.ranks[rank].agreement.message().encode() {
                 next.causes.push(Refusal { reason: Reason::Exchange, rank });
                 next.ranks[rank].has_failed = true;
             }
-            if fate.line != Line::Good {
+            if fate.end != RoundEnd::Good {
                 next.ranks[rank].has_failed = true;
             }
         }
         for (rank, fate) in fates.iter().enumerate() {
             let mut heard = gathered.clone();
-            let lost = if fate.line == Line::LosesOurs { rank } else { (rank + 1) % fates.len() };
-            match fate.line {
-                Line::FailsAfter => {
+            let lost = if fate.end == RoundEnd::LosesOurs { rank } else { (rank + 1) % fates.len() };
+            match fate.end {
+                RoundEnd::FailsAfter => {
                     next.lose(rank, protocol);
                     continue;
                 }
-                Line::LosesOurs | Line::LosesAPeers => heard[lost * HELLO_BYTES..][..HELLO_BYTES].fill(0),
-                Line::Good | Line::NeverEntered => {}
+                RoundEnd::LosesOurs | RoundEnd::LosesAPeers => heard[lost * HELLO_BYTES..][..HELLO_BYTES].fill(0),
+                RoundEnd::Good | RoundEnd::NeverEntered => {}
             }
             let agreement = &mut next.ranks[rank].agreement;
             if protocol == Protocol::IgnoresItsOwnRefusal {
@@ -288,7 +291,7 @@ impl World {
         }
     }
 
-    /// What is wrong with how it ended, if anything.
+    /// What is wrong with the outcome, if anything.
     fn fault(&self) -> Option<&'static str> {
         let is_fast = |rank: &Rank| rank.agreement.verdict() == Some(Verdict::Fast);
         let refusal = |rank: &Rank| match rank.agreement.verdict() {
@@ -324,11 +327,11 @@ impl World {
 /// What a search has seen.
 #[derive(Default)]
 struct Seen {
-    /// Different ones.
+    /// Distinct states.
     states: usize,
     /// Rounds played.
     steps: usize,
-    /// What was wrong, each with the first example.
+    /// Faults, each with the first example.
     faults: BTreeMap<&'static str, String>,
 }
 
@@ -336,27 +339,28 @@ struct Seen {
 #[derive(Clone, Copy)]
 struct Scope {
     work: &'static [Option<Reason>],
-    lines: &'static [Line],
+    ends: &'static [RoundEnd],
     messages: &'static [Message],
     /// Wrong messages in one round at most.
     wrong_messages: usize,
 }
 
 const NOTHING_HAPPENS: Scope =
-    Scope { work: &[None], lines: &[Line::Good], messages: &[Message::AsSaid], wrong_messages: 0 };
-const ALL: Scope = Scope { work: &WORK, lines: &LINES, messages: &MESSAGES, wrong_messages: 2 };
+    Scope { work: &[None], ends: &[RoundEnd::Good], messages: &[Message::AsSaid], wrong_messages: 0 };
+const ALL: Scope = Scope { work: &WORK, ends: &ROUND_ENDS, messages: &MESSAGES, wrong_messages: 2 };
 
 impl Scope {
-    /// Calls `visit` with every sequence of one fate per rank. Nothing happens to a rank that is no longer in.
+    /// Calls `visit` with every sequence of one fate for each rank. Nothing happens to a rank that no longer takes
+    /// part.
     fn for_all_fates(&self, world: &World, fates: &mut Vec<Fate>, visit: &mut impl FnMut(&[Fate])) {
         if fates.len() == world.ranks.len() {
             return visit(fates);
         }
         let scope = if world.is_going(fates.len()) { self } else { &NOTHING_HAPPENS };
         for &work in scope.work {
-            for &line in scope.lines {
+            for &end in scope.ends {
                 for &message in scope.messages {
-                    fates.push(Fate { work, line, message });
+                    fates.push(Fate { work, end, message });
                     let wrong_messages = fates.iter().filter(|fate| fate.message != Message::AsSaid).count();
                     if wrong_messages <= self.wrong_messages {
                         self.for_all_fates(world, fates, visit);
@@ -370,7 +374,7 @@ impl Scope {
 
 /// All runs of ranks of these kinds.
 fn search(kinds: &[Kind], scope: Scope, protocol: Protocol, seen: &mut Seen) {
-    let rounds = STEPS.into_iter().filter_map(|stage| match stage {
+    let rounds = STEPS.into_iter().filter_map(|step| match step {
         Step::Round(round) => Some(round),
         _ => None,
     });
@@ -424,14 +428,14 @@ fn two_ranks_agree_in_every_run() {
 
 #[test]
 fn three_ranks_agree_in_every_run_with_a_wrong_message_in_each_round() {
-    search_all(3, Scope { lines: &LINES, ..NOTHING_HAPPENS }, Scope { wrong_messages: 1, ..ALL });
+    search_all(3, Scope { ends: &ROUND_ENDS, ..NOTHING_HAPPENS }, Scope { wrong_messages: 1, ..ALL });
 }
 
 #[test]
 fn four_ranks_agree_in_every_run_with_a_wrong_message_in_each_round() {
     const SOME: Scope = Scope {
         work: &[None, Some(Reason::Memory)],
-        lines: &[Line::Good, Line::NeverEntered, Line::FailsAfter],
+        ends: &[RoundEnd::Good, RoundEnd::NeverEntered, RoundEnd::FailsAfter],
         messages: &MESSAGES,
         wrong_messages: 1,
     };
@@ -439,9 +443,9 @@ fn four_ranks_agree_in_every_run_with_a_wrong_message_in_each_round() {
 }
 
 #[test]
-fn the_search_finds_what_is_wrong_with_other_protocols() {
+fn the_search_detects_broken_protocols() {
     let expected = [
-        (Protocol::LeavesWithoutAWord, "a rank waits for one that has left, and nothing failed"),
+        (Protocol::LeavesSilently, "a rank waits for one that has left, and nothing failed"),
         (Protocol::ForwardsAfterAFailure, "one rank is fast and another forwards"),
         (Protocol::IgnoresItsOwnRefusal, "one rank is fast and another forwards"),
         (Protocol::TrustsWhatIsMissing, "a rank on which a round failed does not say so"),

@@ -1,11 +1,13 @@
 //! How the ranks of a communicator agree: what one rank says in each round, and what it concludes from what all said.
 //!
-//! Pure: no driver, no socket, no clock. [`crate::comm::setup`] does the work between the rounds and carries the messages.
+//! Pure: no driver, no socket, no clock. [`crate::comm::setup`] does the work between the rounds and carries the
+//! messages.
 //!
-//! Invariants, which searches over all runs hold (`agreement/search.rs`, `agreement/waits.rs`):
-//! - Ranks that heard the same conclude the same: all go on, or all forward for the same reason.
-//! - A rank that cannot go on stays until it has said so; it never leaves a round that others wait in.
-//! - A rank on which a round failed cannot know what the others concluded: it has failed, and neither is fast nor forwards.
+//! Invariants, checked by exhaustive searches (`agreement/exhaustive.rs`, `agreement/waits.rs`):
+//! - Ranks that received the same messages conclude the same: all go on, or all forward for the same reason.
+//! - A rank that cannot go on takes part until it has said so. It never leaves a round in which others wait.
+//! - A rank on which a round failed cannot know what the others concluded. Its setup has failed: it is neither fast
+//!   nor forwarding.
 
 #[cfg(test)]
 mod exhaustive;
@@ -17,22 +19,22 @@ use crate::comm::setup::hello::{HELLO_BYTES, Hello, Refusal};
 use crate::gpu::memory::Sharing;
 use crate::route::Reason;
 
-/// What a setup consists of.
+/// A step of a setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A message of every rank to every rank. Numbered from 1.
     Round(u32),
-    /// Links are looked at, kernels are loaded, scratch is allocated.
+    /// Links are checked, kernels are loaded, scratch is allocated.
     Allocate,
     /// Each rank sends its scratch to the peers in other processes and takes theirs.
     PassScratch,
-    /// The peers' scratch is mapped, and a pattern written into each.
+    /// The peers' scratch is mapped, and a pattern is written into each.
     MapPeers,
-    /// What the peers wrote is checked, and scratch cleared.
+    /// What the peers wrote is checked, and scratch is cleared.
     Check,
 }
 
-/// The stages in their order. Every rank goes through them in a thread of its own.
+/// The steps in their order. Every rank goes through them in a thread of its own.
 pub const STEPS: [Step; 8] = [
     Step::Round(1),
     Step::Allocate,
@@ -54,30 +56,30 @@ pub enum Verdict {
     Fast,
     /// All ranks forward.
     Forward(Refusal),
-    /// A round failed here: the others may be fast, may forward, or may wait for this rank.
+    /// A round failed on this rank: the others may be fast, may forward, or may wait for this rank.
     Failed,
 }
 
 /// One rank's part of the agreement.
 #[derive(Clone, Debug)]
 pub struct Agreement {
-    /// What it says next.
+    /// Its next message.
     hello: Hello,
-    /// Everybody's message of the last round.
+    /// All ranks' messages of the last round.
     hellos: Vec<Hello>,
     sharing: Sharing,
-    /// Ranks may share a GPU. A setting that all ranks have alike, or they do not agree.
+    /// Ranks may share a GPU. The ranks must agree in this setting.
     shared_gpus: bool,
     verdict: Option<Verdict>,
 }
 
 impl Agreement {
-    /// Of a rank that introduces itself with `hello`.
+    /// The agreement of a rank that introduces itself with `hello`.
     pub fn new(hello: Hello) -> Self {
         Self { hello, hellos: Vec::new(), sharing: Sharing::Descriptor, shared_gpus: false, verdict: None }
     }
 
-    /// Whether ranks may share a GPU. Without it they may not.
+    /// Sets whether ranks may share a GPU. By default they may not.
     pub fn allow_shared_gpus(self, shared_gpus: bool) -> Self {
         Self { shared_gpus, ..self }
     }
@@ -92,22 +94,22 @@ impl Agreement {
         self.hello.ranks as usize
     }
 
-    /// Everybody's message of the last round, by rank.
+    /// All ranks' messages of the last round, by rank.
     pub fn hellos(&self) -> &[Hello] {
         &self.hellos
     }
 
-    /// What the peers must show at this rank's socket.
+    /// The token that the peers must send to this rank's socket.
     pub fn token(&self) -> &[u8; 16] {
         &self.hello.token
     }
 
-    /// How scratch is shared, once round 1 is over.
+    /// How scratch is shared. Valid after round 1.
     pub fn sharing(&self) -> Sharing {
         self.sharing
     }
 
-    /// The ranks of other processes.
+    /// The messages of the ranks in other processes.
     pub fn remote_peers(&self) -> impl Iterator<Item = &Hello> {
         self.hellos.iter().filter(|hello| hello.process != self.hello.process)
     }
@@ -117,17 +119,17 @@ impl Agreement {
         self.verdict.is_none()
     }
 
-    /// Whether there is anything to do before the next round. Not for a rank that will only say that it cannot go on.
+    /// Whether this rank has work to do before the next round. A rank that cannot go on has none: it only says so.
     pub fn is_working(&self) -> bool {
         self.is_exchanging() && self.hello.refusal.is_none()
     }
 
-    /// This rank cannot go on, and says so in the next round.
+    /// This rank cannot go on. Its message of the next round says so.
     pub fn object(&mut self, reason: Reason) {
         self.hello.refusal = Some(reason);
     }
 
-    /// From now on the message carries the scratch's legacy IPC handle.
+    /// From now on the messages carry the scratch's legacy IPC handle.
     pub fn set_ipc_handle(&mut self, handle: [u8; crate::gpu::memory::IPC_HANDLE_BYTES]) {
         self.hello.ipc_handle = handle;
     }
@@ -142,7 +144,7 @@ impl Agreement {
         &self.hello
     }
 
-    /// The round brought these messages of all ranks. False: it brought less than what was sent, so it has failed.
+    /// The round returned these messages of all ranks. False: some are missing, so the round has failed.
     pub fn hear(&mut self, gathered: &[u8]) -> bool {
         if !self.is_whole(gathered) {
             self.fail();
@@ -168,7 +170,7 @@ impl Agreement {
         true
     }
 
-    /// Refuses messages in which a rank says something else about itself than in the round before.
+    /// Refuses messages in which a rank says of itself something else than in the round before.
     fn recognise(&self, hellos: Vec<Hello>) -> Result<Vec<Hello>, Refusal> {
         let changed = hellos.iter().zip(&self.hellos).position(|(now, before)| !now.is_of_same_rank(before));
         changed.map_or(Ok(hellos), |rank| Err(Refusal { reason: Reason::Exchange, rank }))
@@ -179,13 +181,14 @@ impl Agreement {
         self.verdict = Some(Verdict::Failed);
     }
 
-    /// How it ended. None: it has not.
+    /// How it ended. None: it has not ended.
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }
 
-    /// Whether a message came from every rank, ours as we said it. Each round begins with zeros where they arrive, so an exchange
-    /// that NCCL gave up half-way does not pass for one, nor do messages that an earlier setup left in that memory.
+    /// Whether a message came from every rank, this rank's own unchanged. Each round begins with zeros in the receive
+    /// buffer. So neither an exchange that NCCL gave up half-way nor messages that an earlier setup left in that
+    /// memory pass for a whole round.
     fn is_whole(&self, gathered: &[u8]) -> bool {
         gathered.len() == self.ranks() * HELLO_BYTES
             && gathered.chunks_exact(HELLO_BYTES).enumerate().all(|(rank, message)| {

@@ -1,11 +1,12 @@
-//! A search over all orders in which the ranks of a setup can move, each in a thread of its own, for every way to spread them over
-//! processes: nobody waits in a circle, and nothing is used before it is there or after it is gone.
+//! An exhaustive search over all orders in which the ranks of a setup can move, each in a thread of its own, for
+//! every way to spread them over processes. It checks that no ranks wait for each other in a circle, and that nothing
+//! is used before it exists or after it is gone.
 
 use std::collections::HashSet;
 
 use crate::comm::setup::agreement::{STEPS, Step};
 
-/// What a thread does, in the order of its program.
+/// One move of a thread's program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
     Enter(u32),
@@ -36,7 +37,8 @@ impl Grouping {
     }
 }
 
-/// Every way to put `count` things into groups, as the group of each. Groups are numbered as they appear.
+/// Every way to put `count` things into groups, as the group number of each. Groups are numbered in the order in
+/// which they appear.
 fn partitions(count: usize) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];
     for _ in 0..count {
@@ -51,18 +53,18 @@ fn partitions(count: usize) -> Vec<Vec<usize>> {
     all
 }
 
-/// As the library spreads them: a thread for each rank.
+/// The groupings that the library uses: one thread for each rank.
 fn groupings(ranks: usize) -> Vec<Grouping> {
     let grouping = |process_of| Grouping { thread_of: (0..ranks).collect(), process_of };
     partitions(ranks).into_iter().map(grouping).collect()
 }
 
-/// What a thread does that has these ranks, one after the other in each stage.
-fn program(stages: &[Step], ranks: &[usize]) -> Vec<Move> {
+/// The program of a thread that has these ranks: in each step, one rank after the other.
+fn program(steps: &[Step], ranks: &[usize]) -> Vec<Move> {
     let each = |make: fn(usize) -> Move| ranks.iter().copied().map(make).collect::<Vec<_>>();
     let mut moves: Vec<Move> = Vec::new();
-    for stage in stages {
-        moves.extend(match stage {
+    for step in steps {
+        moves.extend(match step {
             Step::Round(round) => vec![Move::Enter(*round), Move::Leave(*round)],
             Step::Allocate => each(Move::Allocate),
             Step::PassScratch => ranks.iter().flat_map(|rank| [Move::Send(*rank), Move::Take(*rank)]).collect(),
@@ -74,13 +76,13 @@ fn program(stages: &[Step], ranks: &[usize]) -> Vec<Move> {
     moves
 }
 
-/// All orders of the moves. Returns how many states there are, or what goes wrong in one.
-fn explore(stages: &[Step], grouping: &Grouping) -> Result<usize, String> {
+/// Goes through all orders of the moves. Returns the number of states, or what goes wrong in one.
+fn explore(steps: &[Step], grouping: &Grouping) -> Result<usize, String> {
     let ranks: Vec<usize> = (0..grouping.thread_of.len()).collect();
     let threads: Vec<Vec<usize>> = (0..grouping.process_of.len())
         .map(|thread| ranks.iter().copied().filter(|rank| grouping.thread_of[*rank] == thread).collect())
         .collect();
-    let programs: Vec<Vec<Move>> = threads.iter().map(|ranks| program(stages, ranks)).collect();
+    let programs: Vec<Vec<Move>> = threads.iter().map(|ranks| program(steps, ranks)).collect();
     let start = vec![0; programs.len()];
     let mut known = HashSet::from([start.clone()]);
     let mut open = vec![start];
@@ -104,11 +106,11 @@ fn explore(stages: &[Step], grouping: &Grouping) -> Result<usize, String> {
                 continue;
             }
             let is_right = match *next {
-                // Within a process nothing is sent: it must be there.
+                // Within a process nothing is sent: the peer must have allocated.
                 Move::Map(rank) => all_peers(rank, Move::Allocate),
-                // All have written what is checked, and nobody writes into what is then cleared.
+                // All peers have written the patterns, and none writes into scratch that is then cleared.
                 Move::Check(rank) => all_peers(rank, Move::Map),
-                // What is written to is clear.
+                // The peers' scratch is clear before it is written.
                 Move::Use(rank) => all_peers(rank, Move::Check),
                 _ => true,
             };
@@ -149,8 +151,8 @@ fn a_thread_whose_ranks_send_and_wait_in_turn_is_found_to_wait_for_ever() {
 #[test]
 fn without_any_one_of_its_later_rounds_a_setup_goes_wrong() {
     for left_out in 2..=4 {
-        let stages: Vec<Step> = STEPS.into_iter().filter(|stage| *stage != Step::Round(left_out)).collect();
-        let goes_wrong = groupings(3).iter().any(|grouping| explore(&stages, grouping).is_err());
+        let steps: Vec<Step> = STEPS.into_iter().filter(|step| *step != Step::Round(left_out)).collect();
+        let goes_wrong = groupings(3).iter().any(|grouping| explore(&steps, grouping).is_err());
         assert!(goes_wrong, "without round {left_out}");
     }
 }

@@ -1,109 +1,111 @@
-//! A search over everything that can be amiss in some ranks and not in others: all ranks with this library conclude the same, and come to a
-//! setup only if every rank does.
+//! A search over everything that can fail on some ranks and not on others. It checks that all ranks with Dime
+//! conclude the same, and set a communicator up only if every rank takes part.
 
 use std::collections::BTreeMap;
 
-use crate::comm::setup::beacon::finding;
-use crate::comm::setup::beacon::finding::{Finding, Heard, Seen};
+use crate::comm::setup::beacon::conclusion;
+use crate::comm::setup::beacon::conclusion::{Conclusion, Heard, Seen};
 
-/// What becomes of a rank.
+/// What a rank is, or what fails on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// This library is not there. It never asks and never answers.
+    /// It has no Dime. It sends no message and answers none.
     NoDime,
     /// DIME_DISABLE is set.
     Disabled,
-    /// It could not give its sign: it may not make a socket, not bind it, not look, or has no driver, or no room for the communicator.
+    /// It could not light its beacon: it may not make, bind or look up a socket, has no driver, or its table is full.
     NoBeacon,
-    /// It gave its sign. Then, in NCCL or behind it, it lost the ability to look at some or all names. It can still read what it has open.
-    Blind,
-    /// As above, and it cannot read either.
-    Deaf,
-    /// Nothing is amiss.
+    /// It lit its beacon. Then, during NCCL's call or after it, it lost the ability to look up some or all names. It
+    /// can still read from open sockets.
+    CannotLook,
+    /// As above, and it cannot read from open sockets either.
+    CannotReceive,
+    /// Nothing fails.
     Fine,
 }
 
-const KINDS: [Kind; 6] = [Kind::NoDime, Kind::Disabled, Kind::NoBeacon, Kind::Blind, Kind::Deaf, Kind::Fine];
+const KINDS: [Kind; 6] =
+    [Kind::NoDime, Kind::Disabled, Kind::NoBeacon, Kind::CannotLook, Kind::CannotReceive, Kind::Fine];
 
 impl Kind {
-    fn gives_sign(self) -> bool {
-        matches!(self, Kind::Blind | Kind::Deaf | Kind::Fine)
+    fn lights(self) -> bool {
+        matches!(self, Kind::CannotLook | Kind::CannotReceive | Kind::Fine)
     }
 
-    /// It has to come to the same conclusion as the others.
+    /// Its conclusion has to be that of the others.
     fn counts(self) -> bool {
         self != Kind::NoDime
     }
 }
 
-/// The protocol, and ways to get it wrong that the search must notice.
+/// The protocol, and broken ones that the search must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Ours,
-    /// What a rank cannot look at is not there.
-    HiddenIsGone,
-    /// What a rank cannot look at is there.
-    HiddenIsHere,
-    /// A rank goes by the others' signs and not by its own.
-    ForgetsItsOwn,
-    /// A rank that is disabled gives its sign.
-    DisabledGivesSign,
+    /// A beacon that a rank cannot look up counts as missing.
+    UnknownIsMissing,
+    /// A beacon that a rank cannot look up counts as lit.
+    UnknownIsLit,
+    /// A rank considers the others' beacons and not its own.
+    IgnoresItsOwn,
+    /// A rank that is disabled lights its beacon.
+    DisabledLights,
 }
 
-/// What each rank with this library concludes, in a world of these kinds, where rank `r` cannot look at the names in `hidden[r]`.
-fn conclusions(kinds: &[Kind], hidden: &[usize], protocol: Protocol) -> Vec<Finding> {
+/// What each rank with Dime concludes, in a world of these kinds. Bit `o` of `unknown[r]`: rank `r` cannot look up
+/// the name of rank `o`.
+fn conclusions(kinds: &[Kind], unknown: &[usize], protocol: Protocol) -> Vec<Conclusion> {
     let ranks = kinds.len();
-    let gives = |rank: usize| {
-        kinds[rank].gives_sign() || protocol == Protocol::DisabledGivesSign && kinds[rank] == Kind::Disabled
-    };
+    let lights =
+        |rank: usize| kinds[rank].lights() || protocol == Protocol::DisabledLights && kinds[rank] == Kind::Disabled;
     let look = |rank: usize| {
-        let is_hidden = |other: usize| hidden[rank] >> other & 1 == 1;
+        let is_hidden = |other: usize| unknown[rank] >> other & 1 == 1;
         let open = (0..ranks).filter(|other| !is_hidden(*other));
-        let is_own = |other: usize| protocol == Protocol::ForgetsItsOwn && other == rank;
+        let is_own = |other: usize| protocol == Protocol::IgnoresItsOwn && other == rank;
         let mut seen = Seen {
-            here: open.filter(|other| gives(*other) || is_own(*other)).count(),
-            hidden: (0..ranks).filter(|other| is_hidden(*other)).count(),
+            lit: open.filter(|other| lights(*other) || is_own(*other)).count(),
+            unknown: (0..ranks).filter(|other| is_hidden(*other)).count(),
         };
         match protocol {
-            Protocol::HiddenIsGone => seen.hidden = 0,
-            Protocol::HiddenIsHere => seen = Seen { here: seen.here + seen.hidden, hidden: 0 },
+            Protocol::UnknownIsMissing => seen.unknown = 0,
+            Protocol::UnknownIsLit => seen = Seen { lit: seen.lit + seen.unknown, unknown: 0 },
             _ => {}
         }
-        // One that is disabled asks nobody.
-        let is_seen = kinds[rank] != Kind::Disabled && (gives(rank) || protocol == Protocol::ForgetsItsOwn);
-        finding::look(is_seen, seen, ranks)
+        // A disabled rank forwards without looking.
+        let is_visible = kinds[rank] != Kind::Disabled && (lights(rank) || protocol == Protocol::IgnoresItsOwn);
+        conclusion::after_looking(is_visible, seen, ranks)
     };
-    let looked: Vec<Finding> = (0..ranks).map(look).collect();
-    // Who looked tells all whose signs it saw.
-    let words = |to: usize| {
-        let tells = |from: &usize| gives(*from) && *from != to && hidden[*from] >> to & 1 == 0;
+    let looked: Vec<Conclusion> = (0..ranks).map(look).collect();
+    // A rank that could look tells all ranks whose beacons it saw.
+    let verdicts = |to: usize| {
+        let tells = |from: &usize| lights(*from) && *from != to && unknown[*from] >> to & 1 == 0;
         (0..ranks).filter(tells).find_map(|from| match looked[from] {
-            Finding::All => Some(Heard::All),
-            Finding::NotAll => Some(Heard::NotAll),
-            Finding::Unclear => None,
+            Conclusion::AllLit => Some(Heard::AllLit),
+            Conclusion::SomeMissing => Some(Heard::SomeMissing),
+            Conclusion::Unknown => None,
         })
     };
     let conclude = |rank: usize| match looked[rank] {
-        Finding::Unclear if kinds[rank] == Kind::Deaf => finding::hear(Heard::Deaf),
-        Finding::Unclear => finding::hear(words(rank).unwrap_or(Heard::Nothing)),
-        finding => finding,
+        Conclusion::Unknown if kinds[rank] == Kind::CannotReceive => conclusion::after_waiting(Heard::CannotReceive),
+        Conclusion::Unknown => conclusion::after_waiting(verdicts(rank).unwrap_or(Heard::Nothing)),
+        outcome => outcome,
     };
     (0..ranks).filter(|rank| kinds[*rank].counts()).map(conclude).collect()
 }
 
-/// What is wrong with how a world ended, if anything.
-fn fault(kinds: &[Kind], found: &[Finding]) -> Option<&'static str> {
-    let would_all_answer = kinds.iter().all(|kind| kind.gives_sign());
+/// What is wrong with these conclusions, if anything.
+fn fault(kinds: &[Kind], found: &[Conclusion]) -> Option<&'static str> {
+    let would_all_answer = kinds.iter().all(|kind| kind.lights());
     if found.windows(2).any(|two| two[0] != two[1]) {
         return Some("ranks conclude differently");
     }
-    if found.contains(&Finding::Unclear) {
+    if found.contains(&Conclusion::Unknown) {
         return Some("a rank does not come to a conclusion");
     }
-    if !would_all_answer && found.contains(&Finding::All) {
+    if !would_all_answer && found.contains(&Conclusion::AllLit) {
         return Some("ranks come to a setup that one does not answer in");
     }
-    if kinds.iter().all(|kind| *kind == Kind::Fine) && found.contains(&Finding::NotAll) {
+    if kinds.iter().all(|kind| *kind == Kind::Fine) && found.contains(&Conclusion::SomeMissing) {
         return Some("all forward for no reason");
     }
     None
@@ -121,22 +123,23 @@ fn for_all<T: Copy>(of: &dyn Fn(usize) -> Vec<T>, count: usize, chosen: &mut Vec
     }
 }
 
-/// Every world of so many ranks: how many there are, and what goes wrong, each with the first example. `leave_out` says which do not count.
+/// Goes through every world of `ranks` ranks. Returns how many there are, and each fault with its first example.
+/// Worlds that `leave_out` names do not count.
 fn search(ranks: usize, protocol: Protocol, leave_out: fn(&[Kind]) -> bool) -> (usize, BTreeMap<&'static str, String>) {
     let (mut worlds, mut faults) = (0, BTreeMap::new());
     for_all(&|_| KINDS.to_vec(), ranks, &mut Vec::new(), &mut |kinds: &[Kind]| {
         if leave_out(kinds) {
             return;
         }
-        // Which names a rank cannot look at: any, for one that lost that ability. Its own it may see or not.
-        let hidden = |rank: usize| match kinds[rank] {
-            Kind::Blind | Kind::Deaf => (0..1 << ranks).collect(),
+        // The names that a rank cannot look up: any subset, if it lost that ability. Its own name may be among them.
+        let unknown = |rank: usize| match kinds[rank] {
+            Kind::CannotLook | Kind::CannotReceive => (0..1 << ranks).collect(),
             _ => vec![0],
         };
-        for_all(&hidden, ranks, &mut Vec::new(), &mut |hidden: &[usize]| {
+        for_all(&unknown, ranks, &mut Vec::new(), &mut |unknown: &[usize]| {
             worlds += 1;
-            if let Some(fault) = fault(kinds, &conclusions(kinds, hidden, protocol)) {
-                faults.entry(fault).or_insert_with(|| format!("{kinds:?}, hidden {hidden:?}"));
+            if let Some(fault) = fault(kinds, &conclusions(kinds, unknown, protocol)) {
+                faults.entry(fault).or_insert_with(|| format!("{kinds:?}, unknown {unknown:?}"));
             }
         });
     });
@@ -144,37 +147,38 @@ fn search(ranks: usize, protocol: Protocol, leave_out: fn(&[Kind]) -> bool) -> (
 }
 
 #[test]
-fn all_ranks_conclude_the_same_in_every_world_in_which_each_can_look_or_hear() {
+fn all_ranks_conclude_the_same_in_every_world_in_which_each_can_look_or_receive() {
     for ranks in 2..=4 {
-        let (worlds, faults) = search(ranks, Protocol::Ours, |kinds| kinds.contains(&Kind::Deaf));
+        let (worlds, faults) = search(ranks, Protocol::Ours, |kinds| kinds.contains(&Kind::CannotReceive));
         println!("{ranks} ranks: {worlds} worlds");
         assert_eq!(faults, BTreeMap::new());
     }
 }
 
 #[test]
-fn a_rank_that_can_neither_look_nor_hear_goes_wrong_only_beside_one_that_gave_no_sign() {
-    // Nor does it go wrong where no rank that gave a sign can look: then those that wait for a word time out.
-    let is_without_hope = |kinds: &[Kind]| {
-        let blind = kinds.contains(&Kind::Blind);
-        kinds.contains(&Kind::Deaf) && (blind || kinds.iter().any(|kind| !kind.gives_sign()))
+fn a_rank_that_can_neither_look_nor_receive_goes_wrong_only_beside_one_without_a_beacon() {
+    // Left out, beside a rank that can neither look nor receive: a rank without a beacon, and a rank that can receive
+    // but not look. The wait of the latter may time out if no rank with a beacon can look.
+    let is_left_out = |kinds: &[Kind]| {
+        let any_cannot_look = kinds.contains(&Kind::CannotLook);
+        kinds.contains(&Kind::CannotReceive) && (any_cannot_look || kinds.iter().any(|kind| !kind.lights()))
     };
     for ranks in 2..=4 {
-        let (_, faults) = search(ranks, Protocol::Ours, is_without_hope);
+        let (_, faults) = search(ranks, Protocol::Ours, is_left_out);
         assert_eq!(faults, BTreeMap::new());
     }
 }
 
 #[test]
-fn the_search_finds_what_is_wrong_with_other_protocols() {
+fn the_search_detects_broken_protocols() {
     let expected = [
-        (Protocol::HiddenIsGone, "ranks conclude differently"),
-        (Protocol::HiddenIsHere, "ranks come to a setup that one does not answer in"),
-        (Protocol::ForgetsItsOwn, "ranks conclude differently"),
-        (Protocol::DisabledGivesSign, "ranks conclude differently"),
+        (Protocol::UnknownIsMissing, "ranks conclude differently"),
+        (Protocol::UnknownIsLit, "ranks come to a setup that one does not answer in"),
+        (Protocol::IgnoresItsOwn, "ranks conclude differently"),
+        (Protocol::DisabledLights, "ranks conclude differently"),
     ];
     for (protocol, fault) in expected {
-        let (_, faults) = search(3, protocol, |kinds| kinds.contains(&Kind::Deaf));
+        let (_, faults) = search(3, protocol, |kinds| kinds.contains(&Kind::CannotReceive));
         assert!(faults.contains_key(fault), "{protocol:?}: {fault}: {faults:?}");
     }
 }

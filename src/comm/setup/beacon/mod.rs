@@ -1,48 +1,59 @@
-//! Who is here: whether every rank of a communicator is on this host with this library in front of NCCL, and will answer in a setup.
+//! Beacons: whether every rank of a communicator is on this host, has Dime in front of NCCL, and will take part in a
+//! setup.
 //!
-//! A setup asks the other ranks over the communicator, so it must not begin when one of them would not answer: a rank without this
-//! library would take the question for a part of its own all-reduce, and so would one that decided by itself to forward. So all ranks
-//! must conclude the same before the first message, whatever is amiss in one of them alone. The protocol:
+//! A setup sends its messages over the communicator itself. So it must not begin if one rank would not answer: a rank
+//! without Dime, or one that decided alone to forward, would take a setup message for a part of its own all-reduce.
+//! All ranks must therefore reach the same conclusion before the first message, whatever fails on one of them alone.
+//! The protocol:
 //!
-//! 1. *Sign.* Before it has NCCL make a communicator, each rank that will answer gives a sign: a socket with an abstract name, which all in
-//!    this network namespace can see. It first gets what it needs to keep that promise and could be without later: the driver, a place in
-//!    the table of communicators, a socket to look with; and it looks at its own sign. A rank that lacks any of that gives none, and neither
-//!    does one with DIME_DISABLE=1: that one makes no socket at all.
-//! 2. *Look.* NCCL makes a communicator when every rank has come. So who gives a sign has given it by then. Directly after NCCL, each rank
-//!    looks at all names and keeps what it concludes, since the ability to look can be taken away (a sandbox, a limit of descriptors): not all
-//!    signs are there, and it forwards; or all are, and it comes to the setup. A rank without a sign of its own forwards without looking.
-//! 3. *Word.* A rank that has concluded tells all whose signs it saw, by a datagram to the sign.
-//! 4. *Wait.* A rank that cannot tell because it was kept from looking meanwhile waits in its first all-reduce for a word, which is there
-//!    already unless the others are in the same position. Without one until DIME_SETUP_TIMEOUT_S it takes its sign away and forwards; a word
-//!    that comes too late then finds no sign, and its sender forwards as well. A process that heard nothing once gives no more signs: its later
-//!    communicators forward without waiting.
+//! 1. *Light.* Before NCCL makes a communicator, each rank that will answer lights its beacon: it binds a socket to
+//!    an abstract name, which every process in this network namespace can look up. Before that it takes everything
+//!    that it needs to keep the promise: the driver, an entry in the communicator table, a socket to look up names
+//!    with. It also looks up its own beacon. A rank that lacks any of these lights no beacon. A rank with
+//!    DIME_DISABLE=1 lights none and makes no socket at all.
+//! 2. *Look.* NCCL has made a communicator only when every rank has called it. So every rank that lights a beacon has
+//!    lit it by then. Directly after NCCL, each rank looks up all names and keeps its conclusion, because it may lose
+//!    the ability to look later (a sandbox, a limit of descriptors). If some beacon is missing, it forwards. If all
+//!    are lit, it takes part in the setup. A rank without a beacon of its own forwards without looking.
+//! 3. *Tell.* A rank that has concluded sends a verdict message, a datagram, to every beacon that it found.
+//! 4. *Wait.* A rank that could not look waits in its first all-reduce for a verdict message. Usually the message is
+//!    there already; it is not if no rank could look. If none comes within DIME_SETUP_TIMEOUT_S, the rank puts its
+//!    beacon out and forwards. A verdict message that comes later fails to be delivered, so its sender forwards too.
+//!    A process that got no verdict message once lights no more beacons: its later communicators forward without
+//!    waiting.
 //!
-//! Why all conclude the same: which signs there are does not change between NCCL's return and the end of the setup. Whoever looks sees
-//! exactly them. Whoever can not, hears from one who looked; and where nobody could look, or nobody else has this library, nobody hears
-//! anything and all forward. No sign is taken away earlier but by a rank that forwards, and that is by then what all conclude.
-//! `exhaustive.rs` goes through all combinations. One case is left: a rank that between its sign and its look loses the ability both to connect
-//! and to read from a socket that is open, beside a rank without this library. It counts as present what it cannot look at. And one of time: where two ranks were
-//! kept from looking and a third comes to look when the limit of one of the two has passed and that of the other has not, it may have told the second
-//! that all are here when it finds the first gone.
+//! Why all ranks conclude the same: the set of lit beacons does not change between NCCL's return and the end of the
+//! setup. Every rank that can look sees exactly this set. Every rank that cannot look is told by one that could. If
+//! no rank could look, or no other rank has Dime, no rank is told and all forward. Only a rank that forwards puts its
+//! beacon out earlier, and by then that is every rank's conclusion. `exhaustive.rs` checks all combinations.
 //!
-//! The name is a hash of what brings the ranks together (the *line*), so nobody else can tell it or learn from it: NCCL's unique id; for a
-//! communicator made of another one, that one's line and what was called on it. Members are numbered as the ranks of the first
-//! communicator of the line. Three ways of making communicators are special:
-//! - ncclCommInitAll has all ranks in this process: they have one environment and one conclusion, and there is nothing to look at.
-//! - NCCL writes the handle of a non-blocking split or shrink later, from a thread of its own. It is found at its place when
+//! Two cases remain in which ranks can conclude differently. First: between lighting and looking, a rank loses both
+//! the ability to connect and the ability to read from an open socket, and another rank has no Dime. The rank counts
+//! as lit what it cannot look up. Second, a race: two ranks could not look, and a third looks when the timeout of the
+//! one has passed and that of the other has not. It may have told the second that all beacons are lit before it finds
+//! the first one's put out.
+//!
+//! A beacon's name contains a hash of what brings the ranks together, the *origin key*. Other processes can neither
+//! guess the name nor learn anything from it. The key is a hash of NCCL's unique id; for a communicator made of
+//! another one, a hash of the parent's key and of the call. Members are numbered as the ranks of the first
+//! communicator with this key. Three ways of making communicators are special:
+//! - ncclCommInitAll has all ranks in this process. They share one environment and one conclusion, so there is
+//!   nothing to look up.
+//! - For a non-blocking split or shrink, NCCL writes the handle later, from a thread of its own. It is read when
 //!   ncclCommGetAsyncError says that NCCL is done.
-//! - ncclCommGrow brings in ranks that do not know the line, and those that are there do not know the id of the new ones. The rank
-//!   that called ncclCommGetUniqueId, the *coordinator*, knows both. It alone looks at all; the others look only for its sign, and wait for its word.
+//! - ncclCommGrow adds ranks that do not know the parent's key, and the parent's ranks do not know the id of the new
+//!   ones. Only the rank that called ncclCommGetUniqueId, the *coordinator*, knows both. It alone looks up all
+//!   beacons. The others look up only the coordinator's, and wait for its verdict message.
 //!
-//! What is made in a way that is not known here has no signs, so all its ranks forward.
+//! A communicator that is made by any other call has no beacons, so all its ranks forward.
 //!
-//! A sign is taken away when the setup is over or the communicator ends. No other rank looks for it then.
+//! A beacon is put out when the setup is over or the communicator ends. After that no rank looks for it.
 
+mod conclusion;
 #[cfg(test)]
 mod exhaustive;
-mod finding;
-mod known;
-mod sign;
+mod membership;
+mod socket;
 
 use std::ffi::c_void;
 use std::os::unix::net::UnixDatagram;
@@ -53,9 +64,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::comm::run::group;
-use crate::comm::setup::beacon::finding::Heard;
-use crate::comm::setup::beacon::known::{Known, Members, View};
-use crate::comm::setup::beacon::sign::{Key, Sign};
+use crate::comm::setup::beacon::conclusion::Heard;
+use crate::comm::setup::beacon::membership::{MemberRange, Membership, View};
+use crate::comm::setup::beacon::socket::{Beacon, OriginKey};
 use crate::comm::setup::sockets;
 use crate::comm::table::Reservation;
 use crate::gpu::driver::Driver;
@@ -67,79 +78,82 @@ use crate::nccl::{ncclComm_t, ncclInProgress, ncclResult_t, ncclSuccess};
 use crate::real;
 use crate::route::Reason;
 
-/// How long a call that makes a communicator of one that has grown waits for the coordinator's word, which is mostly there.
+/// How long a call that makes a communicator of a grown one waits for the coordinator's verdict message. Usually it
+/// has come.
 const GROWN_LIMIT: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// A communicator whose handle NCCL writes later.
-struct Late {
+/// A communicator whose handle NCCL writes later, to `out`.
+struct LateHandle {
     parent: usize,
-    place: *const ncclComm_t,
+    out: *const ncclComm_t,
     arrived: Box<Arrived>,
 }
 
-// SAFETY: the place is the application's, which gave it to NCCL to be written by another thread.
-unsafe impl Send for Late {}
+// SAFETY: the pointer is the application's, which gave it to NCCL to be written by another thread.
+unsafe impl Send for LateHandle {}
 
 #[derive(Default)]
 struct State {
-    known: Vec<Known>,
-    late: Vec<Late>,
+    memberships: Vec<Membership>,
+    late: Vec<LateHandle>,
 }
 
-static STATE: Lock<State> = Lock::new(State { known: Vec::new(), late: Vec::new() });
-/// Something is to be done when NCCL says that a communicator is ready.
+static STATE: Lock<State> = Lock::new(State { memberships: Vec::new(), late: Vec::new() });
+/// Some communicator must be looked at when NCCL says that it is ready.
 static AWAITS_READINESS: AtomicBool = AtomicBool::new(false);
 
-/// Runs `change` on the state.
+/// Runs `change` on the state, under its lock.
 fn with_state<R>(change: impl FnOnce(&mut State) -> R) -> R {
     let mut state = STATE.hold();
     let result = change(&mut state);
-    let awaits = !state.late.is_empty() || state.known.iter().any(|known| known.outcome.is_none());
+    let awaits = !state.late.is_empty() || state.memberships.iter().any(|membership| membership.outcome.is_none());
     AWAITS_READINESS.store(awaits, Ordering::Relaxed);
     result
 }
 
-/// A rank that is about to have NCCL make a communicator.
+/// A rank that is about to call NCCL to make a communicator.
 #[must_use]
 pub struct Arrival(Option<Box<Arrived>>);
 
-/// What is made in a group that is still open.
+/// A communicator that was asked for in a group that is still open.
 pub enum Pending {
-    /// NCCL has written its handle, and takes it back if the group fails.
+    /// NCCL has written the handle. It is void if the group fails.
     Made(ncclComm_t),
-    /// NCCL writes its handle there at the end.
+    /// A part of another communicator: NCCL writes the handle to this address at the end of the group.
     Part(Arrival, *mut ncclComm_t),
 }
 
 struct Arrived {
-    known: Known,
-    /// The communicator that it is a part of, for which NCCL writes the handle at the end; else 0.
+    membership: Membership,
+    /// The parent, of which this communicator is a part; NCCL then writes the handle last. 0: it is no part of
+    /// another one.
     parent: usize,
 }
 
 impl Arrival {
-    const OF_NOBODY: Self = Self(None);
+    const UNTRACED: Self = Self(None);
 
-    fn of(known: Known) -> Self {
-        Self(Some(Box::new(Arrived { known, parent: 0 })))
+    fn of(membership: Membership) -> Self {
+        Self(Some(Box::new(Arrived { membership, parent: 0 })))
     }
 }
 
-fn key_of(parts: &[&[u8]]) -> Key {
+fn key_of(parts: &[&[u8]]) -> OriginKey {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
     hash.finalize().into()
 }
 
-/// This process could not look, and nobody told it anything: it gives no more signs, so that nobody waits in vain again.
-static HEARS_NOBODY: AtomicBool = AtomicBool::new(false);
+/// This process could not look, and no verdict message came in time. It lights no more beacons, so that it does not
+/// wait in vain again.
+static NO_VERDICT_CAME: AtomicBool = AtomicBool::new(false);
 
-/// Why this rank would give no sign.
-fn own_hindrance() -> Option<Reason> {
+/// Why this rank lights no beacon. None: it does.
+fn reason_for_no_beacon() -> Option<Reason> {
     if Config::from_env().0.disable {
         Some(Reason::Disabled)
-    } else if HEARS_NOBODY.load(Ordering::Relaxed) {
+    } else if NO_VERDICT_CAME.load(Ordering::Relaxed) {
         Some(Reason::NoBeacon)
     } else if Driver::get().is_err() {
         Some(Reason::NoDriver)
@@ -149,71 +163,79 @@ fn own_hindrance() -> Option<Reason> {
 }
 
 impl State {
-    fn find(&mut self, handle: ncclComm_t) -> Option<&mut Known> {
-        self.known.iter_mut().find(|known| known.handle == handle as usize)
+    fn find(&mut self, handle: ncclComm_t) -> Option<&mut Membership> {
+        self.memberships.iter_mut().find(|membership| membership.handle == handle as usize)
     }
 
-    /// A rank that arrives.
-    fn arriving(&self, hindrance: Option<Reason>, key: Key, number: usize, numbers: usize, view: View) -> Known {
-        Known::arriving(|| self.sign_of(&key, number), hindrance, key, number, numbers, view)
+    /// The membership of a rank whose communicator is about to be made.
+    fn arriving(
+        &self,
+        obstacle: Option<Reason>,
+        key: OriginKey,
+        member: usize,
+        members: usize,
+        view: View,
+    ) -> Membership {
+        Membership::arriving(|| self.beacon_of(&key, member), obstacle, key, member, members, view)
     }
 
-    fn sign_of(&self, key: &Key, number: usize) -> Option<Arc<UnixDatagram>> {
-        self.known.iter().find_map(|known| match &known.sign {
-            Sign::Given(socket) if known.sign_key == *key && known.number == number => Some(socket.clone()),
+    fn beacon_of(&self, key: &OriginKey, member: usize) -> Option<Arc<UnixDatagram>> {
+        self.memberships.iter().find_map(|membership| match &membership.beacon {
+            Beacon::Lit(socket) if membership.beacon_key == *key && membership.member == member => Some(socket.clone()),
             _ => None,
         })
     }
 
-    fn add(&mut self, mut known: Known, handle: ncclComm_t) {
-        known.handle = handle as usize;
-        self.known.retain(|other| other.handle != known.handle);
-        if known.handle != 0 {
-            self.known.push(known);
+    fn add(&mut self, mut membership: Membership, handle: ncclComm_t) {
+        membership.handle = handle as usize;
+        self.memberships.retain(|other| other.handle != membership.handle);
+        if membership.handle != 0 {
+            self.memberships.push(membership);
         }
     }
 
-    /// Takes over the parts of `parent`, which NCCL has written since: it says that the parent is ready.
+    /// Adds the parts of `parent` whose handles NCCL has written since. NCCL says that the parent is ready.
     fn adopt_parts(&mut self, parent: ncclComm_t) -> Vec<ncclComm_t> {
         let (ready, late) = std::mem::take(&mut self.late).into_iter().partition(|late| late.parent == parent as usize);
         self.late = late;
         ready.into_iter().map(|late| self.adopt(late)).collect()
     }
 
-    /// Takes over what was found at its place before its parent was asked.
+    /// Adds the communicator of this handle if NCCL has written it and its parent was not queried yet.
     fn adopt_by_handle(&mut self, handle: ncclComm_t) {
         if self.find(handle).is_none()
-            && let Some(place) = self.late.iter().position(|late| late.written() == handle)
+            && let Some(index) = self.late.iter().position(|late| late.written() == handle)
         {
-            let late = self.late.remove(place);
+            let late = self.late.remove(index);
             self.adopt(late);
         }
     }
 
-    fn adopt(&mut self, late: Late) -> ncclComm_t {
+    fn adopt(&mut self, late: LateHandle) -> ncclComm_t {
         let made = late.written();
-        self.add(late.arrived.known, made);
+        self.add(late.arrived.membership, made);
         made
     }
 }
 
-impl Late {
+impl LateHandle {
     fn written(&self) -> ncclComm_t {
-        // SAFETY: NCCL writes there from a thread of its own until the application knows that it has, which it learns from a call of ours.
-        unsafe { read(self.place) }
+        // SAFETY: NCCL writes there from a thread of its own until the application knows that it has, which it learns
+        // from a call of ours.
+        unsafe { read(self.out) }
     }
 }
 
-/// What NCCL has written to a place, from whatever thread.
+/// Reads a handle that another thread may be writing.
 ///
 /// # Safety
-/// The place is there.
-unsafe fn read(place: *const ncclComm_t) -> ncclComm_t {
+/// The pointer is valid.
+unsafe fn read(out: *const ncclComm_t) -> ncclComm_t {
     // SAFETY: the caller's contract; NCCL stores the handle whole.
-    unsafe { AtomicPtr::from_ptr(place.cast_mut().cast::<*mut c_void>()) }.load(Ordering::Acquire).cast()
+    unsafe { AtomicPtr::from_ptr(out.cast_mut().cast::<*mut c_void>()) }.load(Ordering::Acquire).cast()
 }
 
-/// Ranks of a communicator that NCCL has made.
+/// The number of ranks of a communicator that NCCL has made.
 fn ranks_of(handle: ncclComm_t) -> Option<usize> {
     let mut ranks = 0;
     // SAFETY: the handle is one that NCCL has just made; the out pointer is ours.
@@ -221,117 +243,119 @@ fn ranks_of(handle: ncclComm_t) -> Option<usize> {
     usize::try_from(ranks).ok().filter(|_| counted == ncclSuccess)
 }
 
-/// NCCL has made these: looks who is here.
+/// NCCL has made these communicators: looks up the beacons of their ranks.
 fn look_now(handles: &[ncclComm_t]) {
     for handle in handles.iter().copied().filter(|handle| !handle.is_null()) {
-        let is_open = with_state(|state| state.find(handle).is_some_and(|known| known.outcome.is_none()));
-        // No lock is held while NCCL is asked.
+        let is_open = with_state(|state| state.find(handle).is_some_and(|membership| membership.outcome.is_none()));
+        // No lock is held during the call to NCCL.
         if is_open && let Some(ranks) = ranks_of(handle) {
-            with_state(|state| state.find(handle).into_iter().for_each(|known| known.look(ranks)));
+            with_state(|state| state.find(handle).into_iter().for_each(|membership| membership.look(ranks)));
         }
     }
 }
 
-/// Before NCCL makes a communicator of so many ranks that know these ids.
+/// Call before NCCL makes a communicator of `ranks` ranks from these unique ids. Lights this rank's beacon.
 pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
-    let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::OF_NOBODY };
-    if thread::is_inside_nccl() || ids.is_empty() || numbers < 2 || number >= numbers {
-        return Arrival::OF_NOBODY;
+    let (Ok(members), Ok(member)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::UNTRACED };
+    if thread::is_inside_nccl() || ids.is_empty() || members < 2 || member >= members {
+        return Arrival::UNTRACED;
     }
     let key = key_of(&[ids, &ranks.to_le_bytes()]);
-    let hindrance = own_hindrance();
-    let known = if numbers <= MAX_RANKS {
-        let view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        with_state(|state| state.arriving(hindrance, key, number, numbers, view))
+    let obstacle = reason_for_no_beacon();
+    let membership = if members <= MAX_RANKS {
+        let view = View::Beacons(vec![MemberRange { key, from: 0, to: members }]);
+        with_state(|state| state.arriving(obstacle, key, member, members, view))
     } else {
-        // It is never fast; what is made of it may be.
-        Known::without_sign(key, number, numbers, Err(Reason::ManyRanks))
+        // It is never fast, but a communicator made of it may be.
+        Membership::without_beacon(key, member, members, Err(Reason::ManyRanks))
     };
-    Arrival::of(known)
+    Arrival::of(membership)
 }
 
-/// Before NCCL makes a communicator of some ranks of another one. All who will be in it pass the same `what`; None: this rank will be
-/// in none.
+/// Call before NCCL makes a communicator of some ranks of `parent`. All ranks that will be in it pass the same
+/// `what`. None: this rank will not be in one.
 pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
     if thread::is_inside_nccl() {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     }
     await_key(parent);
-    let hindrance = own_hindrance();
-    let known = with_state(|state| {
+    let obstacle = reason_for_no_beacon();
+    let membership = with_state(|state| {
         let of = state.find(parent)?;
         of.children += 1;
-        let key = key_of(&[of.key.as_ref()?, &of.children.to_le_bytes(), what?]);
-        let (number, numbers) = (of.number, of.numbers);
-        let view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        Some(state.arriving(hindrance, key, number, numbers, view))
+        let key = key_of(&[of.origin_key.as_ref()?, &of.children.to_le_bytes(), what?]);
+        let (member, members) = (of.member, of.members);
+        let view = View::Beacons(vec![MemberRange { key, from: 0, to: members }]);
+        Some(state.arriving(obstacle, key, member, members, view))
     });
-    Arrival(known.map(|known| Box::new(Arrived { known, parent: parent as usize })))
+    Arrival(membership.map(|membership| Box::new(Arrived { membership, parent: parent as usize })))
 }
 
-/// NCCL has made an id for ranks that this communicator takes in next: this rank is the coordinator.
+/// NCCL has made a unique id for ranks that will join this communicator. So this rank is the coordinator.
 pub fn grows_by(parent: ncclComm_t, id: &[u8]) {
     if !thread::is_inside_nccl() {
-        with_state(|state| state.find(parent).into_iter().for_each(|known| known.growing = Some(id.to_vec())));
+        with_state(|state| {
+            state.find(parent).into_iter().for_each(|membership| membership.growth_id = Some(id.to_vec()))
+        });
     }
 }
 
-/// Before NCCL makes a communicator of so many ranks: those of another one, of which this is one, and new ones.
+/// Call before NCCL makes a communicator of `ranks` ranks: those of `parent`, of which this is one, and new ones.
 ///
 /// # Safety
 /// The parent is a communicator.
 pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
     if thread::is_inside_nccl() || with_state(|state| state.find(parent).is_none()) {
-        return Arrival::OF_NOBODY;
+        return Arrival::UNTRACED;
     }
     await_key(parent);
-    let hindrance = own_hindrance();
-    let mut number = 0;
+    let obstacle = reason_for_no_beacon();
+    let mut member = 0;
     // SAFETY: the caller's contract; the out pointer is ours.
-    let asked = unsafe { real::ncclCommUserRank(parent, &mut number) };
-    // It keeps its number.
-    let number = usize::try_from(number).ok().filter(|_| asked == ncclSuccess);
-    let (Some(number), Some(old_ranks), Ok(numbers)) = (number, ranks_of(parent), usize::try_from(ranks)) else {
-        return Arrival::OF_NOBODY;
+    let asked = unsafe { real::ncclCommUserRank(parent, &mut member) };
+    // It keeps its rank.
+    let member = usize::try_from(member).ok().filter(|_| asked == ncclSuccess);
+    let (Some(member), Some(old_ranks), Ok(members)) = (member, ranks_of(parent), usize::try_from(ranks)) else {
+        return Arrival::UNTRACED;
     };
-    let known = with_state(|state| {
+    let membership = with_state(|state| {
         let of = state.find(parent)?;
         of.children += 1;
-        let old = key_of(&[of.key.as_ref()?, &of.children.to_le_bytes(), b"grown"]);
-        let Some(id) = of.growing.take() else {
-            let mut known = state.arriving(hindrance, old, number, numbers, View::Told(old));
-            known.key = None;
-            return Some(known);
+        let old = key_of(&[of.origin_key.as_ref()?, &of.children.to_le_bytes(), b"grown"]);
+        let Some(id) = of.growth_id.take() else {
+            let mut membership = state.arriving(obstacle, old, member, members, View::Coordinator(old));
+            membership.origin_key = None;
+            return Some(membership);
         };
         let new = key_of_new(&id, ranks);
-        let parts = [(old, 0, old_ranks), (new, old_ranks, numbers)];
-        let view = View::Signs(parts.map(|(key, from, to)| Members { key, from, to }).into());
-        let mut known = state.arriving(hindrance, old, number, numbers, view);
-        known.coordinate([&old, &new]);
-        known.key = Some(key_of(&[&new, b"grown"]));
-        Some(known)
+        let parts = [(old, 0, old_ranks), (new, old_ranks, members)];
+        let view = View::Beacons(parts.map(|(key, from, to)| MemberRange { key, from, to }).into());
+        let mut membership = state.arriving(obstacle, old, member, members, view);
+        membership.coordinate([&old, &new]);
+        membership.origin_key = Some(key_of(&[&new, b"grown"]));
+        Some(membership)
     });
-    known.map_or(Arrival::OF_NOBODY, Arrival::of)
+    membership.map_or(Arrival::UNTRACED, Arrival::of)
 }
 
-/// Before NCCL makes a communicator of so many ranks, into which this one comes as a new one.
+/// Call before NCCL makes a grown communicator of `ranks` ranks, which this rank joins as a new one.
 pub fn arrive_in_growing(id: &[u8], ranks: i32, rank: i32) -> Arrival {
-    let (Ok(numbers), Ok(number)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::OF_NOBODY };
-    if thread::is_inside_nccl() || id.is_empty() || number >= numbers {
-        return Arrival::OF_NOBODY;
+    let (Ok(members), Ok(member)) = (usize::try_from(ranks), usize::try_from(rank)) else { return Arrival::UNTRACED };
+    if thread::is_inside_nccl() || id.is_empty() || member >= members {
+        return Arrival::UNTRACED;
     }
     let key = key_of_new(id, ranks);
-    let hindrance = own_hindrance();
-    let mut known = with_state(|state| state.arriving(hindrance, key, number, numbers, View::Told(key)));
-    known.key = None;
-    Arrival::of(known)
+    let obstacle = reason_for_no_beacon();
+    let mut membership = with_state(|state| state.arriving(obstacle, key, member, members, View::Coordinator(key)));
+    membership.origin_key = None;
+    Arrival::of(membership)
 }
 
-fn key_of_new(id: &[u8], ranks: i32) -> Key {
+fn key_of_new(id: &[u8], ranks: i32) -> OriginKey {
     key_of(&[b"new ranks", id, &ranks.to_le_bytes()])
 }
 
-/// NCCL has made these communicators, which have all their ranks in this process.
+/// NCCL has made these communicators, whose ranks are all in this process.
 pub fn all_made(handles: &[ncclComm_t]) {
     static MADE: AtomicU64 = AtomicU64::new(0);
     if thread::is_inside_nccl() || handles.len() < 2 {
@@ -341,31 +365,31 @@ pub fn all_made(handles: &[ncclComm_t]) {
     let random = sockets::random().unwrap_or_default();
     let key = key_of(&[b"one process", &std::process::id().to_le_bytes(), &made, &random]);
     let is_disabled = Config::from_env().0.disable;
-    let places: Vec<_> = handles.iter().map(|_| if is_disabled { None } else { Reservation::make() }).collect();
-    // One conclusion for all of them.
-    let outcome = match &places {
+    let reservations: Vec<_> = handles.iter().map(|_| if is_disabled { None } else { Reservation::make() }).collect();
+    // All ranks have the same conclusion.
+    let outcome = match &reservations {
         _ if is_disabled => Err(Reason::Disabled),
-        places if places.iter().any(Option::is_none) => Err(Reason::TableFull),
+        reservations if reservations.iter().any(Option::is_none) => Err(Reason::TableFull),
         _ => Ok(()),
     };
     with_state(|state| {
-        for (number, (handle, place)) in handles.iter().zip(places).enumerate() {
-            let known = Known::without_sign(key, number, handles.len(), outcome);
-            state.add(Known { place, ..known }, *handle);
+        for (member, (handle, reservation)) in handles.iter().zip(reservations).enumerate() {
+            let membership = Membership::without_beacon(key, member, handles.len(), outcome);
+            state.add(Membership { reservation, ..membership }, *handle);
         }
     });
 }
 
-/// Waits a little for the key of a communicator that has grown, from which another one is made now.
+/// Waits up to [`GROWN_LIMIT`] for the origin key of a grown communicator, of which another one is made now.
 fn await_key(parent: ncclComm_t) {
     let deadline = Instant::now() + GROWN_LIMIT;
     loop {
         let ranks = with_state(|state| {
-            let known = state.find(parent)?;
-            (known.key.is_none() && known.outcome.is_none()).then_some(known.numbers)
+            let membership = state.find(parent)?;
+            (membership.origin_key.is_none() && membership.outcome.is_none()).then_some(membership.members)
         });
         let Some(ranks) = ranks else { return };
-        with_state(|state| state.find(parent).into_iter().for_each(|known| known.look(ranks)));
+        with_state(|state| state.find(parent).into_iter().for_each(|membership| membership.look(ranks)));
         if Instant::now() >= deadline {
             return;
         }
@@ -374,44 +398,45 @@ fn await_key(parent: ncclComm_t) {
 }
 
 impl Arrival {
-    /// After NCCL was asked for it with this result, and will write the handle there.
+    /// Call after NCCL was asked for the communicator and returned `result`. NCCL has written the handle to `out`, or
+    /// will.
     ///
     /// # Safety
-    /// `place` is what NCCL was given.
-    pub unsafe fn made(self, place: *mut ncclComm_t, result: ncclResult_t) {
+    /// `out` is the pointer that NCCL was given.
+    pub unsafe fn made(self, out: *mut ncclComm_t, result: ncclResult_t) {
         let Some(arrived) = &self.0 else { return };
-        if place.is_null() || (result != ncclSuccess && result != ncclInProgress) {
+        if out.is_null() || (result != ncclSuccess && result != ncclInProgress) {
             return;
         }
         if group::is_open() {
             if arrived.parent != 0 {
-                let pending = Pending::Part(self, place);
+                let pending = Pending::Part(self, out);
                 return group::when_made(move |result| pending.group_ended(result));
             }
             // SAFETY: the caller's contract.
-            let handle = unsafe { self.settle(place, ncclInProgress) };
+            let handle = unsafe { self.settle(out, ncclInProgress) };
             let pending = Pending::Made(handle);
             return group::when_made(move |result| pending.group_ended(result));
         }
         // SAFETY: the caller's contract.
-        unsafe { self.settle(place, result) };
+        unsafe { self.settle(out, result) };
     }
 
-    /// Keeps what NCCL made with this result, and looks who is here if it is ready.
+    /// Adds the communicator that NCCL made with this result, and looks up its beacons if it is ready.
     ///
     /// # Safety
-    /// NCCL was given `place`.
-    unsafe fn settle(self, place: *const ncclComm_t, result: ncclResult_t) -> ncclComm_t {
+    /// `out` is the pointer that NCCL was given.
+    unsafe fn settle(self, out: *const ncclComm_t, result: ncclResult_t) -> ncclComm_t {
         let Some(arrived) = self.0 else { return std::ptr::null_mut() };
         // SAFETY: the caller's contract.
-        let handle = unsafe { read(place) };
+        let handle = unsafe { read(out) };
         with_state(|state| {
-            // A place that is given to NCCL again has served.
-            state.late.retain(|late| late.place != place);
+            // An address that is given to NCCL again holds no earlier handle any more.
+            state.late.retain(|late| late.out != out);
             if handle.is_null() && result == ncclInProgress && arrived.parent != 0 {
-                state.late.push(Late { parent: arrived.parent, place, arrived });
+                state.late.push(LateHandle { parent: arrived.parent, out, arrived });
             } else {
-                state.add(arrived.known, handle);
+                state.add(arrived.membership, handle);
             }
         });
         if result == ncclSuccess {
@@ -422,22 +447,22 @@ impl Arrival {
 }
 
 impl Pending {
-    /// After the outermost end of the group with this result.
+    /// Call after the outermost end of the group, which returned `result`.
     pub fn group_ended(self, result: ncclResult_t) {
         match self {
             Self::Made(handle) if result == ncclSuccess => look_now(&[handle]),
             Self::Made(_) if result == ncclInProgress => {}
             Self::Made(handle) => forget(handle),
-            Self::Part(arrival, place) if result == ncclSuccess || result == ncclInProgress => {
-                // SAFETY: the application gave the place to NCCL in this group, until it is ready at least.
-                unsafe { arrival.settle(place, result) };
+            Self::Part(arrival, out) if result == ncclSuccess || result == ncclInProgress => {
+                // SAFETY: the application gave the pointer to NCCL in this group, valid until NCCL is ready at least.
+                unsafe { arrival.settle(out, result) };
             }
             Self::Part(..) => {}
         }
     }
 }
 
-/// NCCL says that a communicator is ready: those made of it are, too. Asked again and again by some programs.
+/// Call when NCCL says that a communicator is ready; its parts are then ready too. Cheap, since some programs poll.
 #[inline(always)]
 pub fn ready(handle: ncclComm_t) {
     if AWAITS_READINESS.load(Ordering::Relaxed) {
@@ -458,17 +483,18 @@ fn look_at_ready(handle: ncclComm_t) {
     look_now(&ready);
 }
 
-/// The reason to forward, as far as this rank has concluded that already.
+/// Why all ranks forward, if this rank has concluded that already.
 pub fn forwards(handle: ncclComm_t) -> Option<Reason> {
-    let known = with_state(|state| {
+    let membership = with_state(|state| {
         state.adopt_by_handle(handle);
-        state.find(handle).map(|known| known.outcome.and_then(Result::err))
+        state.find(handle).map(|membership| membership.outcome.and_then(Result::err))
     });
-    known.unwrap_or_else(|| Some(own_hindrance().unwrap_or(Reason::Untraced)))
+    membership.unwrap_or_else(|| Some(reason_for_no_beacon().unwrap_or(Reason::Untraced)))
 }
 
-/// Whether all `ranks` ranks of a communicator will answer in a setup, or why all forward. At its first all-reduce, where a rank that was
-/// kept from looking waits for a word until `limit` has passed or the communicator is aborted.
+/// Whether all `ranks` ranks of a communicator will take part in a setup, or why all forward. Called at the first
+/// all-reduce. A rank that could not look waits there for a verdict message until `limit` has passed or the
+/// communicator is aborted.
 pub fn verdict(
     handle: ncclComm_t,
     ranks: usize,
@@ -476,36 +502,37 @@ pub fn verdict(
     is_aborted: impl Fn() -> bool,
 ) -> Result<(), Reason> {
     let looked = with_state(|state| {
-        let known = state.find(handle).ok_or(Reason::Untraced)?;
-        known.look(ranks);
-        Ok((known.outcome, known.sign.clone(), known.sign_key))
+        let membership = state.find(handle).ok_or(Reason::Untraced)?;
+        membership.look(ranks);
+        Ok((membership.outcome, membership.beacon.clone(), membership.beacon_key))
     });
-    let (outcome, sign, key) = looked?;
+    let (outcome, beacon, key) = looked?;
     if let Some(outcome) = outcome {
         return outcome;
     }
-    // No lock is held meanwhile.
+    // No lock is held while it waits.
     let limit = limit();
-    let (heard, word) = sign.await_word(&key, Instant::now() + limit, &is_aborted);
-    drop(sign);
-    if heard == Heard::Nothing && !is_aborted() && !HEARS_NOBODY.swap(true, Ordering::Relaxed) {
+    let (heard, verdict) = beacon.await_verdict(&key, Instant::now() + limit, &is_aborted);
+    drop(beacon);
+    if heard == Heard::Nothing && !is_aborted() && !NO_VERDICT_CAME.swap(true, Ordering::Relaxed) {
         log::warn!(
-            "this process may not connect to the sockets of the other ranks (a sandbox, or no descriptors), and none of them told it within \
-             {} s who is here: from now on its communicators forward",
+            "this process may not connect to the beacon sockets of the other ranks (a sandbox, or no descriptors left), \
+             and no verdict message from them came within {} s (DIME_SETUP_TIMEOUT_S): all-reduces of its new \
+             communicators are forwarded from now on",
             limit.as_secs()
         );
     }
     with_state(|state| {
-        let known = state.find(handle).ok_or(Reason::Untraced)?;
-        match word {
-            Some(word) => known.follow(word),
-            None => known.settle(finding::hear(heard)),
+        let membership = state.find(handle).ok_or(Reason::Untraced)?;
+        match verdict {
+            Some(verdict) => membership.follow(verdict),
+            None => membership.settle(conclusion::after_waiting(heard)),
         }
-        known.outcome.unwrap_or(Err(Reason::Absent))
+        membership.outcome.unwrap_or(Err(Reason::Absent))
     })
 }
 
-/// NCCL failed at a communicator: what is made of it will not be written.
+/// NCCL reports an error of a communicator: it will not write the handles of its parts.
 #[cold]
 pub fn failed(handle: ncclComm_t) {
     if AWAITS_READINESS.load(Ordering::Relaxed) && !thread::is_inside_nccl() {
@@ -513,75 +540,75 @@ pub fn failed(handle: ncclComm_t) {
     }
 }
 
-/// Every rank has looked: the setup of the communicator is over.
+/// Every rank has looked, because the setup is over: puts this rank's beacon out.
 pub fn put_out(handle: ncclComm_t) {
-    with_state(|state| state.find(handle).into_iter().for_each(Known::put_out));
+    with_state(|state| state.find(handle).into_iter().for_each(Membership::put_out));
 }
 
-/// The place in the table that a communicator has, if it has not got it yet.
+/// The table entry that is reserved for a communicator, if it has not been taken yet.
 pub fn take_reservation(handle: usize) -> Option<Reservation> {
-    with_state(|state| state.find(handle as ncclComm_t).and_then(|known| known.place.take()))
+    with_state(|state| state.find(handle as ncclComm_t).and_then(|membership| membership.reservation.take()))
 }
 
-/// The communicator ends, or failed.
+/// The communicator ends, or could not be made.
 pub fn forget(handle: ncclComm_t) {
     with_state(|state| {
-        state.known.retain(|known| known.handle != handle as usize);
+        state.memberships.retain(|membership| membership.handle != handle as usize);
         state.late.retain(|late| late.parent != handle as usize);
     });
 }
 
-/// Whether anything is known of a communicator beside this one.
+/// Whether this process has made any communicator besides this one.
 pub fn knows_others(than: usize) -> bool {
-    with_state(|state| !state.late.is_empty() || state.known.iter().any(|known| known.handle != than))
+    with_state(|state| !state.late.is_empty() || state.memberships.iter().any(|membership| membership.handle != than))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::finding::Finding;
-    use super::sign::{Sight, Who};
+    use super::conclusion::Conclusion;
+    use super::socket::{Sight, Whose};
     use super::*;
 
-    /// A communicator that NCCL makes: when the last rank has come it has made it, and all look.
-    fn arrived(ids: &[u8], ranks: i32, rank: i32) -> Known {
-        let (number, numbers) = (rank as usize, ranks as usize);
+    /// A communicator that NCCL has made, so that every rank has lit its beacon and can look.
+    fn arrived(ids: &[u8], ranks: i32, rank: i32) -> Membership {
+        let (member, members) = (rank as usize, ranks as usize);
         let key = key_of(&[ids, &ranks.to_le_bytes()]);
-        let mut known = Known::without_sign(key, number, numbers, Ok(()));
-        known.view = View::Signs(vec![Members { key, from: 0, to: numbers }]);
-        known.sign = Sign::give(&key, Who::Member(number));
-        known.outcome = None;
-        known
+        let mut membership = Membership::without_beacon(key, member, members, Ok(()));
+        membership.view = View::Beacons(vec![MemberRange { key, from: 0, to: members }]);
+        membership.beacon = Beacon::light(&key, Whose::Member(member));
+        membership.outcome = None;
+        membership
     }
 
-    fn add(known: Known, handle: usize) {
-        with_state(|state| state.add(known, handle as ncclComm_t));
+    fn add(membership: Membership, handle: usize) {
+        with_state(|state| state.add(membership, handle as ncclComm_t));
     }
 
     fn of(handle: usize, ranks: usize) -> Result<(), Reason> {
         verdict(handle as ncclComm_t, ranks, || Duration::ZERO, || false)
     }
 
-    /// Ids that no other run has.
+    /// Unique ids that no other test run has.
     fn ids(test: &str) -> Vec<u8> {
         format!("{test} {} {:?}", std::process::id(), Instant::now()).into_bytes()
     }
 
     #[test]
-    fn what_was_concluded_stays_when_a_sign_goes() {
+    fn a_conclusion_stays_when_a_beacon_is_put_out_later() {
         let ids = ids("come and go");
         (0..3).for_each(|rank| add(arrived(&ids, 3, rank), 0x100 + rank as usize));
         assert_eq!(of(0x100, 3), Ok(()));
         forget(0x101 as ncclComm_t);
         assert_eq!((of(0x100, 3), of(0x101, 3)), (Ok(()), Err(Reason::Untraced)));
-        // Who looks only now sees that one has gone.
+        // A rank that looks only now sees that one beacon was put out.
         assert_eq!(of(0x102, 3), Err(Reason::Absent));
         [0x100, 0x102].iter().for_each(|handle| forget(*handle as ncclComm_t));
     }
 
     #[test]
-    fn a_rank_without_a_sign_forwards_without_looking_and_so_do_the_others() {
+    fn a_rank_without_a_beacon_forwards_without_looking_and_so_do_the_others() {
         let ids = ids("one without");
-        let without = Known { sign: Sign::None, ..arrived(&ids, 2, 1) };
+        let without = Membership { beacon: Beacon::Unlit, ..arrived(&ids, 2, 1) };
         add(arrived(&ids, 2, 0), 0x110);
         add(without, 0x111);
         assert_eq!([0x110, 0x111].map(|handle| of(handle, 2)), [Err(Reason::Absent); 2]);
@@ -592,45 +619,45 @@ mod tests {
     fn a_rank_that_waited_in_vain_and_one_that_looks_afterwards_both_forward() {
         let ids = ids("too late");
         let waiting = arrived(&ids, 2, 1);
-        let heard = waiting.sign.await_word(&waiting.sign_key, Instant::now(), || false).0;
-        assert_eq!(finding::hear(heard), Finding::NotAll);
-        // Its sign is still there for a moment, but takes no word.
+        let heard = waiting.beacon.await_verdict(&waiting.beacon_key, Instant::now(), || false).0;
+        assert_eq!(conclusion::after_waiting(heard), Conclusion::SomeMissing);
+        // Its beacon is still bound for a moment, but receives no message.
         add(arrived(&ids, 2, 0), 0x120);
         assert_eq!(of(0x120, 2), Err(Reason::Absent));
         forget(0x120 as ncclComm_t);
     }
 
     #[test]
-    fn communicators_with_one_id_share_a_sign() {
-        // As NCCL_COMM_ID makes them.
+    fn communicators_with_one_id_share_a_beacon() {
+        // NCCL_COMM_ID makes such communicators.
         let key = key_of(&[&ids("again")]);
-        let view = || View::Signs(vec![Members { key, from: 0, to: 2 }]);
+        let view = || View::Beacons(vec![MemberRange { key, from: 0, to: 2 }]);
         for handle in [0x130, 0x131] {
-            let known = with_state(|state| state.arriving(None, key, 0, 2, view()));
-            assert!(matches!(known.sign, Sign::Given(_)));
-            add(known, handle);
+            let membership = with_state(|state| state.arriving(None, key, 0, 2, view()));
+            assert!(matches!(membership.beacon, Beacon::Lit(_)));
+            add(membership, handle);
         }
         forget(0x130 as ncclComm_t);
-        assert_eq!(sign::look(&key, Who::Member(0)), Sight::Here);
+        assert_eq!(socket::look(&key, Whose::Member(0)), Sight::Lit);
         forget(0x131 as ncclComm_t);
-        assert_eq!(sign::look(&key, Who::Member(0)), Sight::Gone);
+        assert_eq!(socket::look(&key, Whose::Member(0)), Sight::Missing);
     }
 
     #[test]
     fn parts_of_a_communicator_are_told_apart() {
         let key = |round: u64, color: u8| key_of(&[b"parts", &ids("parts")[..5], &round.to_le_bytes(), &[color]]);
-        let part = |round: u64, number: usize| {
-            let key = key(round, number as u8 % 2);
-            let mut known = Known::without_sign(key, number, 4, Ok(()));
-            known.view = View::Signs(vec![Members { key, from: 0, to: 4 }]);
-            known.sign = Sign::give(&key, Who::Member(number));
-            known.outcome = None;
-            known
+        let part = |round: u64, member: usize| {
+            let key = key(round, member as u8 % 2);
+            let mut membership = Membership::without_beacon(key, member, 4, Ok(()));
+            membership.view = View::Beacons(vec![MemberRange { key, from: 0, to: 4 }]);
+            membership.beacon = Beacon::light(&key, Whose::Member(member));
+            membership.outcome = None;
+            membership
         };
         let random = u64::from_le_bytes(sockets::random().expect("random bytes")[..8].try_into().expect("8 bytes"));
         for round in [random, random.wrapping_add(1)] {
-            (0..3).for_each(|number| add(part(round, number), 0x300 + number));
-            assert_eq!(of(0x300, 2), Ok(()), "even numbers are 0 and 2");
+            (0..3).for_each(|member| add(part(round, member), 0x300 + member));
+            assert_eq!(of(0x300, 2), Ok(()), "even members are 0 and 2");
             assert_eq!(of(0x301, 2), Err(Reason::Absent), "3 has not come");
         }
         (0x300..0x303).for_each(|handle| forget(handle as ncclComm_t));
@@ -640,42 +667,48 @@ mod tests {
     fn a_rank_is_told_by_the_coordinator_of_a_communicator_that_grows() {
         let ids = ids("grows");
         let (old, new) = (key_of(&[&ids, b"old"]), key_of(&[&ids, b"new"]));
-        let told = |key: Key, number| {
-            let mut known = Known::without_sign(key, number, 3, Ok(()));
-            (known.view, known.key, known.outcome) = (View::Told(key), None, None);
-            known.sign = Sign::give(&key, Who::Member(number));
-            known
+        let told = |key: OriginKey, member| {
+            let mut membership = Membership::without_beacon(key, member, 3, Ok(()));
+            (membership.view, membership.origin_key, membership.outcome) = (View::Coordinator(key), None, None);
+            membership.beacon = Beacon::light(&key, Whose::Member(member));
+            membership
         };
         for with_new in [false, true] {
             add(told(old, 0), 0x500);
             if with_new {
                 add(told(new, 2), 0x502);
             }
-            let mut known = told(old, 1);
-            let parts = [(old, 0, 2), (new, 2, 3)].map(|(key, from, to)| Members { key, from, to });
-            (known.view, known.key) = (View::Signs(parts.into()), Some([9; 32]));
-            known.coordinate([&old, &new]);
-            add(known, 0x501);
-            assert_eq!(with_state(|state| state.find(0x500 as ncclComm_t).map(|known| known.outcome)), Some(None));
+            let mut membership = told(old, 1);
+            let parts = [(old, 0, 2), (new, 2, 3)].map(|(key, from, to)| MemberRange { key, from, to });
+            (membership.view, membership.origin_key) = (View::Beacons(parts.into()), Some([9; 32]));
+            membership.coordinate([&old, &new]);
+            add(membership, 0x501);
+            assert_eq!(
+                with_state(|state| state.find(0x500 as ncclComm_t).map(|membership| membership.outcome)),
+                Some(None)
+            );
             let expected = if with_new { Ok(()) } else { Err(Reason::Absent) };
             assert_eq!([0x501, 0x500].map(|handle| of(handle, 3)), [expected; 2]);
-            assert_eq!(with_state(|state| state.find(0x500 as ncclComm_t).and_then(|known| known.key)), Some([9; 32]));
+            assert_eq!(
+                with_state(|state| state.find(0x500 as ncclComm_t).and_then(|membership| membership.origin_key)),
+                Some([9; 32])
+            );
             if with_new {
                 assert_eq!(of(0x502, 3), Ok(()));
             }
             (0x500..0x503).for_each(|handle| forget(handle as ncclComm_t));
         }
-        // Without a coordinator that has this library nobody waits.
+        // If the coordinator has no Dime, no rank waits.
         add(told(old, 0), 0x500);
         assert_eq!(verdict(0x500 as ncclComm_t, 3, || Duration::from_secs(60), || false), Err(Reason::Absent));
         forget(0x500 as ncclComm_t);
     }
 
     #[test]
-    fn what_cannot_be_is_not_known() {
+    fn an_impossible_rank_is_not_traced() {
         for (ranks, rank) in [(1, 0), (2, 2), (2, -1), (-3, 0)] {
             let mut handle = 0x400 as ncclComm_t;
-            // SAFETY: the place is ours.
+            // SAFETY: the out pointer is ours.
             unsafe { arrive(&ids("impossible"), ranks, rank).made(&mut handle, ncclSuccess) };
             assert_eq!(of(0x400, 2), Err(Reason::Untraced), "{rank} of {ranks}");
         }

@@ -1,12 +1,12 @@
-//! Passing file descriptors between the processes of a communicator.
+//! Passes file descriptors between the processes of a communicator.
 //!
-//! Every rank listens on an abstract unix socket of random name and connects to every peer's. A message is one packet: who sends,
-//! to whom, the receiver's token, which only those know who took part in the exchange of greetings, and one descriptor. Both
-//! ends check that the other process belongs to the same user. Whatever is not such a message is dropped without effect.
-//! All descriptors are close-on-exec; nothing is left in the file system.
+//! Every rank listens on an abstract unix socket of random name and connects to every peer's. A message is one
+//! packet: sender, receiver, the receiver's token, and one descriptor. Only ranks that took part in round 1 know the
+//! token. Both ends check that the other process belongs to the same user. Anything else that arrives is dropped
+//! without effect. All descriptors are close-on-exec; nothing is left in the file system.
 //!
-//! Anybody on the host can see the name and connect. So nobody is waited for alone: one loop sends, accepts and reads, for all
-//! ranks of the thread, until all is done or the deadline has come.
+//! Every process on the host can see the name and connect. So no single connection is waited for: one loop sends,
+//! accepts and reads for all ranks of the thread, until all is done or the deadline has passed.
 
 #[doc(hidden)] // Public for the fuzz targets.
 pub mod packet;
@@ -25,18 +25,18 @@ use crate::kernel::layout::MAX_RANKS;
 const MAGIC: &[u8; 8] = b"DIMESCRA";
 /// Bytes of a message: magic, sender, receiver, token.
 pub const MESSAGE_BYTES: usize = 8 + 4 + 4 + 16;
-/// Connections that may wait to be accepted. The kernel has a limit of its own, usually this.
+/// Connections that may wait to be accepted. The kernel has a limit of its own, usually the same.
 const BACKLOG: c_int = 4096;
 /// Connections that are open without having sent anything. A peer sends at once, so beyond that the oldest is dropped.
 const MAX_SILENT: usize = 64;
-/// Connections accepted in one turn, so that strangers who keep coming do not keep us from the rest.
+/// Connections accepted in one turn of the loop, so that strangers who keep connecting do not hold up the rest.
 const MAX_ACCEPTED: usize = 64;
-/// How often to look whether a party's communicator was aborted.
+/// How often the loop checks whether a party's communicator was aborted.
 const ABORT_INTERVAL: Duration = Duration::from_millis(20);
-/// When to try again to connect to a peer whose backlog is full.
+/// The pause before connecting again to a peer whose backlog is full.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// Bytes that nobody can guess.
+/// Random bytes from the kernel.
 pub fn random() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     // SAFETY: the buffer is ours and as long as said. Up to 256 bytes come whole.
@@ -54,26 +54,28 @@ pub fn message(sender: u32, receiver: u32, token: &[u8; 16]) -> [u8; MESSAGE_BYT
     bytes
 }
 
-/// Who sent a message to `receiver`. None: it is not one.
+/// The sender of a message to `receiver`. None: it is no such message.
 pub fn sender_of(bytes: &[u8], receiver: u32, token: &[u8; 16]) -> Option<u32> {
     let sender = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
     (bytes == message(sender, receiver, token)).then_some(sender)
 }
 
-/// Descriptors that passing needs at most where no stranger comes: for each peer a connection and what it sends, and our own connection.
+/// The most descriptors that passing needs if no stranger connects: for each peer the accepted connection and the
+/// descriptor it sends, and this rank's own connection.
 const NEEDED: usize = 2 * MAX_RANKS;
 
-/// Where the peers' descriptors arrive.
+/// The socket that receives the peers' descriptors.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
-    /// As many as passing needs, until it begins: a rank that has none left then could tell nobody, and its peers would wait for it
-    /// until the deadline. Without them the setup ends before it.
+    /// Descriptors held in reserve until passing begins. If they cannot be reserved, this rank says so in round 1. A
+    /// rank that runs out of descriptors later could tell no other rank, and its peers would wait for it until the
+    /// deadline.
     reserve: Mutex<Vec<OwnedFd>>,
 }
 
 impl Listener {
-    /// Listens under a name, and reserves what passing will need.
+    /// Listens under a name, and reserves the descriptors that passing will need.
     pub fn bind(name: &Name) -> io::Result<Self> {
         let socket = packet::socket()?;
         let (address, bytes) = packet::address(name);
@@ -86,21 +88,21 @@ impl Listener {
         Ok(Self { socket, reserve: Mutex::new(reserve) })
     }
 
-    /// What was reserved is there for passing. A child of fork never does this to a listener of its parent's, so no lock that is made for
-    /// that is needed.
+    /// Closes the reserved descriptors, so that passing can use their numbers. A plain mutex suffices: a child of
+    /// fork never passes on its parent's listener.
     fn release(&self) {
         self.reserve.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// A rank of another process.
+/// A rank in another process.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
     /// Its rank.
     pub rank: u32,
-    /// Where it listens.
+    /// The name under which it listens.
     pub socket: &'a Name,
-    /// What must be shown there.
+    /// The token that it expects.
     pub token: &'a [u8; 16],
 }
 
@@ -109,19 +111,20 @@ pub struct Peer<'a> {
 pub struct Party<'a> {
     /// Its rank.
     pub rank: u32,
-    /// What peers must show here.
+    /// The token that it expects from its peers.
     pub token: &'a [u8; 16],
-    /// Where it listens.
+    /// Its listener.
     pub listener: &'a Listener,
-    /// What every peer gets.
+    /// The descriptor that every peer gets.
     pub descriptor: &'a OwnedFd,
-    /// Who gets it, and from whom one descriptor each is taken.
+    /// The peers that get it, and that each send one descriptor.
     pub peers: Vec<Peer<'a>>,
 }
 
-/// Sends each party's descriptor to its peers and takes theirs: each party's outcome, with the peers' ranks in the order of its
-/// peers. Strangers, other users and malformed messages are dropped. A peer that is not reached, or not heard until the
-/// deadline, fails its party; so does an abort, which `is_aborted` knows by the party's index.
+/// Sends each party's descriptor to its peers and receives theirs. Returns each party's outcome, with the peers'
+/// ranks in the order of its peers. Messages from strangers and other users and malformed ones are dropped. A party
+/// fails if a peer could not be reached or sent nothing by the deadline, or if `is_aborted` is true for the party's
+/// index.
 pub fn pass(
     parties: &[Party],
     deadline: Instant,
@@ -145,7 +148,8 @@ pub fn pass(
     }
 }
 
-/// Until somebody connects or sends, it is time to connect again or to look for an abort, or `left` has passed.
+/// Waits until a peer connects or sends, until it is time to connect again or to check for an abort, or until `left`
+/// has passed.
 fn wait(going: &[Passing], left: Duration) {
     let mut polled: Vec<libc::pollfd> = going
         .iter()
@@ -155,12 +159,12 @@ fn wait(going: &[Passing], left: Duration) {
         .collect();
     let is_sending = going.iter().any(|passing| !passing.unsent.is_empty());
     let timeout = left.min(if is_sending { RETRY } else { ABORT_INTERVAL });
-    // Rounded up, or the last millisecond would be spent in turns that do not wait.
+    // Rounded up: with a timeout of 0 the loop would spin through the last millisecond.
     let timeout_ms = timeout.as_millis() as c_int + 1;
-    // SAFETY: as many pollfds as said. An error is as good as a turn without news.
+    // SAFETY: as many pollfds as said. After an error the loop goes on as if nothing had arrived.
     let polled = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms) };
     if polled < 0 {
-        // Where it may not be called, the turns must not follow each other at once.
+        // Where a sandbox forbids poll, the loop must not spin.
         std::thread::sleep(timeout.min(RETRY));
     }
 }
@@ -168,11 +172,11 @@ fn wait(going: &[Passing], left: Duration) {
 /// How far a party has come.
 struct Passing<'a> {
     party: &'a Party<'a>,
-    /// Peers that have not got our descriptor.
+    /// Peers that have not received this rank's descriptor.
     unsent: Vec<Peer<'a>>,
-    /// Connections that have sent nothing, the oldest first.
+    /// Connections that have sent nothing yet, the oldest first.
     silent: VecDeque<OwnedFd>,
-    /// What came, in the order of the peers.
+    /// The received descriptors, in the order of the peers.
     received: Vec<Option<OwnedFd>>,
     failure: Option<io::Error>,
 }
@@ -192,7 +196,7 @@ impl<'a> Passing<'a> {
         self.failure.is_none() && self.received.iter().any(Option::is_none)
     }
 
-    /// A party that failed still sends to those it can reach: they need not wait for it.
+    /// A party that failed still sends to the peers that it can reach, so that they do not wait for it.
     fn is_over(&self) -> bool {
         self.unsent.is_empty() && !self.is_receiving()
     }
@@ -209,7 +213,7 @@ impl<'a> Passing<'a> {
         self.note(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the communicator was aborted")));
     }
 
-    /// Does what can be done without waiting.
+    /// Does all that can be done without waiting.
     fn advance(&mut self) {
         self.send();
         if self.is_receiving() {
@@ -238,7 +242,7 @@ impl<'a> Passing<'a> {
             if !packet::is_same_user(&connection) {
                 continue;
             }
-            // One that has sent is read before it counts as silent.
+            // A connection that has sent already is read before it counts as silent.
             if let Some(silent) = self.take(connection) {
                 self.silent.push_back(silent);
             }
@@ -257,17 +261,17 @@ impl<'a> Passing<'a> {
         }
     }
 
-    /// Takes what a connection has sent, and closes it. One that has sent nothing comes back.
+    /// Receives what a connection has sent, and closes it. Returns a connection that has sent nothing.
     fn take(&mut self, connection: OwnedFd) -> Option<OwnedFd> {
-        // One byte more than a message has, to see that a packet is too long.
+        // One byte more than a message has, to detect a packet that is too long.
         match packet::receive(&connection, MESSAGE_BYTES + 1) {
             Received::Nothing => return Some(connection),
             Received::Garbage => {}
             Received::Packet(bytes, descriptor) => {
                 let sender = sender_of(&bytes, self.party.rank, self.party.token);
-                let place = self.party.peers.iter().position(|peer| Some(peer.rank) == sender);
-                if let Some(place) = place.filter(|place| self.received[*place].is_none()) {
-                    self.received[place] = Some(descriptor);
+                let index = self.party.peers.iter().position(|peer| Some(peer.rank) == sender);
+                if let Some(index) = index.filter(|index| self.received[*index].is_none()) {
+                    self.received[index] = Some(descriptor);
                 }
             }
         }
@@ -280,14 +284,17 @@ impl<'a> Passing<'a> {
         }
         let timed_out = |what: String| io::Error::new(io::ErrorKind::TimedOut, what);
         if let Some(peer) = self.unsent.first() {
-            return Err(timed_out(format!("rank {} did not take our scratch in time", peer.rank)));
+            return Err(timed_out(format!(
+                "rank {} did not take this rank's scratch within DIME_SETUP_TIMEOUT_S",
+                peer.rank
+            )));
         }
         let ranks = self.party.peers.iter().map(|peer| peer.rank);
         ranks
             .zip(self.received)
             .map(|(rank, descriptor)| match descriptor {
                 Some(descriptor) => Ok((rank, descriptor)),
-                None => Err(timed_out(format!("rank {rank} did not send its scratch in time"))),
+                None => Err(timed_out(format!("rank {rank} did not send its scratch within DIME_SETUP_TIMEOUT_S"))),
             })
             .collect()
     }

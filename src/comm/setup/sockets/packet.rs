@@ -1,4 +1,5 @@
-//! One packet with one descriptor, over a unix socket whose other end belongs to the same user. Nothing here blocks.
+//! Sends and receives one packet with one descriptor over a unix socket. The other end belongs to the same user.
+//! Nothing here blocks.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -10,7 +11,7 @@ use libc::{c_int, c_void};
 /// Names of sockets.
 pub type Name = [u8; 16];
 
-/// The last error of a system call, where there is one.
+/// The last error of a system call, if `failed`.
 pub fn last_error_if(failed: bool) -> io::Result<()> {
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -51,7 +52,7 @@ pub fn is_same_user(socket: &OwnedFd) -> bool {
     }
 }
 
-/// Takes one connection, anybody's. None: nobody is waiting.
+/// Accepts one connection, from any process. None: there is none.
 pub fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     const FLAGS: c_int = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     loop {
@@ -71,18 +72,18 @@ pub fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Room for the control data of one descriptor and a few that should not be there, aligned as the kernel wants it.
+/// Room for the control data of one descriptor and of a few unexpected ones, aligned as the kernel demands.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// A connection to who listens at `name`. None: too many are waiting there to be taken; try again.
+/// Connects to the listener of this name. None: its backlog is full; try again.
 fn connect(name: &Name) -> io::Result<Option<OwnedFd>> {
     let socket = socket()?;
     let (address, bytes) = address(name);
     // SAFETY: the address is as long as said.
     let failed = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), bytes) } != 0;
     match last_error_if(failed) {
-        Err(error) if is_passing(&error) => return Ok(None),
+        Err(error) if is_temporary(&error) => return Ok(None),
         outcome => outcome?,
     }
     if !is_same_user(&socket) {
@@ -91,17 +92,17 @@ fn connect(name: &Name) -> io::Result<Option<OwnedFd>> {
     Ok(Some(socket))
 }
 
-/// Whether a call that failed so may succeed soon.
-fn is_passing(error: &io::Error) -> bool {
+/// Whether the error is temporary.
+fn is_temporary(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS))
 }
 
-/// Whether who listens at `name` can be reached at all. What takes connections there drops this one, which says nothing.
+/// Checks that the listener of this name can be reached. It drops this connection, which sends nothing.
 pub fn reach(name: &Name) -> io::Result<()> {
     connect(name).map(|_| ())
 }
 
-/// Sends a packet and a descriptor to who listens at `name`. False: too many are waiting there to be taken; try again.
+/// Sends a packet and a descriptor to the listener of this name. False: its backlog is full; try again.
 pub fn send(name: &Name, packet: &[u8], descriptor: &OwnedFd) -> io::Result<bool> {
     let Some(socket) = connect(name)? else { return Ok(false) };
     let mut control = Control([0; 64]);
@@ -120,31 +121,32 @@ pub fn send(name: &Name, packet: &[u8], descriptor: &OwnedFd) -> io::Result<bool
         libc::CMSG_DATA(cmsg).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
         libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL)
     };
-    // A new connection has room for a packet, so it went whole or there is an error.
+    // A new connection has room for a packet: it is sent whole, or there is an error.
     match last_error_if(sent != packet.len() as isize) {
-        Err(error) if is_passing(&error) => Ok(false),
+        Err(error) if is_temporary(&error) => Ok(false),
         outcome => outcome.map(|()| true),
     }
 }
 
-/// What a connection had for us.
+/// What a connection has sent.
 pub enum Received {
     /// A packet and its descriptor.
     Packet(Vec<u8>, OwnedFd),
-    /// Nothing so far.
+    /// Nothing yet.
     Nothing,
-    /// Something else, or it was closed.
+    /// Anything else, or it was closed.
     Garbage,
 }
 
-/// Takes one packet of at most `limit` bytes with exactly one descriptor. Descriptors that come with anything else are closed.
+/// Receives one packet of at most `limit` bytes with exactly one descriptor. Descriptors that come with anything else
+/// are closed.
 pub fn receive(connection: &OwnedFd, limit: usize) -> Received {
     let mut bytes = vec![0_u8; limit];
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut descriptors = Vec::new();
-    // SAFETY: the header points to buffers that live through the call; control data is walked as the macros demand, and each
-    // descriptor in it is new and ours.
+    // SAFETY: the header points to buffers that live through the call; control data is walked as the macros demand, and
+    // each descriptor in it is new and ours.
     let (got, flags) = unsafe {
         let mut header: libc::msghdr = mem::zeroed();
         header.msg_iov = &mut part;
