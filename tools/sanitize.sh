@@ -3,7 +3,7 @@
 # Usage: tools/sanitize.sh thread|address
 #
 # The sanitizers of the Rust compiler are not stable options; RUSTC_BOOTSTRAP lets the stable compiler take them. The standard
-# library is not instrumented, so the library is optimised, which puts the inlined parts of locks into our code (src/lock.rs). The driver is
+# library is not instrumented, so the library is optimised, which puts the inlined parts of locks into our code (src/host/lock.rs). The driver is
 # C, so that nothing but our library and the test is watched; both runtimes are gcc's.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -3,7 +3,7 @@
 //! A function has the prototype and the safety contract of NCCL's function that it names, and calls that function once. The order of
 //! the steps:
 //!
-//! 1. Before NCCL: read the configuration, which may be gone after the call, and then give this rank's sign ([`beacon`]), since NCCL may
+//! 1. Before NCCL: read the configuration, which may be gone after the call, and then bind this rank's beacon ([`beacon`]), since NCCL may
 //!    return as soon as every rank has called it. Before an end: stop or await this rank's kernels ([`ending::destroy`] and its like).
 //! 2. NCCL.
 //! 3. After NCCL: note what it made, or close the communicator that it ended.

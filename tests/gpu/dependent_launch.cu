@@ -16,7 +16,7 @@
 // What follows:
 // - A control with stale 0: no launch starts early here, so the other lines say nothing about the wait. Exit code 2.
 // - Stale 0 in every variant with the wait: the wait covers every earlier launch of the stream. docs/kernels.md and
-//   kernels/device/grid.h rely on that: captured calls read their epoch right behind it. Exit code 0.
+//   kernels/backend/grid.h rely on that: captured calls read their epoch right behind it. Exit code 0.
 // - "direct" stale: the wait does not cover the launch before. No launch of Dime's may have the attribute. Exit code 1.
 // - Only "returns", "returns-twice" or "triggers" stale (B has the attribute and no wait): the wait covers the launch before only,
 //   and B is over while A runs. A chain of Dime's launches stays right, since each executes the wait; a kernel of the application

@@ -49,12 +49,20 @@ fn the_source_gives_each_function_the_first_release_that_has_it() {
         .iter()
         .map(|(name, since)| (name.to_string_lossy().into_owned(), Release::parse(since)))
         .collect();
-    assert_eq!(in_source.len(), dime::real::FUNCTIONS.len(), "src/api/table.rs has a function twice");
+    assert_eq!(in_source.len(), dime::real::FUNCTIONS.len(), "src/nccl/functions.rs has a function twice");
     let seen: BTreeMap<String, Release> = exports().into_iter().map(|export| (export.name, export.since)).collect();
     for (name, since) in &in_source {
-        assert_eq!(Some(since), seen.get(name), "{name} in src/api/table.rs (left) and in NVIDIA's releases (right)");
+        assert_eq!(
+            Some(since),
+            seen.get(name),
+            "{name} in src/nccl/functions.rs (left) and in NVIDIA's releases (right)"
+        );
     }
-    assert_eq!(in_source.len(), seen.len(), "functions in src/api/table.rs (left) and in NVIDIA's releases (right)");
+    assert_eq!(
+        in_source.len(),
+        seen.len(),
+        "functions in src/nccl/functions.rs (left) and in NVIDIA's releases (right)"
+    );
 }
 
 #[test]
