@@ -165,8 +165,11 @@ const SCENARIOS: &[(&str, Said)] = &[
     ("DIME_DISABLE=1", (2, 2, "forwarded: DIME_DISABLE is set", "DIME_DISABLE is set")),
     ("CUDA_LAUNCH_BLOCKING=1", (2, 2, "forwarded: CUDA_LAUNCH_BLOCKING=1 makes", "CUDA_LAUNCH_BLOCKING=1 makes")),
     ("no elements", (2, 2, "forwarded so far: the count is 0", "the count is 0")),
-    ("a first call inside a stream capture", (2, 1, "forwarded so far: the first all-reduce", "the first all-reduce")),
-    ("a forced kernel that cannot carry the type", (2, 2, "fast: ", "the kernel that DIME_KERNEL forces")),
+    (
+        "a first call inside a stream capture",
+        (2, 1, "forwarded so far: the communicator is not set up", "the communicator is not set up"),
+    ),
+    ("a forced kernel that cannot carry the type", (2, 2, "fast: ", "the kernel that DIME_KERNEL names")),
     ("one rank", (1, 2, "forwarded: the communicator has one rank", "the communicator has one rank")),
     (
         "an operation made by ncclRedOpCreatePreMulSum",

@@ -20,7 +20,7 @@ fn mixed(name: &str, second: &Path) -> Outcome {
 #[test]
 fn a_rank_without_this_library_makes_all_forward_and_its_absence_is_seen_at_once() {
     let outcome = mixed("without", &sim::sim_dir().join("libnccl.so.2"));
-    assert!(outcome.stdout.contains("whole=forward: not every rank is on this host with this library"), "{outcome}");
+    assert!(outcome.stdout.contains("whole=forward: not every rank is on this host with Dime"), "{outcome}");
     assert!(outcome.stdout.contains("part=fast: "), "{outcome}");
     assert!(outcome.stdout.contains("right=1"), "{outcome}");
 }
