@@ -68,12 +68,13 @@ impl Target {
     }
 }
 
-/// Why an all-reduce was not launched, or not as a whole.
+/// Why an all-reduce failed.
 #[derive(Clone, Debug)]
 pub struct LaunchError {
     /// The driver's error.
     pub error: DriverError,
-    /// A part of it was enqueued, which the other ranks may have received.
+    /// Something was enqueued that cannot be taken back: a part of it, which other ranks may have received, all of it, or a
+    /// kernel that waits for its lane and of which nobody can tell when it has ended. Then the communicator is poisoned.
     pub is_begun: bool,
 }
 

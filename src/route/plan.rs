@@ -9,7 +9,7 @@ pub struct LaunchPlan {
     pub kernel: Kernel,
     /// The reduction that its function is compiled for.
     pub reduction: Reduction,
-    /// The most blocks of one of its launches.
+    /// The bound on the blocks of each of its launches: what the largest possible piece keeps busy.
     pub blocks: u32,
     /// Threads of a block.
     pub threads: u32,

@@ -21,11 +21,11 @@
 // - Only "returns", "returns-twice" or "triggers" stale (B has the attribute and no wait): the wait covers the launch before only,
 //   and B is over while A runs. A chain of Dime's launches stays right, since each executes the wait; a kernel of the application
 //   between two of them breaks it. Captured launches then need to go without the attribute behind anything that is not Dime's, or
-//   let_next_in has to move to the end of the kernel. An eager launch also waits for its turn (kernels/device/epoch.h), so only
+//   trigger_dependents has to move to the end of the kernel. An eager launch also waits for its ticket (kernels/device/epoch.h), so only
 //   what it reads before that is in question. Exit code 1.
 // - "waits", "triggers-and-waits" or "waits-and-triggers" stale (B executes the wait): a chain of kernels that all wait is not in
-//   order either. let_next_in has to go. Exit code 1.
-// - "plain" stale (B without the attribute): a launch without the attribute does not keep later ones back. let_next_in has to go.
+//   order either. trigger_dependents has to go. Exit code 1.
+// - "plain" stale (B without the attribute): a launch without the attribute does not keep later ones back. trigger_dependents has to go.
 //   Exit code 1.
 // - Anything else went wrong: exit code 3.
 #include <cuda_runtime.h>

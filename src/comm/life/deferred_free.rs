@@ -58,13 +58,13 @@ static DEFERRED: Lock<Vec<Deferred>> = Lock::new(Vec::new());
 /// The number of communicators destroyed in groups that are still open: their work has not been waited for.
 static IN_OPEN_GROUPS: AtomicUsize = AtomicUsize::new(0);
 
-/// A communicator is destroyed in a group. Nothing is freed until [`group_ended`] is called for it.
+/// A communicator is destroyed in a group. Nothing is freed until [`left_group`] is called for it.
 pub fn destroyed_in_group() {
     IN_OPEN_GROUPS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// The work of a communicator that was destroyed in a group has been waited for.
-pub fn group_ended() {
+/// A communicator that was destroyed in a group has been dealt with at the end of the group.
+pub fn left_group() {
     IN_OPEN_GROUPS.fetch_sub(1, Ordering::SeqCst);
 }
 

@@ -127,7 +127,7 @@ pub fn close_all(endings: Vec<Ending>, is_done: bool) {
             (how, None) => are_sound &= how != How::Aborted,
         }
         if how == How::DestroyedInGroup {
-            deferred_free::group_ended();
+            deferred_free::left_group();
         }
         is_any_over = true;
         devices.extend(device);

@@ -37,7 +37,8 @@ pub struct Resources {
     pub graphs: Graphs,
 }
 
-// SAFETY: driver handles may be used from any thread; the cells are touched by one thread at a time, as `Fast` says.
+// SAFETY: driver handles may be used from any thread. The cells of a running communicator are touched by one thread at a time
+// (`unsafe impl Sync for Comm`); those of a deferred entry are not touched any more.
 unsafe impl Send for Resources {}
 
 /// What may still use a communicator's resources.

@@ -58,13 +58,14 @@ unsafe fn all_reduce_on(found: Option<&'static Comm>, call: &AllReduce) -> ncclR
     }
     let shape = Shape::of(call);
     match (status, shape) {
-        (Status::Fast, Ok(shape)) if !group::is_open() => dispatch::run(comm, call, shape),
+        // SAFETY: the caller's contract.
+        (Status::Fast, Ok(shape)) if !group::is_open() => unsafe { dispatch::run(comm, call, shape) },
         // SAFETY: the caller's contract.
         _ => unsafe { all_reduce_slow(comm, status, call, shape) },
     }
 }
 
-/// Any all-reduce but one of a fast communicator outside a group.
+/// Any other all-reduce: on a communicator that is not fast, in a group, or of a shape that NCCL has to do.
 ///
 /// # Safety
 /// As [`all_reduce`].

@@ -13,19 +13,7 @@ pub fn of_stream(driver: &Driver, stream: CUstream) -> DriverResult<Option<Captu
     const ACTIVE: i32 = 1;
     const INVALIDATED: i32 = 2;
     const CAPTURE_INVALIDATED: i32 = 901;
-    let mut status = 0;
-    let mut capture = Capture { id: 0, graph: ptr::null_mut() };
-    // SAFETY: out pointers are ours; those that may be null are.
-    let code = unsafe {
-        (driver.stream_get_capture_info)(
-            stream,
-            &mut status,
-            &mut capture.id,
-            &mut capture.graph,
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    };
+    let (code, status, capture) = ask(driver, stream);
     driver.check("cuStreamGetCaptureInfo", code)?;
     if status == INVALIDATED {
         driver.check("cuStreamGetCaptureInfo", CAPTURE_INVALIDATED)?;
@@ -39,17 +27,25 @@ pub fn of_stream(driver: &Driver, stream: CUstream) -> DriverResult<Option<Captu
 pub fn is_captured(call: &AllReduce) -> bool {
     const OF_CAPTURES: std::ops::RangeInclusive<i32> = 900..=908;
     let Ok(driver) = Driver::get() else { return false };
+    let (code, status, _) = ask(driver, call.stream.cast());
+    OF_CAPTURES.contains(&code) || code == 0 && status != 0
+}
+
+/// The driver's answer about a stream: result code, capture status, and the capture if it is in one.
+#[inline]
+fn ask(driver: &Driver, stream: CUstream) -> (i32, i32, Capture) {
     let mut status = 0;
-    // SAFETY: the out pointer is ours; the others may be null.
+    let mut capture = Capture { id: 0, graph: ptr::null_mut() };
+    // SAFETY: out pointers are ours; the driver allows those to be null that are.
     let code = unsafe {
         (driver.stream_get_capture_info)(
-            call.stream.cast(),
+            stream,
             &mut status,
-            ptr::null_mut(),
-            ptr::null_mut(),
+            &mut capture.id,
+            &mut capture.graph,
             ptr::null_mut(),
             ptr::null_mut(),
         )
     };
-    OF_CAPTURES.contains(&code) || code == 0 && status != 0
+    (code, status, capture)
 }

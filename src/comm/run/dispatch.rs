@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 use crate::comm::run::{capture, group, report};
 use crate::comm::table::fast::{Comm, Fast, Status};
-use crate::gpu::context::with_context;
 use crate::host::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::layout::{CAPTURED_LANE, EAGER_LANE};
@@ -60,9 +59,12 @@ pub unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
 }
 
 /// One all-reduce on a fast communicator: launched, if its shape can be fast, else forwarded.
+///
+/// # Safety
+/// As [`forward`].
 #[inline]
-pub fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t {
-    // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+pub unsafe fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t {
+    // SAFETY: the caller's contract.
     let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
     let Some(fast) = busy.fast() else { return poisoned(comm) };
     match route::route(&fast.agreed, &shape) {
@@ -77,7 +79,7 @@ pub fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t 
             // From here on NCCL does the call, and ends it at an abort. So the call must not count here, or the abort
             // would wait for it.
             drop(busy);
-            // SAFETY: the caller of `all_reduce` has the contract of ncclAllReduce.
+            // SAFETY: the caller's contract.
             unsafe { forward_for(call, reason) }
         }
     }
@@ -105,21 +107,24 @@ fn enqueue(fast: &Fast, plan: &LaunchPlan, shape: Shape, call: &AllReduce) -> Re
         is_begun.set(launched.as_ref().map_or_else(|failure| failure.is_begun, |()| true));
         launched.map_err(|failure| failure.error)
     };
-    with_context(driver, fast.context(), || {
-        if let Some(capture) = capture::of_stream(driver, stream)? {
-            fast.graph_order().before(driver, fast.graphs(), capture, stream)?;
-            enqueue(CAPTURED_LANE, &fast.captured)?;
-            return fast.graph_order().after(driver, capture, stream);
-        }
-        let order = fast.order();
-        let key = order
-            .before(driver, stream, || fast.await_launches_on(stream))
-            .inspect_err(|_| is_begun.set(order.is_lost()))?;
-        enqueue(EAGER_LANE, &fast.eager)?;
-        order.after(driver, key)
-    })
-    .and_then(|inner| inner)
-    .map_err(|error| LaunchError { error, is_begun: is_begun.get() })?;
+    fast.resources
+        .context
+        .run(|| {
+            if let Some(capture) = capture::of_stream(driver, stream)? {
+                fast.graph_order().before(driver, fast.graphs(), capture, stream)?;
+                enqueue(CAPTURED_LANE, &fast.captured)?;
+                return fast.graph_order().after(driver, capture, stream);
+            }
+            let order = fast.order();
+            // A kernel that waits may have been enqueued although this fails: then nobody knows when the lane is idle.
+            let key = order
+                .before(driver, stream, || fast.await_launches_on(stream))
+                .inspect_err(|_| is_begun.set(order.is_lost()))?;
+            enqueue(EAGER_LANE, &fast.eager)?;
+            order.after(driver, key)
+        })
+        .and_then(|inner| inner)
+        .map_err(|error| LaunchError { error, is_begun: is_begun.get() })?;
     if traces() {
         report::trace_fast(fast, plan, call);
     }

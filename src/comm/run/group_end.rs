@@ -34,9 +34,10 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 /// As [`group_ended`].
 #[cold]
 unsafe fn issue_kept(mut group: Group, result: ncclResult_t) -> ncclResult_t {
+    // Taken first: nothing of this group may be left for the next one, whatever comes in between.
+    let endings = ending::take_at_group_end();
     group.settle_made(result);
     // A communicator that the group has ended has no valid handle any more, so its calls are dropped.
-    let endings = ending::take_at_group_end();
     let mut kept = group.calls;
     kept.retain(|kept| !endings.iter().any(|ending| ending.is_of(kept.call.comm)));
     ending::close_all(endings, result == ncclSuccess);
@@ -70,7 +71,8 @@ pub fn group_simulated(result: ncclResult_t) {
         && group::end()
         && let Some(mut group) = group::take()
     {
+        let endings = ending::take_at_group_end();
         group.settle_made(result);
-        ending::close_all(ending::take_at_group_end(), result == ncclSuccess);
+        ending::close_all(endings, result == ncclSuccess);
     }
 }

@@ -57,7 +57,8 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
                 ncclSuccess
             }
             Some((comm, _)) if comm.is_aborted() => dispatch::poisoned(comm),
-            Some((comm, Status::Fast)) => dispatch::run(comm, &call, shape),
+            // SAFETY: the caller's contract.
+            Some((comm, Status::Fast)) => unsafe { dispatch::run(comm, &call, shape) },
             Some((comm, Status::Poisoned(_))) => dispatch::poisoned(comm),
             other => {
                 match other {

@@ -6,7 +6,6 @@ use std::ptr;
 use crate::comm::run::group::Kept;
 use crate::comm::run::stream_order::new_event;
 use crate::comm::table::fast::{Comm, Fast};
-use crate::gpu::context::with_context;
 use crate::gpu::driver::DriverResult;
 use crate::gpu::{CUevent, CUstream};
 
@@ -59,7 +58,7 @@ impl StreamBarrier {
     fn enqueue(&self) -> DriverResult<()> {
         let Some(busy) = self.comm.enter(self.handle) else { return Ok(()) };
         let Some(fast) = busy.fast() else { return Ok(()) };
-        with_context(fast.driver(), fast.context(), || {
+        fast.resources.context.run(|| {
             let event = new_event(fast.driver())?;
             let waited = self.enqueue_with(fast, event);
             // SAFETY: our own event; waits that are enqueued stay valid.

@@ -11,7 +11,7 @@ use crate::comm::run::graph_order::GraphOrder;
 use crate::comm::run::stream_order::StreamOrder;
 use crate::comm::table::slot::Slot;
 pub use crate::comm::table::slot::Status;
-use crate::gpu::context::{RelaxedCapture, with_context};
+use crate::gpu::context::RelaxedCapture;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
 use crate::gpu::{CUcontext, CUdevice, CUstream};
@@ -144,7 +144,7 @@ impl Fast {
     /// Whether all eager launches have ended. Any thread may ask; it does not wait for them.
     pub fn is_idle(&self) -> DriverResult<bool> {
         let _relaxed = RelaxedCapture::enter();
-        with_context(self.driver(), self.context(), || self.is_over(&OwnStream::new(self.driver())?))?
+        self.resources.context.run(|| self.is_over(&OwnStream::new(self.driver())?))?
     }
 
     /// Waits until all eager launches have ended. False: they have not after `limit`, or `is_hopeless` says that they
@@ -152,7 +152,7 @@ impl Fast {
     pub fn await_idle(&self, limit: Option<Duration>, is_hopeless: impl Fn() -> bool) -> DriverResult<bool> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
-        with_context(self.driver(), self.context(), || {
+        self.resources.context.run(|| {
             let stream = OwnStream::new(self.driver())?;
             loop {
                 if self.is_over(&stream)? {
