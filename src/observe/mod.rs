@@ -1,6 +1,7 @@
-//! What is seen from outside: the log, the counters and their file, and a profiler's ranges.
+//! What is seen from outside: the log, the counters and their file, a process that does no all-reduce, and a profiler's ranges.
 
 pub mod counters;
 pub mod log;
 pub mod nvtx;
 pub mod stats_file;
+pub mod unused;

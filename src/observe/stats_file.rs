@@ -1,9 +1,10 @@
 //! DIME_STATS_FILE: the counters as a text file, written when the process ends.
 //!
-//! Without the variable nothing is registered. What runs at the end calls neither NCCL nor CUDA.
+//! Without the variable nothing is registered. What runs at the end calls neither NCCL nor CUDA. A process that made a communicator which
+//! Dime could serve writes a file even if it did no all-reduce, so that a reader can tell it from one that made none.
 //!
 //! A child of fork inherits the registration, and its parent's file stays the parent's: where the name has `%p` the child writes a
-//! file of its own, of what it did itself and only if it did anything; where the name is the same for both it writes none.
+//! file of its own, of what it did itself and only if it did an all-reduce; where the name is the same for both it writes none.
 
 use std::fmt::Write;
 use std::panic::catch_unwind;
@@ -28,7 +29,8 @@ struct Wish {
 
 static WISH: OnceCell<Wish> = OnceCell::new();
 
-/// Registers the end of the process, when the environment asks for the file. At the first communicator; later calls do nothing.
+/// Registers the end of the process, when the environment asks for the file. At the first communicator that Dime could serve, else at the
+/// first all-reduce; later calls do nothing.
 pub fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
     if STARTED.swap(true, Ordering::Relaxed) {
