@@ -67,9 +67,9 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
     }
     let files = Files::of_environment()?;
     command.env(STATS_FILE, files.pattern());
-    let status = child::run(&mut command)?.map_err(|error| not_started(options, &error))?;
+    let end = child::run(&command)?.map_err(|error| not_started(options, &error))?;
     report(files);
-    child::end_as(status)
+    child::end_as(end)
 }
 
 /// The command with its environment. Prints what is set.

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 fn run() -> Program {
@@ -244,6 +244,9 @@ fn a_program_ends_with_its_exit_code_or_its_signal() {
             assert_eq!(program.args(["--", "sh", "-c", name]).run().code, code, "{option} {name}");
         }
     }
+    // A signal of real time.
+    let script = "import os; os.kill(os.getpid(), 40)";
+    assert_eq!(run().args(["--stats", "--", "python3", "-c", script]).run().code, 128 + 40);
     // SIGPIPE ends the tool itself only by the exit code that a shell shows for it.
     assert_eq!(run().args(["--stats", "--", "sh", "-c", "kill -PIPE $$"]).run().code, 128 + 13);
 }
@@ -260,39 +263,48 @@ fn a_program_that_cannot_be_started_is_told_alike() {
 
 #[test]
 fn streams_signal_masks_and_process_group_are_those_without_stats() {
-    let of = |options: &[&str], script: &str| {
+    let of = |options: &[&str], program: &[&str]| {
         let mut command = Command::new(tool_path("dime"));
-        command.arg("run").args(options).arg("--dime").arg(dime_lib()).args(["--", "sh", "-c", script]);
-        // As nohup does.
-        // SAFETY: signal may be called between fork and exec.
+        command.arg("run").args(options).arg("--dime").arg(dime_lib()).arg("--").args(program);
+        // One signal is ignored, as nohup does, and one blocked.
+        // SAFETY: both calls may be made between fork and exec; a set of zeros is empty.
         unsafe {
             command.pre_exec(|| {
                 libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                let mut blocked = std::mem::zeroed();
+                libc::sigaddset(&mut blocked, libc::SIGUSR2);
+                libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut());
                 Ok(())
             })
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the tool starts");
-        child.stdin.take().expect("a pipe").write_all(b"a line\n").expect("it reads");
+        // Who does not read it has ended already, maybe.
+        let _ = child.stdin.take().expect("a pipe").write_all(b"a line\n");
         let output = child.wait_with_output().expect("an end");
         String::from_utf8(output.stdout).expect("text")
     };
-    let script = "cat; grep -E 'SigBlk|SigIgn|SigCgt' /proc/self/status; ls -l /proc/self/fd | wc -l";
-    let plain = of(&[], script);
-    assert!(plain.starts_with("a line\nSigBlk"), "{plain}");
-    assert_eq!(of(&["--stats"], script), plain);
+    let signals = ["grep", "-E", "SigBlk|SigIgn|SigCgt", "/proc/self/status"];
+    let plain = of(&[], &signals);
+    assert!(plain.contains("SigIgn:\t0000000000000001\n"), "{plain}");
+    // The C library's way to start a process ignores two signals of its own that nobody can send by name.
+    assert_eq!(of(&["--stats"], &signals).replace("SigIgn:\t0000000180000001", "SigIgn:\t0000000000000001"), plain);
+    // Its input is read, and no descriptor of the tool's is left open in it.
+    let streams = ["sh", "-c", "cat; ls -l /proc/self/fd | wc -l"];
+    let plain = of(&[], &streams);
+    assert!(plain.starts_with("a line\n"), "{plain}");
+    assert_eq!(of(&["--stats"], &streams), plain);
     // The program leads no group of its own.
-    let group = of(&["--stats"], "cut -d' ' -f5 /proc/self/stat; cut -d' ' -f5 /proc/$PPID/stat");
-    let group: Vec<&str> = group.lines().skip_while(|line| *line == "a line").collect();
+    let group = of(&["--stats"], &["sh", "-c", "cut -d' ' -f5 /proc/self/stat; cut -d' ' -f5 /proc/$PPID/stat"]);
+    let group: Vec<&str> = group.lines().collect();
     assert!(group.len() == 2 && group[0] == group[1], "{group:?}");
 }
 
-/// `dime run --stats` of a shell script that says "ready", and what reads its output.
-fn started(script: &str, prepare: impl FnOnce(&mut Command)) -> (Child, BufReader<std::process::ChildStdout>) {
+/// `dime run --stats` of a program that says "ready", and what reads its output.
+fn started(program: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(tool_path("dime"));
-    command.args(["run", "--stats", "--dime"]).arg(dime_lib()).args(["--", "bash", "-c", script]);
+    command.args(["run", "--stats", "--dime"]).arg(dime_lib()).arg("--").args(program);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    prepare(&mut command);
     let mut child = command.spawn().expect("the tool starts");
     let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
@@ -308,6 +320,8 @@ fn send(child: &Child, signal: i32) {
 
 #[test]
 fn signals_go_to_the_program_and_the_table_comes_after_its_end() {
+    let idle =
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('ready', flush=True); time.sleep(60)";
     for (name, signal) in [
         ("INT", libc::SIGINT),
         ("TERM", libc::SIGTERM),
@@ -319,7 +333,7 @@ fn signals_go_to_the_program_and_the_table_comes_after_its_end() {
         // A program that handles it.
         let script =
             format!("trap 'echo got {name}; exit 7' {name}; echo ready; while :; do read -t 0.05 <> <(:); done");
-        let (mut child, mut output) = started(&script, |_| ());
+        let (mut child, mut output) = started(&["bash", "-c", &script]);
         send(&child, signal);
         let mut rest = String::new();
         output.read_to_string(&mut rest).expect("text");
@@ -329,7 +343,7 @@ fn signals_go_to_the_program_and_the_table_comes_after_its_end() {
         assert_eq!(child.wait().expect("an end").code(), Some(7), "{name}");
         assert!(table.contains("dime: no process wrote counters"), "{name}: {table}");
         // And one that does not.
-        let (mut child, _output) = started("echo ready; exec sleep 60", |_| ());
+        let (mut child, _output) = started(&["python3", "-c", idle]);
         send(&child, signal);
         assert_eq!(child.wait().expect("an end").signal(), Some(signal), "{name}");
     }
@@ -338,7 +352,7 @@ fn signals_go_to_the_program_and_the_table_comes_after_its_end() {
 #[test]
 fn a_signal_of_the_terminal_reaches_the_program_once() {
     // Both are in the foreground group of a terminal, which sends them ctrl-C.
-    let script = "n=0; trap 'n=$((n+1))' INT; echo ready; end=$((SECONDS+2)); \
+    let script = "stty -echo; n=0; trap 'n=$((n+1))' INT; echo ready; end=$((SECONDS+2)); \
                   while [ $SECONDS -lt $end ]; do read -t 0.05 <> <(:); done; echo got=$n";
     let dir = work_dir("run/terminal");
     let python = write(
