@@ -39,7 +39,6 @@ pub unsafe fn all_reduce(
 /// # Safety
 /// As ncclAllReduceConfig.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "they are NCCL's")]
 pub unsafe fn all_reduce_config(
     sendbuff: *const c_void,
     recvbuff: *mut c_void,
