@@ -191,6 +191,11 @@ fn processes_without_an_all_reduce_are_told_from_those_without_a_communicator() 
     let outcome = stats.program(unused_program()).args(["make", "2"]).succeeds();
     let head = "dime: no all-reduce through libdime.so; 1 process wrote counters";
     assert!(outcome.stderr.starts_with(head) && outcome.stderr.contains("--for vllm|sglang|trtllm"), "{outcome}");
+    // A folder that is named from where the tool is, for processes that are elsewhere.
+    let script = format!("cd / && exec {} make 2 all-reduce", unused_program().display());
+    let program = stats.program("sh").args(["-c", &script]).env("TMPDIR", ".").current_dir(&stats.temporary);
+    let outcome = program.succeeds();
+    assert!(outcome.stderr.starts_with("dime: 2 all-reduces; 1 process wrote counters"), "{outcome}");
     let outcome = stats.program("true").succeeds();
     assert!(outcome.stderr.starts_with("dime: no process wrote counters: "), "{outcome}");
     assert!(outcome.stderr.contains("\ndime: likely no process loaded libdime.so"), "{outcome}");
@@ -373,6 +378,16 @@ fn a_signal_of_the_terminal_reaches_the_program_once() {
     assert_eq!(outcome.value("got"), "1", "{outcome}");
     assert_eq!(outcome.value("code"), "0", "{outcome}");
     assert!(outcome.stdout.contains("dime: no process wrote counters"), "{outcome}");
+}
+
+#[test]
+fn a_signal_that_the_program_sends_to_its_group_reaches_it_once() {
+    // A session of its own, so that the group has nobody else in it.
+    let script = "n=0; trap 'n=$((n+1))' TERM; kill -TERM 0; for i in 1 2 3 4 5 6; do sleep 0.1; done; echo got=$n";
+    let program = Program::new("setsid").arg("-w").arg(tool_path("dime")).args(["run", "--stats", "--dime"]);
+    let outcome = program.arg(dime_lib()).args(["--", "bash", "-c", script]).succeeds();
+    assert_eq!(outcome.value("got"), "1", "{outcome}");
+    assert!(outcome.stderr.contains("dime: no process wrote counters"), "{outcome}");
 }
 
 #[test]

@@ -30,7 +30,11 @@ impl Files {
                 let before = matching(&pattern).into_iter().collect();
                 Ok(Self::Users { pattern, before })
             }
-            None => Self::make_private(&std::env::temp_dir()),
+            // Absolute, since the processes may be in other folders.
+            None => {
+                let parent = std::env::temp_dir();
+                Self::make_private(&std::path::absolute(&parent).unwrap_or(parent))
+            }
         }
     }
 
