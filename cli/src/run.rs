@@ -1,76 +1,156 @@
 //! `dime run -- CMD`: starts a program with libdime.so in front of its NCCL.
+//!
+//! Without `--stats` this process becomes the program. With it, this process stays as the program's parent until that ends.
 
-use std::ffi::{OsStr, OsString};
+mod child;
+mod counts;
+mod detection;
+mod files;
+mod framework;
+mod preload;
+mod reasons;
+
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 
-use dime_harness::Fallible;
 use dime_harness::command::Failure;
 use dime_harness::locate::Paths;
+use dime_harness::output::note;
+
+use counts::Counts;
+use files::{Files, VARIABLE as STATS_FILE};
+use framework::{Framework, Step};
 
 /// Options of `dime run`.
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
     paths: Paths,
+    /// Have the small all-reduces of this framework reach NCCL: set its variables, and name the arguments to add; auto finds out
+    /// from the command which framework it is
+    #[arg(long = "for", value_name = "FRAMEWORK")]
+    target: Option<Target>,
+    /// Print at the end, over all processes, which kernels did all-reduces and why others were forwarded
+    #[arg(long)]
+    stats: bool,
+    /// Print warnings only, not what is set
+    #[arg(long, short)]
+    quiet: bool,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
 }
 
+/// What `--for` takes.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Target {
+    Vllm,
+    Sglang,
+    Trtllm,
+    Auto,
+}
+
 /// Variables by which frameworks are told which NCCL to open by path.
-const FRAMEWORK_VARIABLES: [&str; 2] = ["VLLM_NCCL_SO_PATH", "SGLANG_NCCL_SO_PATH"];
+const PATH_VARIABLES: [(&str, &str); 2] = [("VLLM_NCCL_SO_PATH", "vLLM"), ("SGLANG_NCCL_SO_PATH", "SGLang")];
 
 /// The exit codes of a shell, and of `env`, for a program that is not there and for one that cannot be started.
 const NOT_FOUND: i32 = 127;
 const NOT_STARTED: i32 = 126;
 
-/// Replaces this process by the program.
+/// Becomes the program, or runs it and ends as it did.
 pub fn run(options: &Options) -> Result<bool, Failure> {
+    let mut command = prepare(options)?;
+    if !options.stats {
+        return Err(not_started(options, &command.exec()));
+    }
+    let files = Files::of_environment()?;
+    command.env(STATS_FILE, files.pattern());
+    let end = child::run(&command)?.map_err(|error| not_started(options, &error))?;
+    report(files);
+    child::end_as(end)
+}
+
+/// The command with its environment. Prints what is set.
+fn prepare(options: &Options) -> Result<Command, Failure> {
     // First: dlopen replaces some of what begins with a dollar sign, too.
-    check_preloadable(&options.paths.dime_file()?)?;
+    preload::check(&options.paths.dime_file()?)?;
     let dime = options.paths.find_dime()?;
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
-    command.env("LD_PRELOAD", preload(dime.as_os_str(), std::env::var_os("LD_PRELOAD").as_deref()));
-    for variable in FRAMEWORK_VARIABLES {
+    let preload = preload::list(dime.as_os_str(), std::env::var_os("LD_PRELOAD").as_deref());
+    let says = options.target.is_some() && !options.quiet;
+    if says {
+        note!("dime: LD_PRELOAD={}: libdime.so comes before every NCCL that is linked or opened", preload.display());
+    }
+    command.env("LD_PRELOAD", preload);
+    for (variable, name) in PATH_VARIABLES {
+        if says {
+            note!("dime: {variable}={}: {name} opens the NCCL of this path", dime.display());
+        }
         command.env(variable, &dime);
     }
     // Nothing else is decided here: libdime.so searches in the program, whose surroundings are not ours.
     if options.paths.nccl.is_some() {
         command.env("DIME_NCCL_LIB", options.paths.find_nccl()?);
     }
-    let error = command.exec();
-    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
-    Err(Failure { code, text: format!("cannot start {}: {error}", options.command[0].display()) })
-}
-
-/// Refuses a path that the loader does not take for one: what it cannot preload it leaves out, and the program runs on.
-fn check_preloadable(dime: &Path) -> Fallible<()> {
-    let bytes = dime.as_os_str().as_bytes();
-    let Some((_, name)) =
-        [(b' ', "a space"), (b':', "a colon"), (b'$', "a dollar sign")].iter().find(|(byte, _)| bytes.contains(byte))
-    else {
-        return Ok(());
-    };
-    Err(format!(
-        "{}: cannot be preloaded, for there is {name} in the path: the loader splits LD_PRELOAD at spaces and colons and \
-         replaces words that begin with a dollar sign; make a link to it elsewhere (ln -s) and name that with --dime PATH",
-        dime.display()
-    ))
-}
-
-/// Our library first, then what was preloaded already.
-fn preload(dime: &OsStr, before: Option<&OsStr>) -> OsString {
-    let mut list = dime.to_owned();
-    if let Some(before) = before.filter(|before| !before.is_empty()) {
-        list.push(":");
-        list.push(before);
+    if let Some(framework) = options.target.and_then(|target| target.framework(options)) {
+        prepare_framework(&mut command, framework, options);
     }
-    list
+    Ok(command)
+}
+
+impl Target {
+    /// The framework that is named, or the one that the command shows. Prints what was concluded from the command.
+    fn framework(self, options: &Options) -> Option<Framework> {
+        match self {
+            Self::Vllm => Some(Framework::Vllm),
+            Self::Sglang => Some(Framework::Sglang),
+            Self::Trtllm => Some(Framework::Trtllm),
+            Self::Auto => {
+                let found = detection::framework_of(&options.command);
+                if !options.quiet {
+                    match &found {
+                        Some((framework, word)) => note!("dime: --for auto: {} by {word:?}", framework.name()),
+                        None => note!(
+                            "dime: --for auto: the command shows none of vllm, sglang and trtllm, so no switch is set; PyTorch needs \
+                             none, and --for NAME names a framework"
+                        ),
+                    }
+                }
+                found.map(|(framework, _)| framework)
+            }
+        }
+    }
+}
+
+/// Sets the framework's switches, and prints what it does and what is left to the user.
+fn prepare_framework(command: &mut Command, framework: Framework, options: &Options) {
+    for step in framework.steps(&options.command[1..], |variable| std::env::var_os(variable)) {
+        if let Step::Set { variable, value, .. } = step {
+            command.env(variable, value);
+        }
+        if step.is_warning() {
+            note!("dime: warning: {step}");
+        } else if !options.quiet {
+            note!("dime: {step}");
+        }
+    }
+}
+
+fn not_started(options: &Options, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
+    Failure { code, text: format!("cannot start {}: {error}", options.command[0].display()) }
+}
+
+/// Prints the counters of all processes that wrote some.
+fn report(files: Files) {
+    let counts = Counts::of(&files.read());
+    drop(files);
+    for line in counts.report().lines() {
+        note!("{line}");
+    }
 }
 
 #[cfg(test)]
@@ -78,10 +158,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_library_comes_before_others_preloaded() {
-        let dime = OsStr::new("/a/libdime.so");
-        assert_eq!(preload(dime, None), "/a/libdime.so");
-        assert_eq!(preload(dime, Some(OsStr::new(""))), "/a/libdime.so");
-        assert_eq!(preload(dime, Some(OsStr::new("/b.so"))), "/a/libdime.so:/b.so");
+    fn every_framework_has_a_name_that_for_takes() {
+        use clap::ValueEnum;
+        let names: Vec<_> = Target::value_variants().iter().filter_map(Target::to_possible_value).collect();
+        let names: Vec<&str> = names.iter().map(clap::builder::PossibleValue::get_name).collect();
+        assert_eq!(names, ["vllm", "sglang", "trtllm", "auto"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The hooks of ncclAllReduce, the groups and ncclGetLastError. [`crate::comm::creation`] has the other hooks, those around the making
+//! The hooks of ncclAllReduce, ncclAllReduceConfig, the groups and ncclGetLastError. [`crate::comm::creation`] has the other hooks, those around the making
 //! and the end of a communicator.
 //!
 //! A hook has the prototype and the safety contract of NCCL's function. It hands the call to one function of another module and looks
@@ -9,8 +9,10 @@ use std::ffi::c_void;
 use crate::comm::run::{self, group_end};
 use crate::host::error;
 use crate::nccl::{
-    AllReduce, Text, cudaStream_t, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclSimInfo_t,
+    AllReduce, Text, cudaStream_t, ncclCollConfig_t, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t,
+    ncclSimInfo_t,
 };
+use crate::observe::unused;
 use crate::real;
 
 /// The hook of ncclAllReduce.
@@ -30,6 +32,26 @@ pub unsafe fn all_reduce(
     let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
     // SAFETY: the caller's contract.
     unsafe { run::all_reduce::all_reduce(call) }
+}
+
+/// The hook of ncclAllReduceConfig: NCCL does it, whatever its configuration says.
+///
+/// # Safety
+/// As ncclAllReduceConfig.
+#[inline(always)]
+pub unsafe fn all_reduce_config(
+    sendbuff: *const c_void,
+    recvbuff: *mut c_void,
+    count: usize,
+    datatype: ncclDataType_t,
+    op: ncclRedOp_t,
+    comm: ncclComm_t,
+    stream: cudaStream_t,
+    config: *const ncclCollConfig_t,
+) -> ncclResult_t {
+    unused::uncounted_all_reduce();
+    // SAFETY: the caller's contract.
+    unsafe { real::ncclAllReduceConfig(sendbuff, recvbuff, count, datatype, op, comm, stream, config) }
 }
 
 /// The hook of ncclGroupStart.

@@ -283,7 +283,7 @@ in "nccl.h" {
     "2.31.2" fn ncclAllReduceConfig / pncclAllReduceConfig(
         sendbuff: *const c_void, recvbuff: *mut c_void, count: usize, datatype: ncclDataType_t, op: ncclRedOp_t,
         comm: ncclComm_t, stream: cudaStream_t, config: *const ncclCollConfig_t,
-    ) -> ncclResult_t;
+    ) -> ncclResult_t => hooks::all_reduce_config;
 
     /// As ncclReduce, configured by `config`, which is equal on all ranks. NULL: exactly as ncclReduce.
     "2.31.2" fn ncclReduceConfig / pncclReduceConfig(

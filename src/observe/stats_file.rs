@@ -1,6 +1,8 @@
 //! DIME_STATS_FILE: writes the counters as a text file when the process ends.
 //!
 //! Without the variable nothing is registered. The handler at the end of the process calls neither NCCL nor CUDA.
+//! A process that made a communicator which Dime could serve writes a file even if it did no all-reduce, so that a reader
+//! can tell it from a process that made none.
 //!
 //! A child of fork inherits the registration, but must not overwrite its parent's file. If the name contains `%p`,
 //! the child writes a file of its own, with its own counts, and only if there are any. Otherwise both would have the
@@ -29,8 +31,8 @@ struct Wish {
 
 static WISH: OnceCell<Wish> = OnceCell::new();
 
-/// Registers for the end of the process if the environment names a file. Called at the first communicator; later
-/// calls do nothing.
+/// Registers for the end of the process if the environment names a file. Called at the first communicator that Dime
+/// could serve, else at the first all-reduce; later calls do nothing.
 pub fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
     if STARTED.swap(true, Ordering::Relaxed) {

@@ -18,6 +18,7 @@ mod loader;
 mod loader_refusals;
 mod loader_search;
 mod logging;
+mod run;
 mod sim_aborted;
 mod sim_aborts;
 mod sim_crowded;
