@@ -182,11 +182,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
         set_variables(&[("NCCL_NVLS_ENABLE", "0")]);
     }
     set_variables(&[("DIME_KERNEL", "auto")]);
-    if node.is_simulated {
-        note!(
-            "dime: the GPUs are simulated: times mean nothing, and each is taken from few operations on small messages"
-        );
-    }
+    node.warn();
     if options.check == 0 {
         note!("dime: -c 0: results are not checked");
     }

@@ -19,7 +19,7 @@ const HEIGHT: u32 = 720;
 const LEFT: i32 = 80;
 const RIGHT: i32 = 220;
 const TOP: i32 = 78;
-const BOTTOM: i32 = 92;
+const BOTTOM: i32 = 110;
 const FONT: &str = "sans-serif";
 /// Colours that stay apart for most colour-blind readers.
 const OTHERS: [RGBColor; 8] = [
@@ -58,6 +58,27 @@ fn kind(path: &Path) -> Option<Kind> {
         "png" => Some(Kind::Png),
         _ => None,
     }
+}
+
+/// Characters of a caption's line.
+const CAPTION_WIDTH: usize = 140;
+
+/// The text in lines of the caption: the command can be long.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > CAPTION_WIDTH {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 /// One panel.
@@ -254,7 +275,7 @@ fn draw_panel<B: DrawingBackend>(
         let name = stats::show_bytes(value as usize);
         write(&name, (place, y.first + 8), &style(18, &TEXT, HPos::Center, VPos::Top))?;
     }
-    write("bytes", (x.last + 12, y.first + 8), &style(18, &TEXT, HPos::Left, VPos::Top))?;
+    write("bytes", (x.last + 36, y.first + 8), &style(18, &TEXT, HPos::Left, VPos::Top))?;
 
     let mut colours = OTHERS.iter().cycle();
     let mut labels = Vec::new();
@@ -279,9 +300,9 @@ fn draw_panel<B: DrawingBackend>(
         area.draw(&PathElement::new([(end.0 + 6, end.1), (place.0 - 3, row)], colour.mix(0.5)))?;
         write(name, place, &style(19, colour, HPos::Left, VPos::Center))?;
     }
-    for (index, text) in panel.caption.lines().enumerate() {
+    for (index, text) in panel.caption.lines().flat_map(wrap).enumerate() {
         let place = (LEFT, height - BOTTOM + 34 + 18 * index as i32);
-        write(text, place, &style(15, &TEXT, HPos::Left, VPos::Top))?;
+        write(&text, place, &style(15, &TEXT, HPos::Left, VPos::Top))?;
     }
     Ok(())
 }
@@ -357,6 +378,15 @@ mod tests {
     fn one_size_and_one_time_are_a_plot_too() {
         let one = [(row(Lane::Dime, 256, 2.0), facts())];
         assert!(svg_of(&panels(&one, "dime bench")).unwrap().contains("<circle"));
+    }
+
+    #[test]
+    fn a_long_command_takes_several_lines() {
+        let command = "dime bench --json".to_owned() + &" --kernels all".repeat(20);
+        let lines = wrap(&command);
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|line| line.len() <= CAPTION_WIDTH));
+        assert_eq!(lines.join(" "), command);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Node {
 
 /// Names the folder with the simulated node.
 const FOLDER_VARIABLE: &str = "DIME_SIM_DIR";
+/// Tells the program that starts again why it does.
+const REASON_VARIABLE: &str = "DIME_BENCH_SIMULATED_BECAUSE";
 
 impl Node {
     /// The GPUs here. Without any, this program starts again on the simulated node, if that is there.
@@ -32,8 +34,18 @@ impl Node {
         if is_in_use(&folder) {
             return Err(format!("{reason}, though the simulated node of {} is in use", folder.display()));
         }
-        note!("dime: {reason}: running on the simulated node of {}", folder.display());
-        Err(start_again(&folder))
+        Err(start_again(&folder, &reason))
+    }
+
+    /// Says in a line that times mean nothing, where that is so.
+    pub fn warn(&self) {
+        if self.is_simulated {
+            let reason = std::env::var(REASON_VARIABLE).map_or_else(|_| String::new(), |reason| format!("{reason}: "));
+            note!(
+                "dime: {reason}this is the simulated node: times mean nothing, and each is taken from few operations on \
+                 small messages"
+            );
+        }
     }
 
     /// Asks the driver in a child: this process is going to fork.
@@ -69,7 +81,7 @@ fn is_in_use(folder: &Path) -> bool {
 }
 
 /// Replaces this process by one that the loader gives the simulated driver. Returns why that failed.
-fn start_again(folder: &Path) -> String {
+fn start_again(folder: &Path, reason: &str) -> String {
     let searched = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let searched = std::env::join_paths([folder.to_path_buf()].into_iter().chain(std::env::split_paths(&searched)));
     let (program, searched) = match (std::env::current_exe(), searched) {
@@ -79,6 +91,6 @@ fn start_again(folder: &Path) -> String {
     };
     let mut command = Command::new(&program);
     command.args(std::env::args_os().skip(1)).env("LD_LIBRARY_PATH", searched);
-    command.env("DIME_NCCL_LIB", folder.join("libnccl.so.2"));
+    command.env("DIME_NCCL_LIB", folder.join("libnccl.so.2")).env(REASON_VARIABLE, reason);
     format!("cannot start {} again: {}", program.display(), command.exec())
 }
