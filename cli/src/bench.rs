@@ -76,7 +76,7 @@ pub struct Options {
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = at_least(1_usize))]
     iters: Option<usize>,
     /// Replays, or goes of eager calls, that are not counted [default: 4, eager 1]
-    #[arg(short = 'w', long, value_name = "COUNT")]
+    #[arg(short = 'w', long = "warmup_iters", alias = "warmup-iters", value_name = "COUNT")]
     warmup_iters: Option<usize>,
     /// How often each result is checked; 0: not at all
     #[arg(short = 'c', long, value_name = "COUNT", default_value_t = 1)]
@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'G', long, value_name = "COUNT")]
     cudagraph: Option<usize>,
     /// 0: ordinary buffers, the only ones that are timed
-    #[arg(short = 'R', long, value_name = "KIND", default_value_t = 0)]
+    #[arg(short = 'R', long = "local_register", alias = "local-register", value_name = "KIND", default_value_t = 0)]
     local_register: usize,
     /// Types: a list, or all
     #[arg(short = 'd', long, visible_alias = "datatype", default_value = "bf16")]
@@ -339,6 +339,9 @@ impl Bench<'_> {
                     }
                 }
             }
+            // Freeing host memory waits for all GPUs of the process: no rank may be at the next type by then.
+            drop(place);
+            self.seat.barrier()?;
         }
         self.show("done")
     }
