@@ -14,6 +14,7 @@ mod peers;
 mod plan;
 mod plot;
 mod progress;
+mod refused;
 mod report;
 mod row;
 mod rows;
@@ -120,6 +121,8 @@ pub struct Options {
     /// Draw time against size: a .svg or .png file
     #[arg(long, value_name = "FILE", value_parser = plot::parse_file)]
     plot: Option<PathBuf>,
+    #[command(flatten)]
+    refused: refused::Refused,
     /// Seed of the data
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -157,6 +160,7 @@ impl Plan {
 
 /// Runs the benchmark and prints a table for each number of GPUs and mode.
 pub fn run(options: &Options) -> Fallible<bool> {
+    options.refused.check()?;
     plan::check_registration(options.local_register)?;
     let (modes, replays) = plan::modes(&options.mode, options.cudagraph)?;
     let gpu_counts = plan::gpu_counts(&options.gpus, options.ngpus, options.nthreads, options.model)?;

@@ -62,7 +62,8 @@ fn the_flags_of_nccl_tests_choose_sizes_counts_and_gpus() {
     let json = dir.join("two.jsonl");
     let outcome = bench(2)
         .args([
-            "-b", "8", "-e", "2K", "-f", "16", "-g", "2", "-t", "1", "-c", "2", "-R", "0", "-d", "float", "-o", "max",
+            "-b", "8", "-e", "2K", "-f", "16", "-g", "2", "-t", "1", "-c", "2", "-R", "0", "-z", "0", "-m", "1", "-d",
+            "float", "-o", "max",
         ])
         .arg("--json")
         .arg(&json)
@@ -193,6 +194,9 @@ fn values_without_a_meaning_here_are_refused_with_the_way_out() {
     assert_refused(&["-i", "1"], &["-i 1", "more than 4096 sizes", "-f 2"]);
     assert_refused(&["-o", "mulsum"], &["mulsum", "passes to NCCL", "use sum"]);
     assert_refused(&["-o", "xor"], &["no operation \"xor\"", "sum, prod, max, min, avg"]);
+    assert_refused(&["-m", "4"], &["-m 4", "in one group", "leave it out"]);
+    assert_refused(&["--run_cycles", "3"], &["-N 3", "--repeat"]);
+    assert_refused(&["-C", "1"], &["-C 1", "--mode eager"]);
     assert_refused(&["-d", "complex"], &["no type \"complex\"", "bf16"]);
     assert_refused(&["--kernels", "three_shot"], &["no kernel \"three_shot\"", "two_shot_bulk"]);
     assert_refused(&["--plot", "plot.pdf"], &["'plot.pdf'", "--plot", ".svg or a .png"]);
