@@ -1,48 +1,101 @@
 //! `dime bench`: times all-reduces of libdime.so and of the real NCCL in one run.
 //!
-//! One process, one thread a GPU, one stream each. Graph mode: a CUDA graph of 50 all-reduces (16 from 4 MiB up) that
-//! depend on each other by stream order, 24 replays that all ranks start together, the first 4 dropped, the median of
-//! each rank, the smallest of these divided by the number of operations. Eager mode: back-to-back calls timed by
-//! events the same way, and the host's time for a call. Before anything is timed its result is checked exactly, once
-//! eagerly and once from the graph.
+//! Graph mode: a CUDA graph of 50 all-reduces (16 from 4 MiB up) that depend on each other by stream order, 24 replays
+//! that all ranks start together, the first 4 dropped, the median of each rank, the smallest of these divided by the
+//! number of operations. Eager mode: back-to-back calls timed by events the same way, and the host's time for a call.
+//! Before anything is timed its result is checked exactly, once eagerly and once from the graph. docs/bench.md says
+//! what each number means.
+//!
+//! The workers are forked: this process touches neither CUDA nor an NCCL, so that it can start others, and Python for
+//! the peers. The first worker writes each measurement to a file, which is read when the team is done.
 
 mod measure;
+mod peers;
+mod plan;
+mod plot;
+mod progress;
+mod refused;
 mod report;
+mod row;
+mod rows;
+mod simulated;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use dime_harness::Fallible;
-use dime_harness::args::Sizes;
+use dime_harness::args::{Sizes, at_least, parse_bytes};
 use dime_harness::control::Control;
 use dime_harness::kernel::{KERNELS, takes};
 use dime_harness::locate::Paths;
-use dime_harness::nccl::Library;
 use dime_harness::number::{Dtype, Op};
-use dime_harness::output::print;
+use dime_harness::output::{note, print};
 use dime_harness::payload::{Kind, Payload};
-use dime_harness::rig::{Buffers, Communicator, open_gpus, wait_all};
-use dime_harness::team::{Model, Seat, Team};
-use dime_harness::{cuda, stats};
+use dime_harness::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
+use dime_harness::team::{Seat, Team, set_variables};
+use dime_harness::{Fallible, cuda};
 
-/// Options of `dime bench`.
+use plan::{Drive, Method, Mode, Ops, Range, Types};
+use progress::Progress;
+use row::{Facts, Lane, Row};
+use rows::RowFile;
+use simulated::Node;
+
+/// Options of `dime bench`. Those with a short form are nccl-tests' options.
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
     paths: Paths,
     /// Numbers of GPUs; each run uses the first of those visible [default: 2, 4 and 8 as far as there are so many]
-    #[arg(long, value_delimiter = ',', value_parser = dime_harness::args::at_least(2_usize))]
+    #[arg(long, value_delimiter = ',', value_parser = at_least(2_usize))]
     gpus: Vec<usize>,
-    /// Message sizes: a list of sizes and of doubling ranges
-    #[arg(long, default_value = "256..16M")]
-    bytes: Sizes,
-    #[arg(long, default_value = "bf16")]
-    dtype: Dtype,
-    #[arg(long, default_value = "sum")]
-    op: Op,
-    /// What to time
-    #[arg(long, value_delimiter = ',', default_value = "graph")]
+    /// Number of GPUs, times --nthreads
+    #[arg(short = 'g', long, value_name = "COUNT", conflicts_with = "gpus", value_parser = at_least(1_usize))]
+    ngpus: Option<usize>,
+    /// Threads of the process, one for each GPU: -t 4 is -g 4
+    #[arg(short = 't', long, value_name = "COUNT", conflicts_with = "gpus", value_parser = at_least(1_usize))]
+    nthreads: Option<usize>,
+    /// Who drives the GPUs
+    #[arg(long, default_value = "threads")]
+    model: Drive,
+    /// Message sizes: a list of sizes and of doubling ranges [default: 256..16M]
+    #[arg(long, conflicts_with_all = ["minbytes", "maxbytes", "stepfactor", "stepbytes"])]
+    bytes: Option<Sizes>,
+    /// Smallest message, such as 8, 32K, 1M or 1G [default: 256]
+    #[arg(short = 'b', long, value_name = "SIZE", value_parser = parse_bytes)]
+    minbytes: Option<usize>,
+    /// Largest message [default: 16M]
+    #[arg(short = 'e', long, value_name = "SIZE", value_parser = parse_bytes)]
+    maxbytes: Option<usize>,
+    /// Each size is the last one times this [default: 2]
+    #[arg(short = 'f', long, value_name = "FACTOR", value_parser = at_least(2_usize), conflicts_with = "stepbytes")]
+    stepfactor: Option<usize>,
+    /// Each size is the last one plus this
+    #[arg(short = 'i', long, value_name = "SIZE", value_parser = parse_bytes)]
+    stepbytes: Option<usize>,
+    /// All-reduces in one graph, or eager calls in one go [default: 50 and 500, from 4 MiB on 16 and 100]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = at_least(1_usize))]
+    iters: Option<usize>,
+    /// Replays, or goes of eager calls, that are not counted [default: 4, eager 1]
+    #[arg(short = 'w', long = "warmup_iters", alias = "warmup-iters", value_name = "COUNT")]
+    warmup_iters: Option<usize>,
+    /// How often each result is checked; 0: not at all
+    #[arg(short = 'c', long, value_name = "COUNT", default_value_t = 1)]
+    check: usize,
+    /// Replays of the graph that count [default: 20]; 0: no graph, as --mode eager
+    #[arg(short = 'G', long, value_name = "COUNT")]
+    cudagraph: Option<usize>,
+    /// 0: ordinary buffers, the only ones that are timed
+    #[arg(short = 'R', long = "local_register", alias = "local-register", value_name = "KIND", default_value_t = 0)]
+    local_register: usize,
+    /// Types: a list, or all
+    #[arg(short = 'd', long, visible_alias = "datatype", default_value = "bf16")]
+    dtype: Types,
+    /// Operations: a list, or all
+    #[arg(short = 'o', long, default_value = "sum")]
+    op: Ops,
+    /// What to time [default: graph]
+    #[arg(long, value_delimiter = ',')]
     mode: Vec<Mode>,
     /// Which libraries to time
     #[arg(long, value_delimiter = ',', default_value = "dime,nccl")]
@@ -50,37 +103,32 @@ pub struct Options {
     /// Also time each kernel, forced by DIME_KERNEL (those that take the type): all, or a list of names
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "all")]
     kernels: Vec<String>,
+    /// Also time what is installed of torch symmetric memory, NCCL with registered windows, FlashInfer and MSCCL++
+    #[arg(long)]
+    peers: bool,
+    /// The Python that has the peers
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    python: PathBuf,
     /// Reduce in place
     #[arg(long)]
     in_place: bool,
     /// Repeat everything this often; the table shows the median
-    #[arg(long, default_value_t = 1, value_parser = dime_harness::args::at_least(1_usize))]
+    #[arg(long, default_value_t = 1, value_parser = at_least(1_usize))]
     repeat: usize,
     /// Append one JSON object a measurement to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw time against size: a .svg or .png file
+    #[arg(long, value_name = "FILE", value_parser = plot::parse_file)]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    refused: refused::Refused,
     /// Seed of the data
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Longest time for one number of GPUs, in seconds
-    #[arg(long, default_value_t = 240, value_parser = dime_harness::args::at_least(1_u64))]
+    #[arg(long, default_value_t = 240, value_parser = at_least(1_u64))]
     limit: u64,
-}
-
-/// What is timed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Mode {
-    Graph,
-    Eager,
-}
-
-impl Mode {
-    fn name(self) -> &'static str {
-        match self {
-            Mode::Graph => "graph",
-            Mode::Eager => "eager",
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -89,188 +137,226 @@ enum Which {
     Nccl,
 }
 
-/// One column of the table: a library, and for libdime.so possibly a forced kernel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lane {
-    /// DIME_KERNEL while its communicator is set up; None for the real NCCL.
-    pub kernel: Option<String>,
+/// What the options ask for on this machine.
+struct Plan {
+    drive: Drive,
+    gpu_counts: Vec<usize>,
+    sizes: Vec<usize>,
+    types: Vec<Dtype>,
+    ops: Vec<Op>,
+    modes: Vec<Mode>,
+    lanes: Vec<Lane>,
+    method: Method,
+    in_place: bool,
+    repeats: usize,
 }
 
-impl Lane {
-    fn label(&self) -> &str {
-        self.kernel.as_deref().map_or("nccl", |kernel| if kernel == "auto" { "dime" } else { kernel })
+impl Plan {
+    /// The pairs of type and operation.
+    fn pairs(&self) -> impl Iterator<Item = (Dtype, Op)> {
+        self.types.iter().flat_map(|&dtype| self.ops.iter().map(move |&op| (dtype, op)))
     }
-
-    fn is_forced(&self) -> bool {
-        self.kernel.as_deref().is_some_and(|kernel| kernel != "auto")
-    }
-}
-
-/// One measurement.
-#[derive(Clone, Debug)]
-pub struct Row {
-    pub gpus: usize,
-    pub bytes: usize,
-    pub lane: Lane,
-    pub mode: Mode,
-    pub repeat: usize,
-    pub us: f64,
-    pub host_us: Option<f64>,
-    pub host_min_us: Option<f64>,
-    /// The kernel that ran, or "nccl".
-    pub kernel: String,
-    /// Why libdime.so forwarded, where it did.
-    pub reason: Option<String>,
-    /// "ok", or what is wrong.
-    pub check: String,
 }
 
 /// Runs the benchmark and prints a table for each number of GPUs and mode.
 pub fn run(options: &Options) -> Fallible<bool> {
+    options.refused.check()?;
+    plan::check_registration(options.local_register)?;
+    let (modes, replays) = plan::modes(&options.mode, options.cudagraph)?;
+    let gpu_counts = plan::gpu_counts(&options.gpus, options.ngpus, options.nthreads, options.model)?;
+    let lanes = lanes(options)?;
+    let range =
+        Range { least: options.minbytes, most: options.maxbytes, factor: options.stepfactor, step: options.stepbytes };
+    range.sizes(false)?;
+    let node = Node::find_or_simulate()?;
+    let plan = Plan {
+        drive: options.model,
+        gpu_counts: plan::present_gpu_counts(&gpu_counts, node.gpus)?,
+        sizes: options.bytes.clone().map_or_else(|| range.sizes(node.is_simulated), Ok)?.0,
+        types: options.dtype.0.clone(),
+        ops: options.op.0.clone(),
+        modes,
+        lanes,
+        method: Method::new(options.iters, replays, options.warmup_iters, options.check, node.is_simulated),
+        in_place: options.in_place,
+        repeats: options.repeat,
+    };
     let paths = options.paths.resolve()?;
     if std::env::var_os("NCCL_NVLS_ENABLE").is_none() {
-        dime_harness::team::set_variables(&[("NCCL_NVLS_ENABLE", "0")]);
+        set_variables(&[("NCCL_NVLS_ENABLE", "0")]);
     }
-    dime_harness::team::set_variables(&[("DIME_KERNEL", "auto")]);
-    let libraries = paths.libraries()?;
-    cuda::init()?;
-    let present = cuda::device_count()?;
-    let gpu_counts = choose_gpu_counts(&options.gpus, present)?;
-    let lanes = lanes(options)?;
-    let facts = report::Facts {
-        gpu: cuda::device_name(0)?,
-        driver: cuda::kernel_driver_version().unwrap_or_else(|| "unknown".to_owned()),
-        nccl_version: libraries.real.version()?,
-        dime_version: libraries.dime.dime_version().unwrap_or_else(|| "unknown".to_owned()),
-        dtype: options.dtype,
-        op: options.op,
-        in_place: options.in_place,
-    };
+    set_variables(&[("DIME_KERNEL", "auto")]);
+    node.warn();
+    if options.check == 0 {
+        note!("dime: -c 0: results are not checked");
+    }
+    let mut all_rows = Vec::new();
     let mut all_right = true;
-    for gpus in gpu_counts {
-        let rows = Mutex::new(Vec::new());
-        let mut json = report::JsonFile::open(options.json.as_deref())?;
-        let payload = Payload::new(options.dtype, Kind::Exact, &[options.op], gpus, options.seed);
-        let devices: Vec<usize> = (0..gpus).collect();
-        let team = Team {
-            model: Model::Threads,
-            devices: &devices,
-            control: Control::new()?,
-            patience: Duration::from_secs(30),
-            limit: Duration::from_secs(options.limit),
-            in_process: true,
-        };
-        let writer = Mutex::new(&mut json);
-        let outcome = team.run(|seat| {
-            let bench = Bench { options, seat, lanes: &lanes, payload: &payload };
-            bench.work(&libraries.dime, &libraries.real, &|row: Row| {
-                let written = writer.lock().map_err(|e| e.to_string())?.write(&facts, &row);
-                rows.lock().map_err(|e| e.to_string())?.push(row);
-                written
-            })
-        });
-        let rows = rows.into_inner().map_err(|e| e.to_string())?;
-        print(report::tables(&facts, gpus, &lanes, &options.mode, &rows))?;
-        all_right &= rows.iter().all(|row| row.check == "ok");
+    for &gpus in &plan.gpu_counts {
+        let file = RowFile::create(options.json.as_deref())?;
+        let outcome = measure(options, &plan, &node, &paths, gpus, &file);
+        let (mut rows, facts) = file.read()?;
+        if let (true, Some(facts), Ok(())) = (options.peers, &facts, &outcome) {
+            let rows_of_peers = peers::measure(&options.python, &plan, gpus)?;
+            rows_of_peers.iter().try_for_each(|row| file.write(row, facts))?;
+            rows.extend(rows_of_peers);
+        }
+        all_right &= rows.iter().all(Row::is_right);
+        if let Some(facts) = facts {
+            print(report::tables(&facts, gpus, &plan.lanes, &plan.modes, &rows))?;
+            all_rows.extend(rows.into_iter().map(|row| (row, facts.clone())));
+        }
         outcome?;
+    }
+    if let Some(path) = &options.plot {
+        plot::draw(path, &all_rows)?;
     }
     Ok(all_right)
 }
 
-fn choose_gpu_counts(asked: &[usize], present: usize) -> Fallible<Vec<usize>> {
-    if asked.is_empty() {
-        let counts: Vec<usize> = [2, 4, 8].into_iter().filter(|&count| count <= present).collect();
-        return if counts.is_empty() { Err(format!("{present} GPU here; a bench needs two")) } else { Ok(counts) };
-    }
-    match asked.iter().find(|&&count| count > present || !(2..=8).contains(&count)) {
-        Some(count) => Err(format!("--gpus {count}: {present} GPUs here, and 2 to 8 can be used")),
-        None => Ok(asked.to_vec()),
-    }
-}
-
-fn lanes(options: &Options) -> Fallible<Vec<Lane>> {
-    let mut lanes = Vec::new();
-    if options.lib.contains(&Which::Dime) {
-        lanes.push(Lane { kernel: Some("auto".to_owned()) });
-        for kernel in forced_kernels(&options.kernels, options.dtype)? {
-            lanes.push(Lane { kernel: Some(kernel.to_owned()) });
-        }
-    }
-    if options.lib.contains(&Which::Nccl) {
-        lanes.push(Lane { kernel: None });
-    }
-    Ok(lanes)
-}
-
-/// The kernels that a list of names (or "all") stands for and that take the type.
-fn forced_kernels(names: &[String], dtype: Dtype) -> Fallible<Vec<&'static str>> {
-    let everything = names.iter().any(|name| name == "all");
-    if let Some(name) = names.iter().find(|name| *name != "all" && !KERNELS.contains(&name.as_str())) {
-        return Err(format!("no kernel {name:?}; there are {}", KERNELS.join(", ")));
-    }
-    let wanted = |kernel: &&str| everything || names.iter().any(|name| name == kernel);
-    Ok(KERNELS.into_iter().filter(wanted).filter(|kernel| takes(kernel, dtype)).collect())
-}
-
-/// One worker's part of the benchmark.
-struct Bench<'a> {
-    options: &'a Options,
-    seat: &'a Seat,
-    lanes: &'a [Lane],
-    payload: &'a Payload,
-}
-
-impl Bench<'_> {
-    fn work(&self, dime: &Library, real: &Library, keep: &dyn Fn(Row) -> Fallible<()>) -> Fallible<()> {
-        let (options, seat) = (self.options, self.seat);
+/// Times everything on so many GPUs.
+fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usize, file: &RowFile) -> Fallible<()> {
+    let of_type = |&dtype| Payload::new(dtype, Kind::Exact, &plan.ops, gpus, options.seed);
+    let payloads: Vec<Payload> = plan.types.iter().map(of_type).collect();
+    let devices: Vec<usize> = (0..gpus).collect();
+    let team = Team {
+        model: plan.drive.model(),
+        devices: &devices,
+        control: Control::new()?,
+        // Threads of a simulated GPU share the processors with everything else.
+        patience: Duration::from_secs(if node.is_simulated { 180 } else { 30 }),
+        limit: Duration::from_secs(options.limit),
+        in_process: false,
+    };
+    let steps = plan.pairs().count() * plan.sizes.len() * plan.lanes.len() * plan.repeats;
+    let progress = Mutex::new(Progress::new(gpus, steps));
+    team.run(|seat| {
+        let libraries = paths.libraries()?;
+        cuda::init()?;
+        let facts = Facts {
+            gpu: node.gpu.clone(),
+            driver: cuda::kernel_driver_version().unwrap_or_else(|| "unknown".to_owned()),
+            nccl_version: libraries.real.version()?,
+            dime_version: libraries.dime.dime_version().unwrap_or_else(|| "unknown".to_owned()),
+            in_place: plan.in_place,
+            drive: plan.drive,
+            is_simulated: node.is_simulated,
+        };
+        let bench = Bench { plan, seat, payloads: &payloads, facts: &facts, file, progress: &progress };
         let gpus = open_gpus(seat)?;
-        let largest = options.bytes.0.iter().copied().max().unwrap_or(0);
-        let place = measure::Place::new(&gpus[0], self.payload, largest, options.in_place)?;
-        let mut communicators = Vec::new();
-        for lane in self.lanes {
-            let library = if lane.kernel.is_some() { dime } else { real };
-            if let Some(kernel) = &lane.kernel {
-                seat.set_variables(&[("DIME_KERNEL", kernel)])?;
-            }
-            let communicator = Communicator::create(seat, library, &gpus)?;
-            seat.doing(&format!("the first all-reduce of {}", lane.label()));
-            let buffers = Buffers { input: place.input(), output: place.output() };
-            communicator.all_reduce(&gpus, &[buffers], 64, Dtype::F32, Op::Sum)?;
-            wait_all(seat, &gpus)?;
-            seat.barrier()?;
-            communicators.push(communicator);
-        }
+        let communicators = plan
+            .lanes
+            .iter()
+            .map(|lane| {
+                let library = if lane.forced().is_some() { &libraries.dime } else { &libraries.real };
+                bench.connect(&gpus, lane, library)
+            })
+            .collect::<Fallible<Vec<Communicator>>>()?;
         seat.set_variables(&[("DIME_KERNEL", "auto")])?;
-        for repeat in 0..options.repeat {
-            for &bytes in &options.bytes.0 {
-                for (lane, communicator) in self.lanes.iter().zip(&communicators) {
-                    let measure = measure::Measure {
-                        seat,
-                        gpus: &gpus,
-                        communicator,
-                        place: &place,
-                        payload: self.payload,
-                        op: options.op,
-                        count: (bytes / options.dtype.bytes()).max(1),
-                    };
-                    for mut row in measure.all(lane, &options.mode)? {
-                        row.repeat = repeat;
-                        keep(row)?;
-                    }
-                }
-            }
-        }
+        bench.work(&gpus, &communicators)?;
         for communicator in communicators {
             communicator.check_async_error()?;
             communicator.destroy(seat, &gpus)?;
         }
         seat.barrier()
-    }
+    })
 }
 
-/// The median of what several repeats gave, for the table.
-fn typical(values: impl Iterator<Item = f64>) -> f64 {
-    stats::median(&values.collect::<Vec<_>>())
+fn lanes(options: &Options) -> Fallible<Vec<Lane>> {
+    let mut lanes = Vec::new();
+    if options.lib.contains(&Which::Dime) {
+        lanes.push(Lane::Dime);
+        let kernels = forced_kernels(&options.kernels, &options.dtype.0)?;
+        lanes.extend(kernels.into_iter().map(|kernel| Lane::Kernel(kernel.to_owned())));
+    }
+    if options.lib.contains(&Which::Nccl) {
+        lanes.push(Lane::Nccl);
+    }
+    Ok(lanes)
+}
+
+/// The kernels that a list of names (or "all") stands for and that take one of the types.
+fn forced_kernels(names: &[String], types: &[Dtype]) -> Fallible<Vec<&'static str>> {
+    let everything = names.iter().any(|name| name == "all");
+    if let Some(name) = names.iter().find(|name| *name != "all" && !KERNELS.contains(&name.as_str())) {
+        return Err(format!("no kernel {name:?}; there are {}", KERNELS.join(", ")));
+    }
+    let wanted = |kernel: &&str| everything || names.iter().any(|name| name == kernel);
+    let is_usable = |kernel: &&str| types.iter().any(|&dtype| takes(kernel, dtype));
+    Ok(KERNELS.into_iter().filter(wanted).filter(is_usable).collect())
+}
+
+/// One worker's part of the benchmark.
+struct Bench<'a> {
+    plan: &'a Plan,
+    seat: &'a Seat,
+    payloads: &'a [Payload],
+    facts: &'a Facts,
+    file: &'a RowFile,
+    progress: &'a Mutex<Progress>,
+}
+
+impl Bench<'_> {
+    /// Makes the communicator of a lane, and sets it up with a first all-reduce.
+    fn connect<'l>(
+        &self,
+        gpus: &[Gpu],
+        lane: &Lane,
+        library: &'l dime_harness::nccl::Library,
+    ) -> Fallible<Communicator<'l>> {
+        let seat = self.seat;
+        if let Some(kernel) = lane.forced() {
+            seat.set_variables(&[("DIME_KERNEL", kernel)])?;
+        }
+        let communicator = Communicator::create(seat, library, gpus)?;
+        seat.doing(&format!("the first all-reduce of {}", lane.label()));
+        let place = measure::Place::new(&gpus[0], &self.payloads[0], 256, false)?;
+        let buffers = Buffers { input: place.input(), output: place.output() };
+        communicator.all_reduce(gpus, &[buffers], 64, Dtype::F32, Op::Sum)?;
+        wait_all(seat, gpus)?;
+        seat.barrier()?;
+        Ok(communicator)
+    }
+
+    fn work(&self, gpus: &[Gpu], communicators: &[Communicator]) -> Fallible<()> {
+        let plan = self.plan;
+        let largest = plan.sizes.iter().copied().max().unwrap_or(0);
+        for payload in self.payloads {
+            let place = measure::Place::new(&gpus[0], payload, largest, plan.in_place)?;
+            for (&op, repeat) in plan.ops.iter().flat_map(|op| (0..plan.repeats).map(move |repeat| (op, repeat))) {
+                for &bytes in &plan.sizes {
+                    for (lane, communicator) in plan.lanes.iter().zip(communicators) {
+                        self.show(&format!("{} {} {bytes} bytes, {}", payload.dtype.name(), op.name(), lane.label()))?;
+                        let measure = measure::Measure {
+                            seat: self.seat,
+                            gpus,
+                            communicator,
+                            place: &place,
+                            payload,
+                            op,
+                            count: (bytes / payload.dtype.bytes()).max(1),
+                            method: &plan.method,
+                        };
+                        for row in measure.all(lane, &plan.modes)? {
+                            self.file.write(&Row { repeat, ..row }, self.facts)?;
+                        }
+                    }
+                }
+            }
+            // Freeing host memory waits for all GPUs of the process: no rank may be at the next type by then.
+            drop(place);
+            self.seat.barrier()?;
+        }
+        self.show("done")
+    }
+
+    /// Shows how far the run is: on the first worker, which measures nothing while it does.
+    fn show(&self, what: &str) -> Fallible<()> {
+        if self.seat.worker == 0 {
+            self.progress.lock().map_err(|error| error.to_string())?.show(what);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -278,22 +364,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_uses_two_four_and_eight_as_far_as_present() {
-        assert_eq!(choose_gpu_counts(&[], 8), Ok(vec![2, 4, 8]));
-        assert_eq!(choose_gpu_counts(&[], 5), Ok(vec![2, 4]));
-        assert!(choose_gpu_counts(&[], 1).is_err());
-        assert_eq!(choose_gpu_counts(&[3], 4), Ok(vec![3]));
-        assert!(choose_gpu_counts(&[8], 4).is_err());
-        assert!(choose_gpu_counts(&[1], 4).is_err());
-    }
-
-    #[test]
     fn integers_have_no_sentinel_kernels() {
         let all = ["all".to_owned()];
-        assert_eq!(forced_kernels(&all, Dtype::Bf16).unwrap().len(), 5);
-        assert_eq!(forced_kernels(&all, Dtype::I8), Ok(vec!["one_shot_ll", "two_shot_ll", "two_shot_bulk"]));
-        assert_eq!(forced_kernels(&["two_shot_ll".to_owned()], Dtype::I8), Ok(vec!["two_shot_ll"]));
-        assert!(forced_kernels(&["three_shot".to_owned()], Dtype::I8).is_err());
-        assert_eq!(forced_kernels(&[], Dtype::I8), Ok(vec![]));
+        assert_eq!(forced_kernels(&all, &[Dtype::Bf16]).unwrap().len(), 5);
+        assert_eq!(forced_kernels(&all, &[Dtype::I8]), Ok(vec!["one_shot_ll", "two_shot_ll", "two_shot_bulk"]));
+        assert_eq!(forced_kernels(&all, &[Dtype::I8, Dtype::F32]).unwrap().len(), 5);
+        assert_eq!(forced_kernels(&["two_shot_ll".to_owned()], &[Dtype::I8]), Ok(vec!["two_shot_ll"]));
+        assert!(forced_kernels(&["three_shot".to_owned()], &[Dtype::I8]).is_err());
+        assert_eq!(forced_kernels(&[], &[Dtype::I8]), Ok(vec![]));
     }
 }

@@ -26,7 +26,7 @@ enum Command {
     /// Start a program with libdime.so in front of its NCCL
     Run(run::Options),
     /// Time all-reduces of libdime.so against the real NCCL
-    Bench(bench::Options),
+    Bench(Box<bench::Options>),
     /// Print the GPUs of this machine
     Devices(devices::Options),
 }

@@ -139,6 +139,11 @@ pub fn kernel_driver_version() -> Option<String> {
     text.split_whitespace().find(is_version).map(str::to_owned)
 }
 
+/// Whether the driver is that of the simulated node, on which times mean nothing.
+pub fn is_simulated() -> bool {
+    Opened::open(c"libcuda.so.1").is_ok_and(|library| library.symbol("dimeSimLaunchPolled").is_some())
+}
+
 /// The primary context of one device, retained for the life of the process: giving it back and taking it again would
 /// cost every run a fresh context.
 pub struct Context {

@@ -28,9 +28,21 @@ impl Route {
     }
 }
 
+/// The most blocks that the line of dimeExplain gives for a launch; None where it forwards.
+pub fn blocks(line: &str) -> Option<usize> {
+    let (before, _) = line.strip_prefix("fast:")?.split_once(" blocks")?;
+    before.split_whitespace().next_back()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_explanation_of_a_fast_all_reduce_gives_its_blocks() {
+        assert_eq!(blocks("fast: one_shot_ll with up to 64 blocks of 128 threads"), Some(64));
+        assert_eq!(blocks("forward: the message is larger than 16 blocks"), None);
+    }
 
     #[test]
     fn an_explanation_names_a_kernel_or_a_reason() {

@@ -17,6 +17,14 @@ pub fn smallest(samples: &[f64]) -> f64 {
     samples.iter().copied().fold(f64::NAN, f64::min)
 }
 
+/// The smallest sample that at least `percent` per cent of the samples do not exceed; NaN when there are none.
+pub fn percentile(samples: &[f64], percent: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
 /// Three significant digits, as the tables show times.
 pub fn three_digits(value: f64) -> String {
     if !value.is_finite() {
@@ -68,6 +76,15 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
         assert_eq!(smallest(&[3.0, 1.0]), 1.0);
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_samples() {
+        let samples: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(percentile(&samples, 99.0), 198.0);
+        assert_eq!(percentile(&samples, 50.0), 100.0);
+        assert_eq!(percentile(&[3.0, 1.0], 99.0), 3.0);
+        assert!(percentile(&[], 50.0).is_nan());
     }
 
     #[test]

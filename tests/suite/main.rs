@@ -6,6 +6,7 @@
 mod support;
 
 mod abi;
+mod bench;
 mod configuration;
 mod cost;
 mod differential;

@@ -9,29 +9,12 @@ use dime_harness::guard::{GUARD_BYTES, POISON};
 use dime_harness::number::Op;
 use dime_harness::payload::{PERIOD, Payload};
 use dime_harness::rig::{Buffers, Communicator, Gpu, wait_all};
-use dime_harness::route::Route;
-use dime_harness::stats::{median, smallest};
+use dime_harness::route::{self, Route};
+use dime_harness::stats::{median, percentile, smallest};
 use dime_harness::team::Seat;
 
-use super::{Lane, Mode, Row};
-
-/// Replays of a graph, and how many of the first are dropped.
-const REPLAYS: usize = 24;
-const DROPPED: usize = 4;
-/// Eager calls timed in one go, for messages below and from LARGE_BYTES, and how often.
-const EAGER_CALLS: usize = 500;
-const EAGER_CALLS_LARGE: usize = 100;
-const EAGER_ROUNDS: usize = 5;
-/// Calls whose host time is taken in one go: few enough that the queue of the stream never fills.
-const HOST_CALLS: usize = 100;
-const HOST_ROUNDS: usize = 24;
-/// From this size on fewer operations are timed in one go.
-const LARGE_BYTES: usize = 4 << 20;
-
-/// All-reduces in one graph.
-pub fn graph_operations(bytes: usize) -> usize {
-    if bytes >= LARGE_BYTES { 16 } else { 50 }
-}
+use super::plan::{Method, Mode};
+use super::row::{CHECKED, Lane, NOT_CHECKED, Row};
 
 /// Buffers of one rank, large enough for every size.
 pub struct Place {
@@ -78,57 +61,70 @@ pub struct Measure<'a> {
     pub payload: &'a Payload,
     pub op: Op,
     pub count: usize,
+    pub method: &'a Method,
+}
+
+/// Times of one operation.
+struct Times {
+    /// The smallest rank's median.
+    us: f64,
+    /// Over the samples of all ranks.
+    p50_us: f64,
+    p99_us: f64,
 }
 
 impl Measure<'_> {
     /// Checks and times one lane in each mode. Only the first worker gets rows.
     pub fn all(&self, lane: &Lane, modes: &[Mode]) -> Fallible<Vec<Row>> {
-        let route =
-            self.communicator.library.route(self.communicator.handles[0], self.count, self.payload.dtype, self.op)?;
-        let (kernel, reason) = match route {
-            Route::Fast(kernel) => (kernel, None),
-            Route::Forward(reason) if self.communicator.library.is_dime() => ("nccl".to_owned(), Some(reason)),
-            Route::Forward(_) => ("nccl".to_owned(), None),
+        let dtype = self.payload.dtype;
+        let explained =
+            self.communicator.library.explain_raw(self.communicator.handles[0], self.count, dtype, self.op.code())?;
+        let (kernel, reason) = match explained.as_deref().map(Route::parse).transpose()? {
+            Some(Route::Fast(kernel)) => (kernel, None),
+            Some(Route::Forward(reason)) => ("nccl".to_owned(), Some(reason)),
+            None => ("nccl".to_owned(), None),
         };
-        if lane.is_forced() && lane.kernel.as_deref() != Some(&kernel) {
+        if matches!(lane, Lane::Kernel(forced) if *forced != kernel) {
             // Nothing to learn from a lane that does not run its kernel.
             return Ok(Vec::new());
         }
         self.seat.doing(&format!("{}, {} bytes, kernel {kernel}", lane.label(), self.bytes()));
         let exact = kernel != "nccl" || self.payload.nccl_agrees(self.op);
-        let mut check = self.check(exact, || self.call())?;
+        let mut check = self.checks(exact, || self.call())?;
         let mut rows = Vec::new();
         for &mode in modes {
-            let (us, host_us, host_min_us) = match mode {
+            let (times, host) = match mode {
                 Mode::Graph => {
-                    let graph = self.capture(graph_operations(self.bytes()))?;
+                    let graph = self.capture(self.method.graph_operations(self.bytes()))?;
                     // In place, a chain feeds on its own results: only a single operation can be checked.
                     let checked = if self.place.in_place { &self.capture(1)? } else { &graph };
-                    let from_graph = self.check(exact, || self.gpus[0].stream.launch(checked))?;
-                    if check == "ok" && from_graph != "ok" {
+                    let from_graph = self.checks(exact, || self.gpus[0].stream.launch(checked))?;
+                    if check == CHECKED && from_graph != CHECKED {
                         check = format!("graph: {from_graph}");
                     }
-                    (self.time_graph(&graph)?, None, None)
+                    (self.time_graph(&graph)?, None)
                 }
-                Mode::Eager => {
-                    let us = self.time_eager()?;
-                    let (host, host_min) = self.time_host()?;
-                    (us, Some(host), Some(host_min))
-                }
+                Mode::Eager => (self.time_eager()?, Some(self.time_host()?)),
             };
             if self.seat.worker == 0 {
                 rows.push(Row {
                     gpus: self.seat.total,
                     bytes: self.bytes(),
+                    dtype,
+                    op: self.op,
                     lane: lane.clone(),
                     mode,
                     repeat: 0,
-                    us,
-                    host_us,
-                    host_min_us,
+                    us: times.us,
+                    p50_us: times.p50_us,
+                    p99_us: times.p99_us,
+                    host_us: host.map(|(typical, _)| typical),
+                    host_min_us: host.map(|(_, least)| least),
                     kernel: kernel.clone(),
+                    blocks: explained.as_deref().and_then(route::blocks),
                     reason: reason.clone(),
                     check: check.clone(),
+                    method: self.method.words(mode),
                 });
             }
         }
@@ -145,6 +141,18 @@ impl Measure<'_> {
 
     fn capture(&self, operations: usize) -> Fallible<Graph> {
         self.gpus[0].stream.capture(|| (0..operations).try_for_each(|_| self.call()))
+    }
+
+    /// Checks as often as asked for; the first trouble counts.
+    fn checks(&self, exact: bool, work: impl Fn() -> Fallible<()>) -> Fallible<String> {
+        let mut result = NOT_CHECKED.to_owned();
+        for _ in 0..self.method.checks {
+            result = self.check(exact, &work)?;
+            if result != CHECKED {
+                break;
+            }
+        }
+        Ok(result)
     }
 
     /// Runs `work` into a poisoned output and compares the result on every rank. Returns "ok" or the first trouble.
@@ -177,7 +185,7 @@ impl Measure<'_> {
             .map(|rank| rank.to_string())
             .collect();
         self.seat.barrier()?;
-        Ok(if wrong.is_empty() { "ok".to_owned() } else { format!("WRONG on ranks {}", wrong.join(",")) })
+        Ok(if wrong.is_empty() { CHECKED.to_owned() } else { format!("WRONG on ranks {}", wrong.join(",")) })
     }
 
     fn trouble(&self, exact: bool, got: &[u8]) -> Option<String> {
@@ -191,54 +199,55 @@ impl Measure<'_> {
         self.payload.wrong_element(self.op, 0, &got[GUARD_BYTES..end])
     }
 
-    /// Replays the graph and returns the smallest rank's median time of one operation.
-    fn time_graph(&self, graph: &Graph) -> Fallible<f64> {
-        let (start, end) = (Event::new()?, Event::new()?);
-        let stream = &self.gpus[0].stream;
-        let mut samples = Vec::with_capacity(REPLAYS);
-        for _ in 0..REPLAYS {
-            self.seat.barrier()?;
-            start.record(stream)?;
-            stream.launch(graph)?;
-            end.record(stream)?;
-            wait_all(self.seat, self.gpus)?;
-            samples.push(start.us_until(&end)?);
-        }
-        let operations = graph_operations(self.bytes()) as f64;
-        Ok(smallest(&self.share(median(&samples[DROPPED..]) / operations)?))
+    /// Replays the graph: each replay that counts is a sample.
+    fn time_graph(&self, graph: &Graph) -> Fallible<Times> {
+        let method = self.method;
+        let operations = method.graph_operations(self.bytes());
+        self.time(method.warmup_replays, method.replays, operations, || self.gpus[0].stream.launch(graph))
     }
 
-    /// Issues back-to-back calls and returns the smallest rank's median time of one.
-    fn time_eager(&self) -> Fallible<f64> {
-        let calls = if self.bytes() >= LARGE_BYTES { EAGER_CALLS_LARGE } else { EAGER_CALLS };
+    /// Issues back-to-back calls: each go that counts is a sample.
+    fn time_eager(&self) -> Fallible<Times> {
+        let method = self.method;
+        let calls = method.eager_calls(self.bytes());
+        self.time(method.warmup_rounds, method.eager_rounds, calls, || (0..calls).try_for_each(|_| self.call()))
+    }
+
+    /// Times `work`, which does so many operations, between two events; all ranks start together each time.
+    fn time(&self, dropped: usize, kept: usize, operations: usize, work: impl Fn() -> Fallible<()>) -> Fallible<Times> {
         let (start, end) = (Event::new()?, Event::new()?);
         let stream = &self.gpus[0].stream;
-        let mut samples = Vec::new();
-        // One round more than is kept, to warm up.
-        for round in 0..=EAGER_ROUNDS {
+        let mut samples = Vec::with_capacity(kept);
+        for round in 0..dropped + kept {
             self.seat.barrier()?;
             start.record(stream)?;
-            (0..calls).try_for_each(|_| self.call())?;
+            work()?;
             end.record(stream)?;
             wait_all(self.seat, self.gpus)?;
-            if round > 0 {
-                samples.push(start.us_until(&end)? / calls as f64);
+            if round >= dropped {
+                samples.push(start.us_until(&end)? / operations as f64);
             }
         }
-        Ok(smallest(&self.share(median(&samples))?))
+        let us = smallest(&self.share(median(&samples))?);
+        let mut of_all_ranks = Vec::new();
+        for sample in samples {
+            of_all_ranks.extend(self.share(sample)?);
+        }
+        Ok(Times { us, p50_us: median(&of_all_ranks), p99_us: percentile(&of_all_ranks, 99.0) })
     }
 
     /// The host's time for one call: median over batches and ranks, and the smallest batch.
     fn time_host(&self) -> Fallible<(f64, f64)> {
+        let method = self.method;
         let mut samples = Vec::new();
-        for _ in 0..HOST_ROUNDS {
+        for _ in 0..method.warmup_host_rounds + method.host_rounds {
             self.seat.barrier()?;
             let start = Instant::now();
-            (0..HOST_CALLS).try_for_each(|_| self.call())?;
-            samples.push(start.elapsed().as_secs_f64() * 1e6 / HOST_CALLS as f64);
+            (0..method.host_calls).try_for_each(|_| self.call())?;
+            samples.push(start.elapsed().as_secs_f64() * 1e6 / method.host_calls as f64);
             wait_all(self.seat, self.gpus)?;
         }
-        let typical = median(&self.share(median(&samples[DROPPED..]))?);
+        let typical = median(&self.share(median(&samples[method.warmup_host_rounds..]))?);
         Ok((typical, smallest(&self.share(smallest(&samples))?)))
     }
 
@@ -259,17 +268,5 @@ impl Place {
         gpu.stream.copy_to_host(&self.host, 0, self.target.address(), bytes)?;
         wait_all(seat, std::slice::from_ref(gpu))?;
         Ok(self.host.as_slice()[..bytes].to_vec())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_graph_holds_fifty_operations_and_sixteen_from_four_mebibytes() {
-        assert_eq!(graph_operations(256), 50);
-        assert_eq!(graph_operations((4 << 20) - 2), 50);
-        assert_eq!(graph_operations(4 << 20), 16);
     }
 }

@@ -1,207 +1,175 @@
-//! Measurements as JSON lines and as tables.
-
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+//! Measurements as tables.
 
 use dime_harness::number::{Dtype, Op};
-use dime_harness::{Fallible, stats, table};
-use serde_json::{Value, json};
+use dime_harness::{stats, table};
 
-use super::{Lane, Mode, Row, typical};
+use super::plan::Mode;
+use super::row::{Facts, Lane, NOT_CHECKED, Row};
 
-/// What all measurements of a run have in common.
-pub struct Facts {
-    pub gpu: String,
-    pub driver: String,
-    pub nccl_version: String,
-    pub dime_version: String,
-    pub dtype: Dtype,
-    pub op: Op,
-    pub in_place: bool,
-}
-
-/// The file that measurements are appended to as they come, so that a run that ends early leaves them.
-pub struct JsonFile(Option<File>);
-
-impl JsonFile {
-    /// Opens the file for appending; without a path nothing is written.
-    pub fn open(path: Option<&Path>) -> Fallible<JsonFile> {
-        let Some(path) = path else { return Ok(JsonFile(None)) };
-        let file = File::options().create(true).append(true).open(path);
-        Ok(JsonFile(Some(file.map_err(|e| format!("{}: {e}", path.display()))?)))
-    }
-
-    /// Appends one measurement.
-    pub fn write(&mut self, facts: &Facts, row: &Row) -> Fallible<()> {
-        let Some(file) = &mut self.0 else { return Ok(()) };
-        writeln!(file, "{}", to_json(facts, row)).map_err(|e| format!("writing JSON: {e}"))
-    }
-}
-
-fn rounded(us: f64) -> f64 {
-    (us * 1000.0).round() / 1000.0
-}
-
-fn to_json(facts: &Facts, row: &Row) -> Value {
-    let mut object = json!({
-        "lib": if row.lane.kernel.is_some() { "dime" } else { "nccl" },
-        "gpus": row.gpus,
-        "bytes": row.bytes,
-        "dtype": facts.dtype.name(),
-        "op": facts.op.name(),
-        "mode": row.mode.name(),
-        "us": rounded(row.us),
-        "kernel": row.kernel,
-        "check": row.check,
-    });
-    if row.lane.is_forced() {
-        object["forced"] = json!(row.lane.kernel);
-    }
-    if let Some(reason) = &row.reason {
-        object["reason"] = json!(reason);
-    }
-    if let (Some(host), Some(least)) = (row.host_us, row.host_min_us) {
-        object["host_us"] = json!(rounded(host));
-        object["host_min_us"] = json!(rounded(least));
-    }
-    if facts.in_place {
-        object["in_place"] = json!(true);
-    }
-    if row.repeat > 0 {
-        object["repeat"] = json!(row.repeat);
-    }
-    object["date"] = json!(stats::now_utc());
-    object["gpu"] = json!(facts.gpu);
-    object["driver"] = json!(facts.driver);
-    object["nccl_version"] = json!(facts.nccl_version);
-    object["dime_version"] = json!(facts.dime_version);
-    object["method"] = json!(match row.mode {
-        Mode::Graph => "graph of 50 (16 from 4 MiB), 24 replays, first 4 dropped, smallest rank's median",
-        Mode::Eager => "500 calls (100 from 4 MiB) back to back, 5 rounds, smallest rank's median",
-    });
-    object
-}
-
-/// The tables of one number of GPUs, one for each mode.
+/// The tables of one number of GPUs, one for each mode, each with the reasons to forward below it.
 pub fn tables(facts: &Facts, gpus: usize, lanes: &[Lane], modes: &[Mode], rows: &[Row]) -> String {
     let mut text = String::new();
     for &mode in modes {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.mode == mode).collect();
+        if rows.is_empty() {
+            continue;
+        }
         text.push_str(&format!(
-            "\n{gpus} x {}, {} {}, {}, {}; NCCL {}; us per all-reduce\n",
+            "\n{gpus} x {}, {}, {}, {}; Dime {}, NCCL {}; us per all-reduce{}\n",
             facts.gpu,
-            facts.dtype.name(),
-            facts.op.name(),
             if facts.in_place { "in place" } else { "out of place" },
             mode.name(),
+            facts.drive.name(),
+            facts.dime_version,
             facts.nccl_version,
+            if facts.is_simulated { " (simulated: times mean nothing)" } else { "" },
         ));
         text.push_str(&one_table(lanes, mode, &rows));
+        text.push_str(&reasons(&rows));
     }
     text
 }
 
-/// Lanes whose host time is shown: a forced kernel costs the host what an unforced one does.
-fn timed_on_host(lanes: &[Lane]) -> impl Iterator<Item = &Lane> {
-    lanes.iter().filter(|lane| !lane.is_forced())
+/// What one line of the table is about, in the sequence of the measurements.
+fn keys(rows: &[&Row]) -> Vec<(Dtype, Op, usize)> {
+    let mut keys = Vec::new();
+    for row in rows {
+        let key = (row.dtype, row.op, row.bytes);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
 }
 
 fn one_table(lanes: &[Lane], mode: Mode, rows: &[&Row]) -> String {
-    let mut header: Vec<String> = vec!["bytes".into(), "kernel".into()];
-    header.extend(lanes.iter().map(|lane| lane.label().to_owned()));
-    header.push("ratio".into());
-    if mode == Mode::Eager {
-        header.extend(timed_on_host(lanes).map(|lane| format!("host {}", lane.label())));
+    let keys = keys(rows);
+    let has_ops = keys.iter().any(|key| key.1 != keys[0].1);
+    let has = |lane: &Lane| lanes.contains(lane);
+    let ratio = has(&Lane::Dime) && has(&Lane::Nccl);
+    let mut others: Vec<&Lane> = lanes.iter().filter(|lane| matches!(lane, Lane::Kernel(_))).collect();
+    for row in rows {
+        if matches!(row.lane, Lane::Peer(_)) && !others.contains(&&row.lane) {
+            others.push(&row.lane);
+        }
     }
+    // A forced kernel costs the host what an unforced one does.
+    let on_host: Vec<&Lane> = if mode == Mode::Eager {
+        [&Lane::Dime, &Lane::Nccl].into_iter().filter(|lane| has(lane)).collect()
+    } else {
+        vec![]
+    };
+
+    let mut header: Vec<String> = vec!["size".into(), "type".into()];
+    let named =
+        |yes: bool, names: &[&str]| if yes { names.iter().map(|&name| name.to_owned()).collect() } else { vec![] };
+    header.extend(named(has_ops, &["op"]));
+    header.extend(named(has(&Lane::Dime), &["dime us"]));
+    header.extend(named(has(&Lane::Nccl), &["NCCL us"]));
+    header.extend(named(ratio, &["speed-up"]));
+    header.extend(named(has(&Lane::Dime), &["kernel", "SMs", "p50", "p99"]));
+    header.extend(others.iter().map(|lane| lane.label().to_owned()));
+    header.extend(on_host.iter().map(|lane| format!("host {}", lane.label())));
     header.push("check".into());
-    let mut sizes: Vec<usize> = rows.iter().map(|row| row.bytes).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let body: Vec<Vec<String>> = sizes
-        .iter()
-        .map(|&bytes| {
-            let of = |lane: &Lane| -> Vec<&&Row> {
-                rows.iter().filter(|row| row.bytes == bytes && row.lane == *lane).collect()
-            };
-            let us = |lane: &Lane| typical(of(lane).iter().map(|row| row.us));
-            let ours = lanes.iter().find(|lane| lane.label() == "dime");
-            let theirs = lanes.iter().find(|lane| lane.label() == "nccl");
-            let mut line = vec![stats::show_bytes(bytes)];
-            let kernel = ours.and_then(|lane| of(lane).first().map(|row| row.kernel.clone()));
-            line.push(kernel.unwrap_or_else(|| "-".to_owned()));
-            line.extend(lanes.iter().map(|lane| stats::three_digits(us(lane))));
-            let ratio = match (ours, theirs) {
-                (Some(ours), Some(theirs)) => us(theirs) / us(ours),
-                _ => f64::NAN,
-            };
-            line.push(if ratio.is_finite() { format!("{ratio:.2}x") } else { "-".to_owned() });
-            if mode == Mode::Eager {
-                line.extend(
-                    lanes
-                        .iter()
-                        .map(|lane| stats::three_digits(typical(of(lane).iter().filter_map(|row| row.host_us)))),
-                );
-            }
-            let bad: Vec<String> = rows
-                .iter()
-                .filter(|row| row.bytes == bytes && row.check != "ok")
-                .map(|row| format!("{}: {}", row.lane.label(), row.check))
-                .collect();
-            line.push(if bad.is_empty() { "ok".to_owned() } else { bad.join("; ") });
-            line
-        })
-        .collect();
-    table::render(&header, &body)
+
+    let line = |&(dtype, op, bytes): &(Dtype, Op, usize)| -> Vec<String> {
+        let here: Vec<&&Row> = rows.iter().filter(|row| (row.dtype, row.op, row.bytes) == (dtype, op, bytes)).collect();
+        // The median of what several repeats gave.
+        let typical = |lane: &Lane, number: fn(&Row) -> f64| {
+            let numbers: Vec<f64> = here.iter().filter(|row| row.lane == *lane).map(|row| number(row)).collect();
+            stats::median(&numbers)
+        };
+        let us = |lane: &Lane| typical(lane, |row| row.us);
+        let mut cells = vec![stats::show_bytes(bytes), dtype.name().to_owned()];
+        if has_ops {
+            cells.push(op.name().to_owned());
+        }
+        cells
+            .extend([Lane::Dime, Lane::Nccl].iter().filter(|lane| has(lane)).map(|lane| stats::three_digits(us(lane))));
+        if ratio {
+            let ratio = us(&Lane::Nccl) / us(&Lane::Dime);
+            cells.push(if ratio.is_finite() { format!("{ratio:.2}x") } else { "-".to_owned() });
+        }
+        if has(&Lane::Dime) {
+            let ours = here.iter().find(|row| row.lane == Lane::Dime);
+            cells.push(ours.map_or_else(|| "-".to_owned(), |row| row.kernel.clone()));
+            cells.push(ours.and_then(|row| row.blocks).map_or_else(|| "-".to_owned(), |blocks| blocks.to_string()));
+            cells.push(stats::three_digits(typical(&Lane::Dime, |row| row.p50_us)));
+            cells.push(stats::three_digits(typical(&Lane::Dime, |row| row.p99_us)));
+        }
+        cells.extend(others.iter().map(|lane| stats::three_digits(us(lane))));
+        cells.extend(
+            on_host.iter().map(|lane| stats::three_digits(typical(lane, |row| row.host_us.unwrap_or(f64::NAN)))),
+        );
+        cells.push(check(&here));
+        cells
+    };
+    table::render(&header, &keys.iter().map(line).collect::<Vec<_>>())
+}
+
+/// "ok" when every check was right, "off" when there was none, else what is wrong with which lane.
+fn check(rows: &[&&Row]) -> String {
+    let wrong: Vec<String> =
+        rows.iter().filter(|row| !row.is_right()).map(|row| format!("{}: {}", row.lane.label(), row.check)).collect();
+    match (wrong.is_empty(), rows.iter().all(|row| row.check == NOT_CHECKED)) {
+        (false, _) => wrong.join("; "),
+        (true, true) => NOT_CHECKED.to_owned(),
+        (true, false) => "ok".to_owned(),
+    }
+}
+
+/// Why libdime.so passed all-reduces to NCCL: one line for each reason, with the sizes.
+fn reasons(rows: &[&Row]) -> String {
+    let mut sizes_by_reason: Vec<(&str, Vec<String>)> = Vec::new();
+    for row in rows.iter().filter(|row| row.lane == Lane::Dime) {
+        let Some(reason) = row.reason.as_deref() else { continue };
+        let size = stats::show_bytes(row.bytes);
+        match sizes_by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sizes)) if sizes.contains(&size) => {}
+            Some((_, sizes)) => sizes.push(size),
+            None => sizes_by_reason.push((reason, vec![size])),
+        }
+    }
+    let line = |(reason, sizes): &(&str, Vec<String>)| format!("{} passed to NCCL: {reason}\n", sizes.join(", "));
+    sizes_by_reason.iter().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::samples::{facts, row};
     use super::*;
-
-    fn facts() -> Facts {
-        Facts {
-            gpu: "NVIDIA H200".into(),
-            driver: "580.159".into(),
-            nccl_version: "2.28.9".into(),
-            dime_version: "0.1.0".into(),
-            dtype: Dtype::Bf16,
-            op: Op::Sum,
-            in_place: false,
-        }
-    }
-
-    fn row(kernel: Option<&str>, bytes: usize, us: f64) -> Row {
-        Row {
-            gpus: 8,
-            bytes,
-            lane: Lane { kernel: kernel.map(str::to_owned) },
-            mode: Mode::Graph,
-            repeat: 0,
-            us,
-            host_us: None,
-            host_min_us: None,
-            kernel: if kernel.is_some() { "one_shot_ll".into() } else { "nccl".into() },
-            reason: None,
-            check: "ok".into(),
-        }
-    }
-
-    #[test]
-    fn a_json_line_begins_with_the_agreed_fields() {
-        let line = to_json(&facts(), &row(Some("auto"), 1024, 3.10049)).to_string();
-        let start = r#"{"lib":"dime","gpus":8,"bytes":1024,"dtype":"bf16","op":"sum","mode":"graph","us":3.1,"kernel":"one_shot_ll","check":"ok","date":""#;
-        assert!(line.starts_with(start), "{line}");
-        assert!(!line.contains("forced") && !line.contains("host_us"));
-        let forced = to_json(&facts(), &row(Some("two_shot_ll"), 1024, 3.0)).to_string();
-        assert!(forced.contains(r#""forced":"two_shot_ll""#));
-    }
 
     #[test]
     fn the_table_shows_the_ratio_of_the_medians() {
-        let lanes = [Lane { kernel: Some("auto".into()) }, Lane { kernel: None }];
-        let rows = [row(Some("auto"), 256, 2.0), row(Some("auto"), 256, 3.0), row(None, 256, 10.0)];
+        let rows = [row(Lane::Dime, 256, 2.0), row(Lane::Dime, 256, 3.0), row(Lane::Nccl, 256, 10.0)];
+        let text = tables(&facts(), 8, &[Lane::Dime, Lane::Nccl], &[Mode::Graph], &rows);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1],
+            "8 x NVIDIA H200, out of place, graph, threads; Dime 0.1.0, NCCL 2.28.9; us per all-reduce"
+        );
+        assert_eq!(lines[2], "size  type  dime us  NCCL us  speed-up       kernel  SMs   p50   p99  check");
+        assert_eq!(lines[3], "256   bf16     2.50     10.0     4.00x  one_shot_ll    8  2.62  2.75     ok");
+    }
+
+    #[test]
+    fn kernels_peers_and_operations_have_columns_where_there_are_some() {
+        let lanes = [Lane::Dime, Lane::Kernel("two_shot_ll".into()), Lane::Nccl];
+        let mut rows: Vec<Row> = lanes.iter().map(|lane| row(lane.clone(), 256, 2.0)).collect();
+        rows.push(row(Lane::Peer("vendor".into()), 256, 7.0));
+        rows.push(Row { op: Op::Max, check: "WRONG on ranks 1".into(), ..row(Lane::Dime, 256, 2.0) });
         let text = tables(&facts(), 8, &lanes, &[Mode::Graph], &rows);
-        assert!(text.contains("one_shot_ll  2.50  10.0  4.00x     ok"), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].contains("  op  ") && lines[2].contains("two_shot_ll  vendor  "), "{text}");
+        assert!(lines[3].contains("  7.00  ") && lines[3].ends_with("  ok"), "{text}");
+        assert!(lines[4].contains("  max  ") && lines[4].ends_with("  dime: WRONG on ranks 1"), "{text}");
+    }
+
+    #[test]
+    fn sizes_that_are_forwarded_have_their_reason_below_the_table() {
+        let forwarded = |bytes| Row { reason: Some("too large".into()), ..row(Lane::Dime, bytes, 2.0) };
+        let rows = [row(Lane::Dime, 256, 2.0), forwarded(1 << 20), forwarded(2 << 20), forwarded(2 << 20)];
+        let text = tables(&facts(), 8, &[Lane::Dime], &[Mode::Graph], &rows);
+        assert!(text.ends_with("\n1M, 2M passed to NCCL: too large\n"), "{text}");
     }
 }
