@@ -15,10 +15,10 @@ use dime_harness::locate::Paths;
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    paths: Paths,
+    pub paths: Paths,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]
-    command: Vec<OsString>,
+    pub command: Vec<OsString>,
 }
 
 /// Variables by which frameworks are told which NCCL to open by path.
@@ -30,22 +30,26 @@ const NOT_STARTED: i32 = 126;
 
 /// Replaces this process by the program.
 pub fn run(options: &Options) -> Result<bool, Failure> {
-    // First: dlopen replaces some of what begins with a dollar sign, too.
-    check_preloadable(&options.paths.dime_file()?)?;
-    let dime = options.paths.find_dime()?;
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
-    command.env("LD_PRELOAD", preload(dime.as_os_str(), std::env::var_os("LD_PRELOAD").as_deref()));
-    for variable in FRAMEWORK_VARIABLES {
-        command.env(variable, &dime);
-    }
-    // Nothing else is decided here: libdime.so searches in the program, whose surroundings are not ours.
-    if options.paths.nccl.is_some() {
-        command.env("DIME_NCCL_LIB", options.paths.find_nccl()?);
-    }
+    command.envs(variables(options, std::env::var_os("LD_PRELOAD").as_deref())?);
     let error = command.exec();
     let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
     Err(Failure { code, text: format!("cannot start {}: {error}", options.command[0].display()) })
+}
+
+/// What the program gets in its environment beyond ours, where `preloaded` is the list of what was preloaded before.
+pub fn variables(options: &Options, preloaded: Option<&OsStr>) -> Fallible<Vec<(&'static str, OsString)>> {
+    // First: dlopen replaces some of what begins with a dollar sign, too.
+    check_preloadable(&options.paths.dime_file()?)?;
+    let dime = options.paths.find_dime()?.into_os_string();
+    let mut variables = vec![("LD_PRELOAD", preload(&dime, preloaded))];
+    variables.extend(FRAMEWORK_VARIABLES.map(|name| (name, dime.clone())));
+    // Nothing else is decided here: libdime.so searches in the program, whose surroundings are not ours.
+    if options.paths.nccl.is_some() {
+        variables.push(("DIME_NCCL_LIB", options.paths.find_nccl()?.into_os_string()));
+    }
+    Ok(variables)
 }
 
 /// Refuses a path that the loader does not take for one: what it cannot preload it leaves out, and the program runs on.
