@@ -23,8 +23,6 @@ use dime_harness::output::{print, say};
 
 use self::gpus::Machine;
 use self::libraries::Subject;
-use self::program::Program;
-use self::python::Python;
 use self::report::{Report, Section, Status};
 use self::surroundings::Surroundings;
 
@@ -81,11 +79,6 @@ fn look(options: &Options) -> Report {
     let subject = Subject::find(&options.paths, &options.command);
     let machine = Machine::ask();
     let surroundings = Surroundings::read();
-    let of_command = || {
-        let program = Program::of_command(&options.command).ok().filter(Program::is_python)?;
-        Some(Python::of_program(program))
-    };
-    let python = of_command().or_else(Python::active);
     let mut sections = vec![libraries::section(&subject)];
     match &machine {
         Ok(machine) => {
@@ -98,7 +91,7 @@ fn look(options: &Options) -> Report {
     }
     sections.push(sharing::section(machine.as_ref().ok()));
     sections.push(surroundings::section());
-    sections.push(frameworks::section(python.as_ref(), &options.command));
+    sections.push(frameworks::section(subject.python.as_ref(), &options.command));
     if let Ok(machine) = &machine {
         sections.push(routes::section(machine, &surroundings));
     }

@@ -40,9 +40,8 @@ impl SharedPage {
         }
         const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at a place that the kernel chooses.
-        let address = unsafe {
-            libc::mmap(std::ptr::null_mut(), BYTES, ACCESS, libc::MAP_SHARED, descriptor.as_raw_fd(), 0)
-        };
+        let address =
+            unsafe { libc::mmap(std::ptr::null_mut(), BYTES, ACCESS, libc::MAP_SHARED, descriptor.as_raw_fd(), 0) };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -18,7 +18,9 @@ pub fn signs() -> Vec<String> {
     signs.extend(user_namespace(&read("/proc/self/uid_map")));
     signs.extend(is_network_apart().then(|| "this process is in another network namespace than process 1".to_owned()));
     let markers = ["/.dockerenv", "/run/.containerenv"];
-    signs.extend(markers.into_iter().filter(|path| Path::new(path).exists()).map(|path| format!("a container: {path} exists")));
+    signs.extend(
+        markers.into_iter().filter(|path| Path::new(path).exists()).map(|path| format!("a container: {path} exists")),
+    );
     signs.extend(engine(&read("/proc/1/cgroup")));
     signs
 }
@@ -30,7 +32,8 @@ fn seccomp(status: &str) -> Option<String> {
 
 fn user_namespace(map: &str) -> Option<String> {
     let words: Vec<&str> = map.split_whitespace().collect();
-    (!words.is_empty() && words != WHOLE_MAP).then(|| "this process is in a user namespace of its own (/proc/self/uid_map)".to_owned())
+    (!words.is_empty() && words != WHOLE_MAP)
+        .then(|| "this process is in a user namespace of its own (/proc/self/uid_map)".to_owned())
 }
 
 fn engine(groups: &str) -> Option<String> {
@@ -61,7 +64,9 @@ mod tests {
 
     #[test]
     fn confinement_shows_in_proc() {
-        assert!(seccomp("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n").is_some_and(|sign| sign.contains("Seccomp: 2")));
+        assert!(
+            seccomp("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n").is_some_and(|sign| sign.contains("Seccomp: 2"))
+        );
         assert_eq!(seccomp("Name:\tx\nSeccomp:\t0\n"), None);
         assert_eq!(user_namespace("         0          0 4294967295\n"), None);
         assert!(user_namespace("         0       1000          1\n").is_some());

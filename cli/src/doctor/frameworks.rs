@@ -1,9 +1,11 @@
 //! Frameworks in the Python environment, and the switches that let their all-reduces reach NCCL, and so Dime.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use dime_harness::Fallible;
 
+use crate::doctor::elf;
 use crate::doctor::python::Python;
 use crate::doctor::report::{Check, Section};
 
@@ -20,6 +22,8 @@ struct Framework {
     contrary: &'static [&'static str],
     /// Variables and their values that let them reach NCCL.
     variables: &'static [(&'static str, &'static str)],
+    /// A variable that names the NCCL to open, before what is preloaded.
+    library: Option<&'static str>,
     /// What else there is to do, where nothing of the above can be seen.
     other: Option<&'static str>,
 }
@@ -32,6 +36,7 @@ const FRAMEWORKS: [Framework; 5] = [
         arguments: &[],
         contrary: &[],
         variables: &[],
+        library: None,
         other: None,
     },
     Framework {
@@ -41,6 +46,7 @@ const FRAMEWORKS: [Framework; 5] = [
         arguments: &["--disable-custom-all-reduce"],
         contrary: &[],
         variables: &[("VLLM_ALLREDUCE_USE_SYMM_MEM", "0"), ("VLLM_ALLREDUCE_USE_FLASHINFER", "0")],
+        library: Some("VLLM_NCCL_SO_PATH"),
         other: Some("leave the compilation pass fuse_allreduce_rms off"),
     },
     Framework {
@@ -50,6 +56,7 @@ const FRAMEWORKS: [Framework; 5] = [
         arguments: &["--disable-custom-all-reduce"],
         contrary: &["--enable-symm-mem", "--enable-flashinfer-allreduce-fusion"],
         variables: &[],
+        library: Some("SGLANG_NCCL_SO_PATH"),
         other: None,
     },
     Framework {
@@ -59,6 +66,7 @@ const FRAMEWORKS: [Framework; 5] = [
         arguments: &[],
         contrary: &[],
         variables: &[],
+        library: None,
         other: Some("set its all-reduce strategy to NCCL"),
     },
     Framework {
@@ -68,26 +76,40 @@ const FRAMEWORKS: [Framework; 5] = [
         arguments: &[],
         contrary: &[],
         variables: &[],
+        library: None,
         other: Some("start one process for each GPU"),
     },
 ];
 
 impl Framework {
-    fn check(&self, version: &str, folder: &str, command: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Check {
+    fn check(
+        &self,
+        version: &str,
+        folder: &str,
+        command: &[OsString],
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Check {
         let text = format!("{} {version}", self.shown);
         let check = match self.default {
             None => Check::ok("framework", format!("{text}: its all-reduces go to NCCL, no switch is needed")),
             Some(default) => {
                 let has = |word: &&&str| command.iter().any(|argument| argument == **word);
                 let missing = self.arguments.iter().filter(|word| !has(word)).map(|word| (*word).to_owned());
-                let unset = self.variables.iter().filter(|(name, value)| variable(name).is_none_or(|set| set != *value));
+                let unset =
+                    self.variables.iter().filter(|(name, value)| variable(name).is_none_or(|set| set != *value));
                 let unset = unset.map(|(name, value)| format!("{name}={value}"));
                 let contrary = self.contrary.iter().filter(has).map(|word| format!("no {word}"));
-                let mut lacking: Vec<String> = missing.chain(unset).chain(contrary).collect();
+                let library =
+                    self.library.and_then(|name| Some((name, variable(name).filter(|path| !path.is_empty())?)));
+                let passed_by = library.filter(|(_, path)| !elf::defines(Path::new(path), "dimeVersion"));
+                let passed_by =
+                    passed_by.map(|(name, path)| format!("{name}=/path/to/libdime.so instead of {}", path.display()));
+                let mut lacking: Vec<String> = missing.chain(unset).chain(contrary).chain(passed_by).collect();
                 // What only the program itself shows cannot be found right here; where other switches are right, it is a detail.
                 let has_switches = !self.arguments.is_empty() || !self.variables.is_empty();
                 if has_switches && lacking.is_empty() {
-                    Check::ok("framework", format!("{text}: the switches are set that let its all-reduces reach NCCL")).details(self.other)
+                    Check::ok("framework", format!("{text}: the switches are set that let its all-reduces reach NCCL"))
+                        .details(self.other)
                 } else {
                     lacking.extend(self.other.map(str::to_owned));
                     Check::warn(
@@ -105,8 +127,16 @@ impl Framework {
 /// The frameworks of an environment. None: there is no Python.
 pub fn section(python: Option<&Fallible<Python>>, command: &[OsString]) -> Section {
     let checks = match python {
-        None => vec![Check::warn("python", "there is no Python: frameworks were not looked for", "activate the environment, or name the program: dime doctor -- COMMAND")],
-        Some(Err(error)) => vec![Check::warn("python", format!("frameworks were not looked for: {error}"), "see whether this interpreter starts")],
+        None => vec![Check::warn(
+            "python",
+            "there is no Python: frameworks were not looked for",
+            "activate the environment, or name the program: dime doctor -- COMMAND",
+        )],
+        Some(Err(error)) => vec![Check::warn(
+            "python",
+            format!("frameworks were not looked for: {error}"),
+            "see whether this interpreter starts",
+        )],
         Some(Ok(python)) => {
             let prefix = python.prefix.display().to_string();
             let found: Vec<Check> = FRAMEWORKS
@@ -123,7 +153,9 @@ pub fn section(python: Option<&Fallible<Python>>, command: &[OsString]) -> Secti
                 count => format!("{prefix} has {count} of {}", names.join(", ")),
             };
             let path = python.program.path.display().to_string();
-            std::iter::once(Check::ok("python", text).with("prefix", prefix).with("interpreter", path)).chain(found).collect()
+            std::iter::once(Check::ok("python", text).with("prefix", prefix).with("interpreter", path))
+                .chain(found)
+                .collect()
         }
     };
     Section { name: "frameworks", title: "Frameworks", checks }
@@ -137,7 +169,8 @@ mod tests {
     fn status(package: &str, command: &str, variables: &[(&str, &str)]) -> Status {
         let framework = FRAMEWORKS.iter().find(|framework| framework.package == package).expect("a framework");
         let command: Vec<OsString> = command.split(' ').map(OsString::from).collect();
-        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
         framework.check("1.0", "/x", &command, variable).status()
     }
 
@@ -149,6 +182,8 @@ mod tests {
         assert_eq!(status("vllm", "serve", &both), Status::Warn);
         assert_eq!(status("sglang", "--disable-custom-all-reduce", &[]), Status::Ok);
         assert_eq!(status("sglang", "--disable-custom-all-reduce --enable-symm-mem", &[]), Status::Warn);
+        let nccl = [("SGLANG_NCCL_SO_PATH", "/proc/self/exe")];
+        assert_eq!(status("sglang", "--disable-custom-all-reduce", &nccl), Status::Warn);
         assert_eq!(status("torch", "", &[]), Status::Ok);
         assert_eq!(status("jax", "", &[]), Status::Warn);
     }

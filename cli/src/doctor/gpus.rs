@@ -52,8 +52,12 @@ enum Way {
     None,
 }
 
-const WAYS: [(Way, &str, &str); 4] =
-    [(Way::Itself, "self", "-"), (Way::Nvlink, "nvlink", "NVLink"), (Way::Pcie, "pcie", "PCIe"), (Way::None, "none", "none")];
+const WAYS: [(Way, &str, &str); 4] = [
+    (Way::Itself, "self", "-"),
+    (Way::Nvlink, "nvlink", "NVLink"),
+    (Way::Pcie, "pcie", "PCIe"),
+    (Way::None, "none", "none"),
+];
 
 impl Way {
     fn name(self) -> &'static str {
@@ -181,7 +185,11 @@ fn driver_check(machine: &Machine, images: Option<&[images::Image]>) -> Check {
     let driver = machine.driver.as_ref().map_or(String::new(), |version| format!("{version}, "));
     let text = format!("driver {driver}CUDA {}", version_text(machine.cuda));
     let check = match images {
-        None => Check::warn("driver", format!("{text}; there is no libdime.so to compare it with"), "name one with --dime PATH"),
+        None => Check::warn(
+            "driver",
+            format!("{text}; there is no libdime.so to compare it with"),
+            "name one with --dime PATH",
+        ),
         Some([]) => Check::fail(
             "driver",
             format!("{text}; this libdime.so has no kernels, and forwards every call"),
@@ -189,7 +197,8 @@ fn driver_check(machine: &Machine, images: Option<&[images::Image]>) -> Check {
         ),
         Some(images) => {
             let served = machine.gpus.iter().filter(|gpu| gpu.arch >= OLDEST_ARCH);
-            let needs: Vec<(u32, Option<u32>)> = served.map(|gpu| (gpu.arch, oldest_driver(images, gpu.arch))).collect();
+            let needs: Vec<(u32, Option<u32>)> =
+                served.map(|gpu| (gpu.arch, oldest_driver(images, gpu.arch))).collect();
             let lacking = needs.iter().find(|(_, needed)| needed.is_none());
             let needed = needs.iter().filter_map(|(_, needed)| *needed).max().unwrap_or(images::OLDEST_DRIVER);
             let check = if let Some((arch, _)) = lacking {
@@ -201,11 +210,20 @@ fn driver_check(machine: &Machine, images: Option<&[images::Image]>) -> Check {
             } else if machine.cuda < needed {
                 Check::fail(
                     "driver",
-                    format!("{text}; the kernels in this libdime.so need CUDA {} or newer, so every call is forwarded", version_text(needed)),
-                    format!("install driver {} or newer, or build libdime.so with an older CUDA compiler (NVCC)", driver_branch(needed)),
+                    format!(
+                        "{text}; the kernels in this libdime.so need CUDA {} or newer, so every call is forwarded",
+                        version_text(needed)
+                    ),
+                    format!(
+                        "install driver {} or newer, or build libdime.so with an older CUDA compiler (NVCC)",
+                        driver_branch(needed)
+                    ),
                 )
             } else {
-                Check::ok("driver", format!("{text}; the kernels in this libdime.so need CUDA {}", version_text(needed)))
+                Check::ok(
+                    "driver",
+                    format!("{text}; the kernels in this libdime.so need CUDA {}", version_text(needed)),
+                )
             };
             check.with("needed_cuda", version_text(needed))
         }
@@ -222,9 +240,17 @@ fn gpu_check(index: usize, gpu: &Gpu) -> Check {
     let arch = arch_text(gpu.arch);
     let text = format!("GPU {index}: {}, compute capability {arch}, {gib:.0} GiB", gpu.name);
     let check = if gpu.is_mig {
-        Check::warn("gpu", format!("{text}, a MIG instance: its all-reduces go to NCCL"), "use whole GPUs: MIG instances cannot reach each other")
+        Check::warn(
+            "gpu",
+            format!("{text}, a MIG instance: its all-reduces go to NCCL"),
+            "use whole GPUs: MIG instances cannot reach each other",
+        )
     } else if gpu.arch < OLDEST_ARCH {
-        Check::warn("gpu", format!("{text}: its all-reduces go to NCCL"), "Dime's kernels need compute capability 8.0 or newer")
+        Check::warn(
+            "gpu",
+            format!("{text}: its all-reduces go to NCCL"),
+            "Dime's kernels need compute capability 8.0 or newer",
+        )
     } else {
         Check::ok("gpu", format!("{text}, not MIG"))
     };
@@ -249,17 +275,27 @@ pub fn links(machine: &Machine, allows_pcie: bool) -> Section {
     };
     let (pcie, none) = (pairs(Way::Pcie), pairs(Way::None));
     let check = if count < 2 {
-        Check::warn("links", "there is one GPU: it has no other to reduce with", "look at CUDA_VISIBLE_DEVICES, or use a machine with more")
+        Check::warn(
+            "links",
+            "there is one GPU: it has no other to reduce with",
+            "look at CUDA_VISIBLE_DEVICES, or use a machine with more",
+        )
     } else if !none.is_empty() {
         Check::warn(
             "links",
-            format!("GPUs without access to each other's memory: {}; all-reduces between them go to NCCL", none.join(", ")),
+            format!(
+                "GPUs without access to each other's memory: {}; all-reduces between them go to NCCL",
+                none.join(", ")
+            ),
             "see `nvidia-smi topo -p2p r`; an IOMMU or the settings of a virtual machine can forbid it",
         )
     } else if !pcie.is_empty() && !allows_pcie {
         Check::warn(
             "links",
-            format!("GPUs that reach each other over PCIe only: {}; all-reduces between them go to NCCL", pcie.join(", ")),
+            format!(
+                "GPUs that reach each other over PCIe only: {}; all-reduces between them go to NCCL",
+                pcie.join(", ")
+            ),
             "use GPUs that NVLink joins, or DIME_ALLOW_PCIE=1 on all ranks to try Dime over PCIe",
         )
     } else if !pcie.is_empty() {
@@ -267,8 +303,7 @@ pub fn links(machine: &Machine, allows_pcie: bool) -> Section {
     } else {
         Check::ok("links", "NVLink joins all GPUs")
     };
-    let matrix: Vec<Vec<&str>> =
-        machine.links.iter().map(|row| row.iter().map(|way| way.name()).collect()).collect();
+    let matrix: Vec<Vec<&str>> = machine.links.iter().map(|row| row.iter().map(|way| way.name()).collect()).collect();
     let check = check.details(shown(machine)).with("matrix", json!(matrix));
     Section { name: "links", title: "Links between GPUs", checks: vec![check, multicast_check(machine)] }
 }
@@ -287,7 +322,9 @@ fn shown(machine: &Machine) -> Vec<String> {
 fn multicast_check(machine: &Machine) -> Check {
     let answers: Vec<Option<bool>> = machine.gpus.iter().map(|gpu| gpu.multicast).collect();
     let (text, value) = match () {
-        () if answers.contains(&None) => ("the driver does not say whether NVSwitch multicast (NVLS) is there", json!(null)),
+        () if answers.contains(&None) => {
+            ("the driver does not say whether NVSwitch multicast (NVLS) is there", json!(null))
+        }
         () if answers.contains(&Some(false)) => ("no NVSwitch multicast (NVLS); Dime uses none", json!(false)),
         () => ("NVSwitch multicast (NVLS) on all GPUs; NCCL uses it, Dime does not", json!(true)),
     };

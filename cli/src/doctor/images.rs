@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn fatbins_are_found_wherever_they_lie_and_broken_ones_are_left() {
         let images = [ptx(120, 9, 0), code(90, 8)];
-        let library = [&b"before"[..], &fatbin(&images[..1]), b"between", &FATBIN_MAGIC, &fatbin(&images[1..])].concat();
+        let library =
+            [&b"before"[..], &fatbin(&images[..1]), b"between", &FATBIN_MAGIC, &fatbin(&images[1..])].concat();
         assert_eq!(find(&library), images);
         let whole = fatbin(&images);
         for bytes in 0..whole.len() {

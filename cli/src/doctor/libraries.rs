@@ -29,13 +29,27 @@ pub struct Subject<'a> {
     pub dime: Fallible<PathBuf>,
     /// The program of the command. None: there is no command.
     pub program: Option<Fallible<Program>>,
+    /// The interpreter that the command is, else that of the environment that is active here. None: there is no Python.
+    pub python: Option<Fallible<Python>>,
 }
 
 impl<'a> Subject<'a> {
     /// Finds libdime.so and the program.
     pub fn find(paths: &'a Paths, command: &[OsString]) -> Self {
         let program = (!command.is_empty()).then(|| Program::of_command(command));
-        Self { paths, dime: paths.find_dime(), program }
+        let own = program.as_ref().and_then(|program| program.as_ref().ok()).filter(|program| program.is_python());
+        let python = own.cloned().map(Python::of_program).or_else(Python::active);
+        Self { paths, dime: paths.find_dime(), program, python }
+    }
+
+    /// The program of the command, where there is one.
+    fn command(&self) -> Option<&Program> {
+        self.program.as_ref()?.as_ref().ok()
+    }
+
+    /// The interpreter that the command is.
+    fn python_of_command(&self) -> Option<&Python> {
+        self.command().filter(|program| program.is_python()).and(self.python.as_ref()?.as_ref().ok())
     }
 }
 
@@ -99,17 +113,18 @@ fn answer_in(program: &Program, python: Option<&Python>) -> Fallible<Answer> {
     Ok(Answer { file: first(&named.libraries), way: "opened by the name libnccl.so.2", not_preloaded })
 }
 
-/// Which file answers, as checks with this name.
-fn answer_checks(name: &'static str, subject: &Subject, program: &Program, is_command: bool) -> Vec<Check> {
+/// Which file answers, as a check with this name, and what the loader says of libraries that it cannot preload.
+fn answer_check(name: &'static str, subject: &Subject, program: &Program, is_command: bool) -> (Check, Vec<String>) {
     let place = if is_command { "in the command" } else { "here" };
     let dime = subject.dime.as_deref().ok();
-    let python = is_command.then(|| python_of(subject)).flatten();
-    let answer = match answer_in(program, python.as_ref()) {
+    let python = is_command.then(|| subject.python_of_command()).flatten();
+    let answer = match answer_in(program, python) {
         Ok(answer) => answer,
         Err(error) => {
             let text = format!("{}: cannot see which file answers ncclAllReduce: {error}", program.file.display());
             let advice = "name a dynamically linked program, or link it with libdime.so in the place of libnccl.so.2";
-            return vec![Check::fail(name, text, advice).with("program", program.file.display().to_string())];
+            let check = Check::fail(name, text, advice).with("program", program.file.display().to_string());
+            return (check, Vec::new());
         }
     };
     let shown = dime.map_or("/path/to/libdime.so".into(), |dime| dime.display().to_string());
@@ -125,36 +140,18 @@ fn answer_checks(name: &'static str, subject: &Subject, program: &Program, is_co
             format!("ncclAllReduce {place}: another build of Dime, {shown} ({})", answer.way),
             "give all ranks the same libdime.so, or check that one with --dime PATH",
         ),
-        Kind::Nccl => {
-            not_ours(name, format!("ncclAllReduce {place}: NCCL alone, {shown} ({})", answer.way), advice)
-        }
+        Kind::Nccl => not_ours(name, format!("ncclAllReduce {place}: NCCL alone, {shown} ({})", answer.way), advice),
         Kind::None => not_ours(
             name,
-            format!("ncclAllReduce {place}: nothing is preloaded or linked that answers, and the loader finds no libnccl.so.2"),
+            format!(
+                "ncclAllReduce {place}: nothing is preloaded or linked that answers, and the loader finds no libnccl.so.2"
+            ),
             advice,
         ),
     };
-    let check = check
-        .with("file", file)
-        .with("answered_by", kind.name())
-        .with("program", program.file.display().to_string());
-    let refused = answer.not_preloaded.into_iter().map(|line| {
-        Check::fail("preload", format!("{place}: {line}"), "have LD_PRELOAD name a library that is there, by its whole path")
-    });
-    std::iter::once(check).chain(refused).collect()
-}
-
-/// The interpreter that the command is.
-fn python_of(subject: &Subject) -> Option<Python> {
-    let program = subject.program.as_ref()?.as_ref().ok()?;
-    let again = || Program {
-        file: program.file.clone(),
-        path: program.path.clone(),
-        loader: program.loader.clone(),
-        arguments: program.arguments.clone(),
-        variables: program.variables.clone(),
-    };
-    program.is_python().then(|| Python::of_program(again()).ok()).flatten()
+    let check =
+        check.with("file", file).with("answered_by", kind.name()).with("program", program.file.display().to_string());
+    (check, answer.not_preloaded)
 }
 
 /// Part `nccl`: the real NCCL that libdime.so finds in this process, and its version.
@@ -178,12 +175,15 @@ fn ask_nccl(dime: &Path, nccl: Option<&Path>, program: Option<&Program>) -> Fall
 }
 
 fn nccl_check(subject: &Subject, dime: &Path) -> Check {
-    let program = subject.program.as_ref().and_then(|program| program.as_ref().ok());
-    let asked = match (&subject.paths.nccl, python_of(subject)) {
-        (None, Some(python)) => {
-            python.ask_nccl(dime).and_then(|found| ask_nccl(dime, Some(&found), program))
-        }
-        (nccl, _) => ask_nccl(dime, nccl.as_deref(), program),
+    let program = subject.command();
+    let ask_in = |python: &Python| python.ask_nccl(dime).and_then(|found| ask_nccl(dime, Some(&found), program));
+    let asked = match (&subject.paths.nccl, subject.python_of_command()) {
+        (None, Some(python)) => ask_in(python),
+        (nccl, _) => ask_nccl(dime, nccl.as_deref(), program).or_else(|error| match &subject.python {
+            // Without a command, a program in this environment is what is asked about.
+            Some(Ok(python)) if subject.program.is_none() && nccl.is_none() => ask_in(python).map_err(|_| error),
+            _ => Err(error),
+        }),
     };
     let advice = "install NCCL where the program runs (for example nvidia-nccl-cu13 from PyPI), or set DIME_NCCL_LIB to a libnccl.so.2";
     match asked {
@@ -229,17 +229,31 @@ pub fn section(subject: &Subject) -> Section {
             checks.push(Check::fail("libdime", error.clone(), "build it with `make`, or name one with --dime PATH"));
         }
     }
+    let mut not_preloaded = Vec::new();
     match Program::this() {
-        Ok(program) => checks.extend(answer_checks("environment", subject, &program, false)),
-        Err(error) => checks.push(Check::warn("environment", error, "run the tool from a file system that it can read")),
+        Ok(program) => {
+            let (check, refused) = answer_check("environment", subject, &program, false);
+            checks.push(check);
+            not_preloaded = refused;
+        }
+        Err(error) => {
+            checks.push(Check::warn("environment", error, "run the tool from a file system that it can read"))
+        }
     }
     match &subject.program {
         None => {}
-        Some(Ok(program)) => checks.extend(answer_checks("command", subject, program, true)),
+        Some(Ok(program)) => {
+            let (check, refused) = answer_check("command", subject, program, true);
+            checks.push(check);
+            let known = not_preloaded.clone();
+            not_preloaded.extend(refused.into_iter().filter(|line| !known.contains(line)));
+        }
         Some(Err(error)) => {
             checks.push(Check::fail("command", error.clone(), "name the program as you would to start it"));
         }
     }
+    let advice = "have LD_PRELOAD name a library that is there, by its whole path";
+    checks.extend(not_preloaded.into_iter().map(|line| Check::fail("preload", format!("LD_PRELOAD: {line}"), advice)));
     if let Ok(dime) = &subject.dime {
         checks.push(nccl_check(subject, dime));
     }

@@ -21,8 +21,12 @@ const FIRST_LINES_BYTES: usize = 4096;
 /// Variables that a command gets otherwise than this process has them; None removes one.
 pub type Variables = Vec<(OsString, Option<OsString>)>;
 
+/// Prints the file that an interpreter of Python is; `os` is loaded by then, so nothing of the current folder is.
+const ASK_FILE: &str = "import os
+print(os.readlink('/proc/self/exe'))";
+
 /// What the loader starts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Program {
     /// The file, without links.
     pub file: PathBuf,
@@ -55,6 +59,9 @@ impl Program {
             } else if is_named(&path, "dime") && command.get(1).is_some_and(|word| word == "run") {
                 through_run(&path, &command[1..], &mut variables)?
             } else if let Some(interpreter) = interpreter_of(&path)? {
+                if is_python(&path) {
+                    return Self::of_python_shim(path, command.split_off(1), variables);
+                }
                 let script = std::iter::once(path.into_os_string());
                 interpreter.into_iter().chain(script).chain(command.drain(1..)).collect()
             } else {
@@ -69,14 +76,26 @@ impl Program {
         let failed = |what: String| format!("{}: {what}", path.display());
         let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
         let elf = Elf::open(&file).map_err(|error| failed(error.to_string()))?;
-        let elf = elf.ok_or_else(|| failed("is neither a program of this machine nor a script that names its interpreter".to_owned()))?;
+        let elf = elf.ok_or_else(|| {
+            failed("is neither a program of this machine nor a script that names its interpreter".to_owned())
+        })?;
         Ok(Self { file, path: path.to_path_buf(), loader: elf.interpreter(), arguments, variables })
+    }
+
+    /// A script that has the name of an interpreter starts one, as those of pyenv do; which one it alone knows.
+    fn of_python_shim(path: PathBuf, arguments: Vec<OsString>, variables: Variables) -> Fallible<Self> {
+        let shim = Self { file: path.clone(), path, loader: None, arguments, variables };
+        let output = child::run(shim.command(&shim.path).args(["-c", ASK_FILE]), LIMIT)?;
+        let Some(file) = output.stdout.lines().next().filter(|_| output.status.success()) else {
+            let last = output.stderr.lines().last().unwrap_or_default();
+            return Err(format!("{} {}: {last}", shim.path.display(), child::ending(output.status)));
+        };
+        Ok(Self { path: shim.path, ..Self::of_file(Path::new(file), shim.arguments, shim.variables)? })
     }
 
     /// Whether it is an interpreter of Python.
     pub fn is_python(&self) -> bool {
-        let name = self.path.file_name().unwrap_or_default().as_bytes();
-        name.starts_with(b"python") || name.starts_with(b"pypy")
+        is_python(&self.path)
     }
 
     /// A command in its environment.
@@ -103,7 +122,10 @@ impl Program {
         command.arg("--list").arg(object);
         if let Some(name) = preload {
             let before = self.variable("LD_PRELOAD").unwrap_or_default();
-            command.env("LD_PRELOAD", [before.as_os_str(), OsStr::new(" "), OsStr::new(name)].into_iter().collect::<OsString>());
+            command.env(
+                "LD_PRELOAD",
+                [before.as_os_str(), OsStr::new(" "), OsStr::new(name)].into_iter().collect::<OsString>(),
+            );
         }
         let output = child::run(&mut command, LIMIT)?;
         Ok(Listing::parse(&output.stdout, &output.stderr))
@@ -113,6 +135,11 @@ impl Program {
 fn variable(variables: &Variables, name: &str) -> Option<OsString> {
     let set = variables.iter().rev().find(|(known, _)| known == name);
     set.map_or_else(|| std::env::var_os(name), |(_, value)| value.clone())
+}
+
+fn is_python(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.starts_with(b"python") || name.starts_with(b"pypy")
 }
 
 fn is_named(path: &Path, name: &str) -> bool {
@@ -219,8 +246,9 @@ impl Listing {
             }
         }
         let refused = errors.lines().filter(|line| line.contains(" from LD_PRELOAD cannot be preloaded"));
-        listing.not_preloaded =
-            refused.map(|line| line.rsplit_once("ld.so: ").map_or(line, |(_, rest)| rest).to_owned()).collect();
+        listing.not_preloaded = refused
+            .map(|line| line.rsplit_once("ld.so: ").map_or(line, |(_, rest)| rest).replacen(" from LD_PRELOAD", "", 1))
+            .collect();
         listing
     }
 }
@@ -266,7 +294,7 @@ mod tests {
         assert_eq!(listing.missing, ["libnone.so"]);
         assert_eq!(
             listing.not_preloaded,
-            ["object '/x.so' from LD_PRELOAD cannot be preloaded (cannot open shared object file): ignored."]
+            ["object '/x.so' cannot be preloaded (cannot open shared object file): ignored."]
         );
     }
 }

@@ -208,6 +208,9 @@ mod tests {
         let json = report().json();
         assert_eq!((&json["status"], &json["warn"]), (&json!("warn"), &json!(1)));
         let check = &json["sections"][0]["checks"][0];
-        assert_eq!((&check["status"], &check["advice"], &check["data"]["number"]), (&json!("ok"), &json!(null), &json!(7)));
+        assert_eq!(
+            (&check["status"], &check["advice"], &check["data"]["number"]),
+            (&json!("ok"), &json!(null), &json!(7))
+        );
     }
 }

@@ -9,7 +9,8 @@ use crate::doctor::report::{Check, Section};
 use crate::doctor::surroundings::Surroundings;
 
 /// Types that are shown: those of models, and an integer one.
-const TYPES: [(DataType, &str); 3] = [(DataType::Bfloat16, "bf16"), (DataType::Float32, "f32"), (DataType::Int32, "int32")];
+const TYPES: [(DataType, &str); 3] =
+    [(DataType::Bfloat16, "bf16"), (DataType::Float32, "f32"), (DataType::Int32, "int32")];
 /// More elements than any fast all-reduce has, as a power of 2.
 const MOST_ELEMENTS_LOG2: u32 = 32;
 
@@ -97,7 +98,15 @@ mod tests {
     #[test]
     fn every_size_of_a_range_is_fast_and_the_next_one_is_not() {
         for ranks in 2..=8 {
-            let agreed = Agreed { ranks, arch: 90, multiprocessors: 132, forced: None, threshold_bytes: None, blocks: 0, threads: 0 };
+            let agreed = Agreed {
+                ranks,
+                arch: 90,
+                multiprocessors: 132,
+                forced: None,
+                threshold_bytes: None,
+                blocks: 0,
+                threads: 0,
+            };
             for (datatype, name) in TYPES {
                 let (from, to) = fast_bytes(&agreed, datatype).expect("a range");
                 let is_fast = |bytes: usize| route(&agreed, &Shape { datatype, op: RedOp::Sum, bytes }).is_ok();
@@ -110,7 +119,15 @@ mod tests {
 
     #[test]
     fn a_threshold_moves_the_end_and_a_kernel_that_cannot_carry_a_type_leaves_none() {
-        let agreed = Agreed { ranks: 4, arch: 90, multiprocessors: 132, forced: None, threshold_bytes: Some(4096), blocks: 0, threads: 0 };
+        let agreed = Agreed {
+            ranks: 4,
+            arch: 90,
+            multiprocessors: 132,
+            forced: None,
+            threshold_bytes: Some(4096),
+            blocks: 0,
+            threads: 0,
+        };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
         let forced = Agreed { forced: dime::kernel::Kernel::named("one_shot_sentinel"), ..agreed };
         assert_eq!(fast_bytes(&forced, DataType::Int32), None);

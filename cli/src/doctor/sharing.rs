@@ -106,7 +106,8 @@ fn exchange(side: usize, descriptor: &OwnedFd, deadline: Instant) -> Fallible<Ow
     writeln!(io::stdout(), "{text}").map_err(failed("a pipe between the processes"))?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(failed("a pipe between the processes"))?;
-    let (their_name, their_token) = read_names(line.trim()).ok_or("the other process ended before it began to share")?;
+    let (their_name, their_token) =
+        read_names(line.trim()).ok_or("the other process ended before it began to share")?;
     let peer = Peer { rank: 1 - side as u32, socket: &their_name, token: &their_token };
     let party = Party { rank: side as u32, token: &token, listener: &listener, descriptor, peers: vec![peer] };
     let outcome = sockets::pass(&[party], deadline, |_| false).pop().ok_or("nothing was passed")?;
@@ -148,8 +149,12 @@ const ADVICE: &str = "let all ranks run as one user, in one container or namespa
 pub fn section(machine: Option<&Machine>) -> Section {
     let confined = confinement::signs();
     let mut checks = vec![match try_out("share-page") {
-        Ok(()) => Check::ok("memory", "two processes share memory: abstract sockets, a descriptor passed over them, a page that both see"),
-        Err(error) => Check::fail("memory", format!("two processes cannot share memory: {error}"), ADVICE).details(confined.clone()),
+        Ok(()) => Check::ok(
+            "memory",
+            "two processes share memory: abstract sockets, a descriptor passed over them, a page that both see",
+        ),
+        Err(error) => Check::fail("memory", format!("two processes cannot share memory: {error}"), ADVICE)
+            .details(confined.clone()),
     }];
     if let Some(machine) = machine {
         checks.push(if machine.gpus.iter().take(2).all(|gpu| gpu.shares_descriptors) {

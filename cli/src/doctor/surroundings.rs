@@ -81,12 +81,16 @@ fn cuda_checks() -> Vec<Check> {
     let name = "CUDA_VISIBLE_DEVICES";
     let visible = match std::env::var_os(name) {
         None => Check::ok("cuda_visible_devices", "CUDA_VISIBLE_DEVICES is not set: every GPU is seen"),
-        Some(value) if value.is_empty() || value.as_encoded_bytes().starts_with(b"-") || value == "NoDevFiles" => Check::warn(
-            "cuda_visible_devices",
-            format!("CUDA_VISIBLE_DEVICES={} hides all GPUs", value.display()),
-            "unset it, or name GPUs: CUDA_VISIBLE_DEVICES=0,1",
-        ),
-        Some(value) => Check::ok("cuda_visible_devices", format!("CUDA_VISIBLE_DEVICES={}: only these are seen", value.display())),
+        Some(value) if value.is_empty() || value.as_encoded_bytes().starts_with(b"-") || value == "NoDevFiles" => {
+            Check::warn(
+                "cuda_visible_devices",
+                format!("CUDA_VISIBLE_DEVICES={} hides all GPUs", value.display()),
+                "unset it, or name GPUs: CUDA_VISIBLE_DEVICES=0,1",
+            )
+        }
+        Some(value) => {
+            Check::ok("cuda_visible_devices", format!("CUDA_VISIBLE_DEVICES={}: only these are seen", value.display()))
+        }
     };
     let blocking = if is_launch_blocking() {
         Check::warn(
@@ -153,7 +157,8 @@ fn nccl_checks() -> Vec<Check> {
         let check = if names.is_empty() {
             Check::ok("nccl_conf", format!("{path}: nothing in it concerns Dime"))
         } else {
-            let text = format!("{path} sets {}, which changes what Dime does once a communicator is made", names.join(", "));
+            let text =
+                format!("{path} sets {}, which changes what Dime does once a communicator is made", names.join(", "));
             Check::warn("nccl_conf", text, "see docs/nccl-variables.md, and take out what is not meant for Dime")
         };
         checks.push(check.with("path", path.to_string()));
@@ -166,7 +171,9 @@ fn nccl_checks() -> Vec<Check> {
 
 /// Where NCCL reads its configuration.
 fn configuration_files() -> Vec<PathBuf> {
-    let own = set("NCCL_CONF_FILE").map(PathBuf::from).or_else(|| set("HOME").map(|home| Path::new(&home).join(".nccl.conf")));
+    let own = set("NCCL_CONF_FILE")
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| Path::new(&home).join(".nccl.conf")));
     own.into_iter().chain([PathBuf::from("/etc/nccl.conf")]).collect()
 }
 
@@ -216,7 +223,8 @@ fn limit_checks(limits: &str) -> Vec<Check> {
 
 fn shared_memory_check(room: Option<(u64, u64)>) -> Check {
     let name = "shared_memory";
-    let advice = "make it larger (docker run --shm-size=1g, or --ipc=host); NCCL and data loaders use it, Dime does not";
+    let advice =
+        "make it larger (docker run --shm-size=1g, or --ipc=host); NCCL and data loaders use it, Dime does not";
     let Some((bytes, free)) = room else {
         return Check::warn(name, "/dev/shm is not there", advice);
     };
@@ -252,6 +260,9 @@ mod tests {
 
     #[test]
     fn lines_of_a_configuration_file_that_dime_follows_are_named() {
-        assert_eq!(followed_lines("# x\nNCCL_ALGO=Ring\n NCCL_P2P_DISABLE = 1\nDIME_DISABLE=1\n"), ["NCCL_P2P_DISABLE", "DIME_DISABLE"]);
+        assert_eq!(
+            followed_lines("# x\nNCCL_ALGO=Ring\n NCCL_P2P_DISABLE = 1\nDIME_DISABLE=1\n"),
+            ["NCCL_P2P_DISABLE", "DIME_DISABLE"]
+        );
     }
 }
