@@ -1,7 +1,6 @@
 //! The house has floors: a module uses modules of its own floor and of those below, and never in a circle. In Rust the `use` lines and
 //! the paths that begin with `crate::` say so, in kernels/ the `#include` lines.
 
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

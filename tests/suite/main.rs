@@ -9,6 +9,7 @@ mod abi;
 mod configuration;
 mod cost;
 mod differential;
+mod doctor;
 mod exports;
 mod fake_nccl;
 mod floors;

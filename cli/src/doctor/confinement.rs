@@ -16,7 +16,7 @@ pub fn signs() -> Vec<String> {
     let mut signs = Vec::new();
     signs.extend(seccomp(&read("/proc/self/status")));
     signs.extend(user_namespace(&read("/proc/self/uid_map")));
-    signs.extend(is_network_apart().then(|| "this process is in another network namespace than process 1".to_owned()));
+    signs.extend(network_namespace());
     let markers = ["/.dockerenv", "/run/.containerenv"];
     signs.extend(
         markers.into_iter().filter(|path| Path::new(path).exists()).map(|path| format!("a container: {path} exists")),
@@ -41,21 +41,32 @@ fn engine(groups: &str) -> Option<String> {
     Some(format!("a container: /proc/1/cgroup names {engine}"))
 }
 
-/// Abstract sockets belong to a network namespace.
-fn is_network_apart() -> bool {
+/// Abstract sockets belong to a network namespace. Where the first process's cannot be read, one without devices is taken for
+/// a namespace of its own.
+fn network_namespace() -> Option<String> {
     let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    matches!((of("self"), of("1")), (Some(own), Some(first)) if own != first)
+    match (of("self")?, of("1")) {
+        (own, Some(first)) => (own != first).then(|| "another network namespace than that of process 1".to_owned()),
+        (_, None) => {
+            let devices = fs::read_to_string("/proc/self/net/dev").ok()?;
+            has_loopback_only(&devices).then(|| "a network namespace of its own: there is no device but lo".to_owned())
+        }
+    }
+}
+
+fn has_loopback_only(devices: &str) -> bool {
+    let mut names = devices.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+    names.all(|name| name == "lo")
 }
 
 /// A network namespace of its own does no harm to processes that are all in it, but parts them from the others.
 pub fn check() -> Option<Check> {
-    is_network_apart().then(|| {
-        Check::warn(
-            "network_namespace",
-            "this process is in another network namespace than process 1: ranks outside of it are not found, and all would use NCCL",
-            "start all ranks of a node in one network namespace (docker run --network host, or one container)",
-        )
-    })
+    let sign = network_namespace()?;
+    Some(Check::warn(
+        "network_namespace",
+        format!("this process is in {sign}; ranks outside of it are not found, and then all use NCCL"),
+        "start all ranks of a node in one network namespace (docker run --network host, or one container)",
+    ))
 }
 
 #[cfg(test)]
@@ -70,6 +81,8 @@ mod tests {
         assert_eq!(seccomp("Name:\tx\nSeccomp:\t0\n"), None);
         assert_eq!(user_namespace("         0          0 4294967295\n"), None);
         assert!(user_namespace("         0       1000          1\n").is_some());
+        assert!(has_loopback_only("Inter-|   Receive\n face |bytes\n    lo:       0 0\n"));
+        assert!(!has_loopback_only("    lo: 0\n  eth0: 7\n"));
         assert!(engine("0::/system.slice/docker-1234.scope\n").is_some());
         assert_eq!(engine("0::/init.scope\n"), None);
     }
