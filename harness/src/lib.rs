@@ -18,6 +18,7 @@ mod loader;
 pub mod locate;
 pub mod nccl;
 pub mod number;
+pub mod nvml;
 pub mod output;
 pub mod payload;
 pub mod random;

@@ -153,7 +153,8 @@ fn a_node_where_all_is_right_has_no_warning_in_its_sections() {
     assert_eq!(report.all("gpu").len(), 4);
     report.has("gpu", "ok", &["GPU 3: NVIDIA H200", "compute capability 9.0", "4 GiB", "not MIG"]);
     report.check("links", "ok", &["NVLink joins all", "[\"self\", \"nvlink\", \"nvlink\", \"nvlink\"]"]);
-    report.check("nvls", "ok", &[]);
+    report.check("nvswitch", "ok", &["does not say", "\"switch_links\": null"]);
+    report.check("nvls", "ok", &["Dime uses none"]);
     report.check("memory", "ok", &[]);
     report.check("gpu_memory", "ok", &[]);
     // The numbers that docs/performance.md and README.md promise.
@@ -211,6 +212,36 @@ fn links_that_are_not_nvlink_are_named_pair_by_pair() {
     let report = Report::of(node.env("DIME_ALLOW_PCIE", "1"));
     report.check("links", "ok", &["DIME_ALLOW_PCIE allows"]);
     report.check("routes", "ok", &["2 ranks"]);
+}
+
+#[test]
+fn links_that_end_at_a_switch_are_counted_by_the_management_library() {
+    let dir = work_dir("doctor/nvml");
+    // A GPU has four links; link 2 is down, and link 3 ends at a GPU.
+    let source = write(
+        dir.join("nvml.c"),
+        "static int gpu;\n\
+         int nvmlInit_v2(void);\nint nvmlInit_v2(void) { return 0; }\n\
+         int nvmlShutdown(void);\nint nvmlShutdown(void) { return 0; }\n\
+         int nvmlDeviceGetHandleByUUID(const char *uuid, void **device);\n\
+         int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {\n\
+             if (uuid[0] != 'G' || uuid[40] != 0) return 2;\n\
+             *device = &gpu;\n    return 0;\n}\n\
+         int nvmlDeviceGetNvLinkState(void *device, unsigned link, unsigned *up);\n\
+         int nvmlDeviceGetNvLinkState(void *device, unsigned link, unsigned *up) {\n\
+             if (device != &gpu || link > 3) return 2;\n    *up = link != 2;\n    return 0;\n}\n\
+         int nvmlDeviceGetNvLinkRemoteDeviceType(void *device, unsigned link, int *type);\n\
+         int nvmlDeviceGetNvLinkRemoteDeviceType(void *device, unsigned link, int *type) {\n\
+             *type = link == 3 ? 0 : TYPE;\n    return device == &gpu ? 0 : 2;\n}\n",
+    );
+    for (kind, words) in [("2", "\"switch_links\": [2, 2]"), ("0", "no NVLink ends at an NVSwitch")] {
+        let folder = dir.join(kind);
+        let library = folder.join("libnvidia-ml.so.1");
+        Cc::c().shared("libnvidia-ml.so.1").arg(format!("-DTYPE={kind}")).arg(&source).build(library);
+        let path = format!("{}:{}", folder.display(), sim_dir().display());
+        let report = Report::of(on_node().env("DIME_SIM_DEVICES", "2").env("LD_LIBRARY_PATH", path));
+        report.check("nvswitch", "ok", &[words]);
+    }
 }
 
 #[test]

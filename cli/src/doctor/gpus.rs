@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dime::gpu::driver::Driver;
 use dime::gpu::topology::{self, Device, Link};
-use dime_harness::{Fallible, cuda, table};
+use dime_harness::{Fallible, cuda, nvml, table};
 use serde_json::{Value, json};
 
 use crate::doctor::child;
@@ -41,6 +41,8 @@ pub struct Gpu {
     /// Its memory can be shared as a file descriptor.
     pub shares_descriptors: bool,
     multicast: Option<bool>,
+    /// NVLinks that end at an NVSwitch.
+    switch_links: Option<u64>,
 }
 
 /// How a GPU reaches another.
@@ -86,6 +88,7 @@ pub fn part_gpus() -> Fallible<Value> {
             "mig": device.mig,
             "shares_descriptors": device.shares_descriptors,
             "multicast": cuda::has_multicast(ordinal),
+            "switch_links": nvml::switch_links(device.uuid).ok(),
         }))
     });
     let gpus: Vec<Value> = gpus.collect::<Fallible<_>>()?;
@@ -127,6 +130,7 @@ impl Machine {
                 is_mig: gpu["mig"].as_bool()?,
                 shares_descriptors: gpu["shares_descriptors"].as_bool()?,
                 multicast: gpu["multicast"].as_bool(),
+                switch_links: gpu["switch_links"].as_u64(),
             })
         };
         let way = |name: &Value| WAYS.iter().find(|(_, known, _)| name == known).map(|(way, ..)| *way);
@@ -192,7 +196,7 @@ fn driver_check(machine: &Machine, images: Option<&[images::Image]>) -> Check {
         ),
         Some([]) => Check::fail(
             "driver",
-            format!("{text}; this libdime.so has no kernels, and forwards every call"),
+            format!("{text}; no kernels are found in this libdime.so, so it forwards every call"),
             "build it without the feature forward-only",
         ),
         Some(images) => {
@@ -305,7 +309,11 @@ pub fn links(machine: &Machine, allows_pcie: bool) -> Section {
     };
     let matrix: Vec<Vec<&str>> = machine.links.iter().map(|row| row.iter().map(|way| way.name()).collect()).collect();
     let check = check.details(shown(machine)).with("matrix", json!(matrix));
-    Section { name: "links", title: "Links between GPUs", checks: vec![check, multicast_check(machine)] }
+    Section {
+        name: "links",
+        title: "Links between GPUs",
+        checks: vec![check, switch_check(machine), multicast_check(machine)],
+    }
 }
 
 fn shown(machine: &Machine) -> Vec<String> {
@@ -316,6 +324,20 @@ fn shown(machine: &Machine) -> Vec<String> {
     };
     let rows: Vec<Vec<String>> = machine.links.iter().enumerate().map(row).collect();
     table::render(&header, &rows).lines().map(str::to_owned).collect()
+}
+
+/// Dime works with and without them, so none is a warning.
+fn switch_check(machine: &Machine) -> Check {
+    let links: Option<Vec<u64>> = machine.gpus.iter().map(|gpu| gpu.switch_links).collect();
+    let text = match links.as_deref() {
+        None => "the management library does not say whether there are NVSwitches".to_owned(),
+        Some(links) if links.iter().all(|count| *count == 0) => "no NVLink ends at an NVSwitch".to_owned(),
+        Some(links) => {
+            let counts: Vec<String> = links.iter().map(u64::to_string).collect();
+            format!("NVLinks of each GPU that end at an NVSwitch: {}", counts.join(", "))
+        }
+    };
+    Check::ok("nvswitch", text).with("switch_links", json!(links))
 }
 
 /// NVLS makes NCCL faster, not Dime; so it is never a warning that it is not there.
@@ -345,6 +367,7 @@ mod tests {
             is_mig: false,
             shares_descriptors: true,
             multicast: None,
+            switch_links: None,
         }
     }
 

@@ -84,8 +84,11 @@ impl Kind {
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
-    let whole = |path: &Path| path.canonicalize().ok();
-    whole(one) == whole(other) || std::fs::read(one).ok().is_some_and(|bytes| std::fs::read(other).ok() == Some(bytes))
+    let place = |path: &Path| path.canonicalize().ok();
+    let bytes = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
+    let content = |path: &Path| std::fs::read(path).ok();
+    place(one) == place(other)
+        || bytes(one) == bytes(other) && content(one).is_some_and(|it| content(other) == Some(it))
 }
 
 /// The file that answers in a program, how it gets there, and what the loader says of LD_PRELOAD.
