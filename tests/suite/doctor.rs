@@ -357,6 +357,14 @@ fn a_command_is_answered_by_what_the_loader_gives_it() {
     report.check("environment", "warn", &[]);
     let through_run = with_command(tool_path("dime")).arg("run").arg("--dime").arg(dime_lib()).arg("--").arg(&linked);
     Report::of(with_nccl(through_run)).check("command", "ok", &["this libdime.so"]);
+    // What the program itself exports comes before what is preloaded.
+    let source = write(
+        dir.join("own.c"),
+        "int ncclAllReduce(void);\nint ncclAllReduce(void) { return 0; }\nint main(void) { return ncclAllReduce(); }\n",
+    );
+    let own = Cc::c().arg("-rdynamic").arg(source).build(dir.join("own"));
+    let report = Report::of(with_nccl(with_command(&own)).env("LD_PRELOAD", dime_lib()));
+    report.check("command", "fail", &["NCCL alone", "the program's own"]);
     // A copy is the same, another build is not.
     let copy = dir.join("copy.so");
     std::fs::copy(dime_lib(), &copy).expect("a copy");

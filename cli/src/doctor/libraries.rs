@@ -102,6 +102,10 @@ fn answer_in(program: &Program, python: Option<&Python>) -> Fallible<Answer> {
     let first = |libraries: &[PathBuf]| libraries.iter().find(|file| elf::defines(file, "ncclAllReduce")).cloned();
     let loaded = program.list(&program.file, None)?;
     let not_preloaded = loaded.not_preloaded;
+    // A program's own symbols come before what is preloaded.
+    if elf::defines(&program.file, "ncclAllReduce") {
+        return Ok(Answer { file: Some(program.file.clone()), way: "the program's own", not_preloaded });
+    }
     if let Some(file) = first(&loaded.libraries) {
         return Ok(Answer { file: Some(file), way: "preloaded or linked", not_preloaded });
     }
