@@ -1,13 +1,15 @@
 //! `dime`: the command-line tool beside libdime.so.
 //!
 //! `run` starts a program with libdime.so in front of its NCCL, `bench` times all-reduces of libdime.so and of the real NCCL,
-//! `devices` lists the GPUs. The tool talks to both libraries through NCCL's C API only. The checks of libdime.so itself are
-//! subcommands of `dime-qa`.
+//! `devices` lists the GPUs, `doctor` says whether all-reduces here would be fast. The tool talks to both libraries through NCCL's C
+//! API; `doctor` also has the library's routing and memory code linked in, without its exports. The checks of libdime.so itself
+//! are subcommands of `dime-qa`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod devices;
+mod doctor;
 mod run;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -29,6 +31,8 @@ enum Command {
     Bench(Box<bench::Options>),
     /// Print the GPUs of this machine
     Devices(devices::Options),
+    /// Check libraries, GPUs and settings here, and say what to do about what is not right
+    Doctor(doctor::Options),
 }
 
 /// Subcommands of dime-qa, for users who look for them here.
@@ -43,6 +47,7 @@ fn execute(cli: &Cli) -> Result<bool, Failure> {
         Command::Run(options) => run::run(options),
         Command::Bench(options) => Ok(bench::run(options)?),
         Command::Devices(options) => Ok(devices::run(options)?),
+        Command::Doctor(options) => doctor::run(options),
     }
 }
 

@@ -10,11 +10,12 @@ mod framework;
 mod preload;
 mod reasons;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use dime_harness::Fallible;
 use dime_harness::command::Failure;
 use dime_harness::locate::Paths;
 use dime_harness::output::note;
@@ -27,7 +28,7 @@ use framework::{Framework, Step};
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    paths: Paths,
+    pub paths: Paths,
     /// Have the small all-reduces of this framework reach NCCL: set its variables, and name the arguments to add; auto finds out
     /// from the command which framework it is
     #[arg(long = "for", value_name = "FRAMEWORK")]
@@ -40,7 +41,7 @@ pub struct Options {
     quiet: bool,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]
-    command: Vec<OsString>,
+    pub command: Vec<OsString>,
 }
 
 /// What `--for` takes.
@@ -74,31 +75,40 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
 
 /// The command with its environment. Prints what is set.
 fn prepare(options: &Options) -> Result<Command, Failure> {
-    // First: dlopen replaces some of what begins with a dollar sign, too.
-    preload::check(&options.paths.dime_file()?)?;
-    let dime = options.paths.find_dime()?;
+    let set = variables(options, std::env::var_os("LD_PRELOAD").as_deref())?;
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]);
-    let preload = preload::list(dime.as_os_str(), std::env::var_os("LD_PRELOAD").as_deref());
-    let says = options.target.is_some() && !options.quiet;
-    if says {
-        note!("dime: LD_PRELOAD={}: libdime.so comes before every NCCL that is linked or opened", preload.display());
-    }
-    command.env("LD_PRELOAD", preload);
-    for (variable, name) in PATH_VARIABLES {
-        if says {
-            note!("dime: {variable}={}: {name} opens the NCCL of this path", dime.display());
+    if options.target.is_some() && !options.quiet {
+        for (variable, value) in &set {
+            let value = value.display();
+            match PATH_VARIABLES.iter().find(|(name, _)| name == variable) {
+                Some((_, name)) => note!("dime: {variable}={value}: {name} opens the NCCL of this path"),
+                None if *variable == "LD_PRELOAD" => {
+                    note!("dime: LD_PRELOAD={value}: libdime.so comes before every NCCL that is linked or opened");
+                }
+                None => {}
+            }
         }
-        command.env(variable, &dime);
     }
-    // Nothing else is decided here: libdime.so searches in the program, whose surroundings are not ours.
-    if options.paths.nccl.is_some() {
-        command.env("DIME_NCCL_LIB", options.paths.find_nccl()?);
-    }
+    command.envs(set);
     if let Some(framework) = options.target.and_then(|target| target.framework(options)) {
         prepare_framework(&mut command, framework, options);
     }
     Ok(command)
+}
+
+/// What the program gets in its environment whatever it is, where `preloaded` is the list of what was preloaded before.
+pub fn variables(options: &Options, preloaded: Option<&OsStr>) -> Fallible<Vec<(&'static str, OsString)>> {
+    // First: dlopen replaces some of what begins with a dollar sign, too.
+    preload::check(&options.paths.dime_file()?)?;
+    let dime = options.paths.find_dime()?.into_os_string();
+    let mut variables = vec![("LD_PRELOAD", preload::list(&dime, preloaded))];
+    variables.extend(PATH_VARIABLES.map(|(name, _)| (name, dime.clone())));
+    // Nothing else is decided here: libdime.so searches in the program, whose surroundings are not ours.
+    if options.paths.nccl.is_some() {
+        variables.push(("DIME_NCCL_LIB", options.paths.find_nccl()?.into_os_string()));
+    }
+    Ok(variables)
 }
 
 impl Target {

@@ -32,6 +32,8 @@ function_table! {
     device_count = "cuDeviceGetCount" (*mut c_int);
     device_get = "cuDeviceGet" (*mut c_int, c_int);
     device_name = "cuDeviceGetName" (*mut c_char, c_int, c_int);
+    device_memory = "cuDeviceTotalMem_v2" (*mut usize, c_int);
+    device_attribute = "cuDeviceGetAttribute" (*mut c_int, c_int, c_int);
     primary_retain = "cuDevicePrimaryCtxRetain" (*mut Handle, c_int);
     set_current = "cuCtxSetCurrent" (Handle);
     memory_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
@@ -183,6 +185,27 @@ pub fn device_name(ordinal: usize) -> Fallible<String> {
     call!(device_name(name.as_mut_ptr(), 127, device))?;
     // SAFETY: the array is larger than what the driver may write, so a terminating zero is always inside it.
     Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+}
+
+/// The memory of device `ordinal` in bytes; makes no context.
+pub fn device_memory_bytes(ordinal: usize) -> Fallible<usize> {
+    let (mut device, mut bytes) = (0, 0);
+    call!(device_get(&mut device, c_int::try_from(ordinal).map_err(|e| e.to_string())?))?;
+    call!(device_memory(&mut bytes, device))?;
+    Ok(bytes)
+}
+
+/// Whether NVSwitch can do a part of an operation for device `ordinal` (NVLS). None: the driver does not know the question.
+pub fn has_multicast(ordinal: usize) -> Option<bool> {
+    /// CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED, of CUDA 12.1.
+    const MULTICAST_SUPPORTED: c_int = 132;
+    let (mut device, mut value) = (0, 0);
+    let asked = || -> Fallible<()> {
+        call!(device_get(&mut device, c_int::try_from(ordinal).map_err(|e| e.to_string())?))?;
+        call!(device_attribute(&mut value, MULTICAST_SUPPORTED, device))
+    };
+    let asked = { asked }();
+    asked.ok().map(|()| value != 0)
 }
 
 /// A stream that does not synchronise with the default stream.

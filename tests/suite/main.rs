@@ -11,6 +11,7 @@ mod configuration;
 mod cost;
 mod differential;
 mod docs;
+mod doctor;
 mod exports;
 mod fake_nccl;
 mod floors;
