@@ -34,7 +34,8 @@ pub enum Step {
     Check,
 }
 
-/// The steps in their order. Every rank goes through them in a thread of its own.
+/// The steps in their order, the same on every rank. Ranks that one thread sets up at the same time run in threads of
+/// their own (`ConcurrentSetups`), else the calling thread runs them.
 pub const STEPS: [Step; 8] = [
     Step::Round(1),
     Step::Allocate,
