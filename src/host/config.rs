@@ -113,9 +113,9 @@ variables! {
     "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written", MayDiffer;
     /// Forward every call, as if Dime were not there. If only some ranks set it, all ranks of their communicators forward.
     "DIME_DISABLE" => disable: bool = false, "0", MayDiffer;
-    /// The kernel for every all-reduce that it can do. For tests and measurements.
+    /// The kernel for every all-reduce; those with an element type that it cannot carry are forwarded. Unless DIME_THRESHOLD_BYTES is set, the threshold is then 32 MiB. For tests and measurements.
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice(None), "auto", Agree;
-    /// The largest message that is not forwarded, in bytes. 0 forwards all.
+    /// The largest message that is not forwarded, in bytes; 32M at most, and more counts as 32M. 0 forwards all, but communicators are still set up, with their scratch: DIME_DISABLE=1 avoids that.
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table", Agree;
     /// Be fast also on GPUs that are joined by PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0", Agree;

@@ -69,13 +69,14 @@ pub struct Args {
     pub ranks: u8,
     /// NCCL's number of the element type.
     pub element_type: u8,
-    /// NCCL's number of the operation.
+    /// NCCL's number of the reduction operation.
     pub op: u8,
     /// A block takes tiles of `1 << tile_log2` packets.
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
-    /// 1: the kernel triggers its dependents, so that the next launch of the stream may start.
+    /// 1: the kernel triggers its dependents, so that the next launch of the stream may start. The launch is small and
+    /// DIME_EARLY_LAUNCH is not 0.
     pub triggers_dependents: u8,
     /// The kernel's number.
     pub kernel: u8,

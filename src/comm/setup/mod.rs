@@ -34,7 +34,7 @@ use crate::comm::life::resources::Resources;
 use crate::comm::life::watchdog;
 use crate::comm::run::graph_order::GraphOrder;
 use crate::comm::run::graph_usage;
-use crate::comm::run::report;
+use crate::comm::run::log_lines;
 use crate::comm::run::stream_order::StreamOrder;
 use crate::comm::setup::agreement::{Agreement, STEPS, Step, Verdict};
 use crate::comm::setup::exchange::Channel;
@@ -156,7 +156,7 @@ impl SetupRun {
                 // the driver.
                 comm.set_forward(Reason::NoDriver);
                 let why = format!("{}: {detail}", Reason::NoDriver.text());
-                report::decided(comm.handle() as ncclComm_t, &why);
+                log_lines::decided(comm.handle() as ncclComm_t, &why);
                 return None;
             }
         };
@@ -461,7 +461,7 @@ impl SetupRun {
     fn finish(self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
         beacon::put_out(self.handle);
-        let line = report::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
+        let line = log_lines::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
         match self.agreement.verdict() {
             Some(Verdict::Fast) => {}
             Some(Verdict::Forward(refusal)) => {
