@@ -90,9 +90,9 @@ pub struct Args {
 pub struct LaneMailbox {
     /// One of the commands below.
     pub command: AtomicU32,
-    /// Type, operation and kernel of the launch, a byte each from the lowest.
-    pub shape: AtomicU32,
-    /// Bytes of the launch.
+    /// Of the launch that reports: type, reduction operation and kernel, a byte each from the lowest.
+    pub launch: AtomicU32,
+    /// Bytes of that launch.
     pub bytes: AtomicU64,
     /// By rank: the epoch in which a kernel waits for it.
     pub waits: [AtomicU32; MAX_RANKS],
@@ -142,7 +142,7 @@ mod tests {
           FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(triggers_dependents); FIELD(kernel);
           FIELD(blocks_before);
           CONSTANT(sizeof(struct dime_args));
-          MAILBOX(command); MAILBOX(shape); MAILBOX(bytes); MAILBOX(waits); CONSTANT(sizeof(struct dime_mailbox));
+          MAILBOX(command); MAILBOX(launch); MAILBOX(bytes); MAILBOX(waits); CONSTANT(sizeof(struct dime_mailbox));
           CONSTANT(DIME_GO_ON); CONSTANT(DIME_STOP); CONSTANT(DIME_REPORT);
           DIME_KERNELS(KERNEL, )
           return 0;
@@ -198,7 +198,7 @@ mod tests {
             ("blocks_before", offset_of!(Args, blocks_before)),
             ("sizeof(struct dime_args)", size_of::<Args>()),
             ("command", offset_of!(LaneMailbox, command)),
-            ("shape", offset_of!(LaneMailbox, shape)),
+            ("launch", offset_of!(LaneMailbox, launch)),
             ("bytes", offset_of!(LaneMailbox, bytes)),
             ("waits", offset_of!(LaneMailbox, waits)),
             ("sizeof(struct dime_mailbox)", size_of::<LaneMailbox>()),
