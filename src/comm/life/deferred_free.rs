@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::comm::life::resources::{Resources, User};
-use crate::comm::setup::exchange::Channel;
+use crate::comm::setup::channel::Channel;
 use crate::comm::setup::{beacon, under_way};
 use crate::comm::table;
 use crate::comm::table::fast::{Comm, Fast, Status};

@@ -1,6 +1,6 @@
 //! The setup of a communicator, at its first all-reduce that could be fast.
 //!
-//! Four rounds over the real communicator. In a round every rank sends one message to every rank ([`exchange`],
+//! Four rounds over the real communicator. In a round every rank sends one message to every rank ([`channel`],
 //! [`hello`]). What the ranks conclude from the messages is in [`agreement`]:
 //!
 //! 1. Every rank says who it is: build, settings, host, GPU. All conclude the same from it. Then each rank loads the
@@ -10,13 +10,13 @@
 //! 3. Every rank has written its patterns. Then each rank checks what it received, and clears its scratch.
 //! 4. Every rank has checked and cleared its scratch. The communicator is fast.
 //!
-//! A rank that cannot go on says so in its next message, and all forward. Until then it takes part in every round,
+//! A rank that cannot go on (it has an *objection*) says so in its next message (which is its *refusal*), and all forward. Until then it takes part in every round,
 //! because the other ranks wait in it. Nothing that belongs to the application is touched.
 
 pub mod agreement;
 pub mod beacon;
+pub(crate) mod channel;
 pub mod concurrent_setups;
-pub(crate) mod exchange;
 pub mod hello;
 mod identity;
 pub mod nccl_variables;
@@ -37,7 +37,7 @@ use crate::comm::run::graph_usage;
 use crate::comm::run::log_lines;
 use crate::comm::run::stream_order::StreamOrder;
 use crate::comm::setup::agreement::{Agreement, STEPS, Step, Verdict};
-use crate::comm::setup::exchange::Channel;
+use crate::comm::setup::channel::Channel;
 use crate::comm::setup::hello::Hello;
 use crate::comm::setup::nccl_variables::NcclVariables;
 use crate::comm::setup::sockets::{Listener, Party, Peer};
@@ -135,7 +135,7 @@ struct SetupRun {
     received: Vec<(u32, OwnedFd)>,
     kernels_ms: f64,
     /// Time spent in the rounds: in NCCL, and waiting for the other ranks.
-    exchange_ms: f64,
+    rounds_ms: f64,
 }
 
 /// Why a step cannot be done, and a detail for the log.
@@ -257,7 +257,7 @@ impl SetupRun {
             exported: None,
             received: Vec::new(),
             kernels_ms: 0.0,
-            exchange_ms: 0.0,
+            rounds_ms: 0.0,
         })
     }
 
@@ -271,19 +271,19 @@ impl SetupRun {
         }
     }
 
-    /// Exchanges the messages of a round.
+    /// Sends this rank's message of a round and receives those of all ranks.
     fn run_round(&mut self, round: u32) {
         // NCCL may have freed the handle of a communicator that was aborted.
         if self.comm.is_aborted() {
             self.agreement.fail();
         }
-        if !self.agreement.is_exchanging() {
+        if !self.agreement.takes_part() {
             return;
         }
         self.agreement.begin_round(round);
         let began = Instant::now();
-        let outcome = exchange::round(&self.channel, self.agreement.message());
-        self.exchange_ms += began.elapsed().as_secs_f64() * 1e3;
+        let outcome = channel::round(&self.channel, self.agreement.message());
+        self.rounds_ms += began.elapsed().as_secs_f64() * 1e3;
         // The other ranks may not know of a failure, so this one must not forward alone.
         let failure = match outcome {
             Ok(gathered) if self.agreement.hear(&gathered) => return,
@@ -526,11 +526,11 @@ impl SetupRun {
         }
         let why = why_legacy_ipc(&self.agreement, config, &self.variables);
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.agreement.sharing(),
             began.elapsed().as_secs_f64() * 1e3,
-            self.exchange_ms,
+            self.rounds_ms,
             self.kernels_ms
         );
     }
