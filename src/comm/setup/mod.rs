@@ -10,8 +10,9 @@
 //! 3. Every rank has written its patterns. Then each rank checks what it received, and clears its scratch.
 //! 4. Every rank has checked and cleared its scratch. The communicator is fast.
 //!
-//! A rank that cannot go on (it has an *objection*) says so in its next message (which is its *refusal*), and all forward. Until then it takes part in every round,
-//! because the other ranks wait in it. Nothing that belongs to the application is touched.
+//! A rank that cannot go on has an *objection*. Its next message says so, as the rank's *refusal*, and all forward.
+//! Until then it takes part in every round, because the other ranks wait in it. Nothing that belongs to the application
+//! is touched.
 
 pub mod agreement;
 pub mod beacon;
