@@ -80,7 +80,7 @@ enum dime_command { DIME_GO_ON = 0, DIME_STOP = 1, DIME_REPORT = 2 };
 // same values.
 struct dime_mailbox {
   uint32_t command;  // enum dime_command
-  uint32_t shape;    // type, op and kernel of the launch, a byte each from the lowest
+  uint32_t launch;   // its type, op and kernel, a byte each from the lowest
   uint64_t bytes;    // of the launch's message
   uint32_t waits[DIME_MAX_RANKS];  // by rank: the epoch in which a thread waits for that rank; 0: none does
   uint32_t reserved[4];

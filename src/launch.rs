@@ -152,7 +152,7 @@ pub fn launch(
         driver.check("cuLaunchKernelEx", code).map_err(|error| LaunchError { error, is_begun: done != 0 })?;
         done += piece.bytes as u64;
         enqueued.launches.set(enqueued.launches.get() + 1);
-        // No atomic addition is needed: only the one thread that makes calls on the communicator writes it.
+        // A load and a store suffice: it has a single writer, the thread that makes calls on the communicator.
         enqueued.blocks.store(enqueued.blocks.load(Relaxed).wrapping_add(piece.blocks), Relaxed);
         enqueued.large_on.set((!plan.triggers_dependents).then_some(stream));
     }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_large_launch_starts_early_only_behind_a_large_one_of_its_stream() {
-        let plan = Agreed {
+        let agreed = Agreed {
             ranks: 4,
             arch: 90,
             multiprocessors: 132,
@@ -202,7 +202,7 @@ mod tests {
             threads: 0,
         };
         let sum =
-            |bytes: usize| route(&plan, &Shape::parse(bytes / 4, 7, 0).expect("floats")).expect("a sum of floats");
+            |bytes: usize| route(&agreed, &Shape::parse(bytes / 4, 7, 0).expect("floats")).expect("a sum of floats");
         let (small, large) = (sum(64 << 10), sum(8 << 20));
         assert!(small.triggers_dependents && !large.triggers_dependents);
         let (here, there) = (0x10 as CUstream, 0x20 as CUstream);

@@ -12,7 +12,7 @@
 
 namespace dime {
 
-const uint64_t MAILBOX_SHAPE = 4, MAILBOX_BYTES = 8, MAILBOX_WAITS = 16;  // offsets in struct dime_mailbox
+const uint64_t MAILBOX_LAUNCH = 4, MAILBOX_BYTES = 8, MAILBOX_WAITS = 16;  // offsets in struct dime_mailbox
 
 // Counts the rounds of this thread's spin loops, and loads the host's command once in ROUNDS_PER_LOOK of
 // them.
@@ -61,8 +61,8 @@ class SpinGuard {
 DIME_DEVICE void report_wait(const dime_args &args, uint32_t epoch, uint32_t peer) {
   const uint32_t zero = load_relaxed_sys_u32(args.mailbox) >> 31;
   const dime_args &cold = (&args)[zero];
-  const uint32_t shape = uint32_t(cold.type) | uint32_t(cold.op) << 8 | uint32_t(cold.kernel) << 16;
-  store_relaxed_sys_u32(cold.mailbox + MAILBOX_SHAPE, shape);
+  const uint32_t launch = uint32_t(cold.type) | uint32_t(cold.op) << 8 | uint32_t(cold.kernel) << 16;
+  store_relaxed_sys_u32(cold.mailbox + MAILBOX_LAUNCH, launch);
   store_relaxed_sys_u32(cold.mailbox + MAILBOX_BYTES, uint32_t(cold.bytes));
   store_relaxed_sys_u32(cold.mailbox + MAILBOX_BYTES + 4u, uint32_t(cold.bytes >> 32));
   store_relaxed_sys_u32(cold.mailbox + MAILBOX_WAITS + 4u * peer, epoch);

@@ -1,7 +1,7 @@
 //! `dime-qa check`: compares all-reduces of every kind with a reference computed on the host.
 //!
 //! A case is a type, an operation, a count, the misalignment of each pointer, in place or not, and a kind of data. It
-//! runs on several communicators in turn, its lanes: one for each forced kernel and one that chooses for itself. Cases
+//! runs on several communicators in turn, its columns: one for each forced kernel and one that chooses for itself. Cases
 //! are drawn in a seeded random order, many are queued between two synchronisations, and a time limit leaves a fair
 //! sample. Each number of ranks has a process of its own, so that a crash or a hang costs no more than its own part.
 
@@ -40,8 +40,8 @@ pub struct Options {
     /// Which threads or processes drive the GPUs
     #[arg(long, value_enum, default_value = "threads")]
     model: Model,
-    /// Lanes: auto, the name of a kernel to force, or nccl for the real library itself
-    #[arg(long, value_delimiter = ',', default_values_t = default_lanes())]
+    /// Columns: auto, the name of a kernel to force, or nccl for the real library itself
+    #[arg(long, value_delimiter = ',', default_values_t = default_columns())]
     kernels: Vec<String>,
     /// Types [default: all]
     #[arg(long, value_delimiter = ',')]
@@ -90,7 +90,7 @@ pub struct Options {
     out: Option<PathBuf>,
 }
 
-fn default_lanes() -> Vec<String> {
+fn default_columns() -> Vec<String> {
     std::iter::once("auto").chain(KERNELS).map(str::to_owned).collect()
 }
 
@@ -98,7 +98,7 @@ fn default_lanes() -> Vec<String> {
 pub fn run(options: &Options) -> Fallible<bool> {
     let mut options = options.clone();
     options.paths = options.paths.resolve()?;
-    if let Some(bad) = options.kernels.iter().find(|lane| !is_lane(lane)) {
+    if let Some(bad) = options.kernels.iter().find(|column| !is_column(column)) {
         return Err(format!("no kernel {bad:?}; there are auto, {}, nccl", KERNELS.join(", ")));
     }
     if options.types.is_empty() {
@@ -143,7 +143,7 @@ fn one_rank_count(options: &Options, devices: &[usize], time: Duration) -> Falli
         devices,
         control,
         patience,
-        // Contexts, communicators of every lane, pools, the cases, and the end.
+        // Contexts, communicators of every column, pools, the cases, and the end.
         limit: time + patience * 2 + Duration::from_secs(5 * options.kernels.len() as u64),
         in_process: options.no_fork,
     };
@@ -158,7 +158,7 @@ fn one_rank_count(options: &Options, devices: &[usize], time: Duration) -> Falli
     Ok(report)
 }
 
-fn is_lane(name: &str) -> bool {
+fn is_column(name: &str) -> bool {
     name == "auto" || name == "nccl" || KERNELS.contains(&name)
 }
 
@@ -167,9 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_lanes_are_auto_and_every_kernel() {
-        assert_eq!(default_lanes().len(), 6);
-        assert!(default_lanes().iter().all(|lane| is_lane(lane)));
-        assert!(is_lane("nccl") && !is_lane("two_shot"));
+    fn the_default_columns_are_auto_and_every_kernel() {
+        assert_eq!(default_columns().len(), 6);
+        assert!(default_columns().iter().all(|column| is_column(column)));
+        assert!(is_column("nccl") && !is_column("two_shot"));
     }
 }

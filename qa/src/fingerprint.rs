@@ -26,7 +26,7 @@ use dime_harness::route::Route;
 use dime_harness::team::{Model, Seat, Team, set_variables};
 
 use crate::devices::{choose_devices, choose_rank_counts};
-use cases::{Case, Lane};
+use cases::{Case, Column};
 
 /// Options of `dime-qa fingerprint`.
 #[derive(clap::Args, Clone)]
@@ -132,21 +132,21 @@ fn work(options: &Options, seat: &Seat, payloads: &[Payload]) -> Fallible<()> {
     let stations = gpus.iter().map(Station::new).collect::<Fallible<Vec<_>>>()?;
     let mut worker = Worker { seat, payloads, gpus, stations, mask_nan: options.mask_nan, done: 0 };
     let mut lines: Vec<String> = Vec::new();
-    for lane in cases::lanes() {
-        seat.set_variables(&lane.variables())?;
+    for column in cases::columns() {
+        seat.set_variables(&column.variables())?;
         let communicator = Communicator::create(seat, library, &worker.gpus)?;
-        worker.first_all_reduce(&communicator, lane)?;
-        let cases = cases::list(lane, seat.total, payloads, SEED);
+        worker.first_all_reduce(&communicator, column)?;
+        let cases = cases::list(column, seat.total, payloads, SEED);
         for case in cases.iter().step_by(if options.quick { 8 } else { 1 }) {
-            lines.push(worker.line(&communicator, lane, case)?);
+            lines.push(worker.line(&communicator, column, case)?);
         }
-        if lane == Lane::Auto {
+        if column == Column::Auto {
             if seat.worker == 0 {
                 lines.extend(routes(&communicator)?);
                 lines.extend(errors::lines(&communicator, &worker.gpus[0], worker.stations[0].output.address())?);
             }
             // The others went on to this all-reduce and wait in it.
-            lines.push(format!("after the misuses, {}", worker.line(&communicator, lane, &cases[0])?));
+            lines.push(format!("after the misuses, {}", worker.line(&communicator, column, &cases[0])?));
         }
         communicator.check_async_error()?;
         communicator.destroy(seat, &worker.gpus)?;
@@ -217,8 +217,8 @@ const NO_HASH: u64 = 0;
 
 impl Worker<'_> {
     /// Takes a communicator through its first all-reduce, which sets up the fast path.
-    fn first_all_reduce(&self, communicator: &Communicator, lane: Lane) -> Fallible<()> {
-        self.seat.doing(&format!("the first all-reduce of lane {}", lane.name()));
+    fn first_all_reduce(&self, communicator: &Communicator, column: Column) -> Fallible<()> {
+        self.seat.doing(&format!("the first all-reduce of column {}", column.name()));
         let buffers = self.buffers(|station| (station.input.address(), station.output.address()));
         communicator.all_reduce(&self.gpus, &buffers, 64, Dtype::F32, Op::Sum)?;
         wait_all(self.seat, &self.gpus)
@@ -229,9 +229,9 @@ impl Worker<'_> {
     }
 
     /// Does one all-reduce and describes it.
-    fn line(&mut self, communicator: &Communicator, lane: Lane, case: &Case) -> Fallible<String> {
+    fn line(&mut self, communicator: &Communicator, column: Column, case: &Case) -> Fallible<String> {
         let payload = &self.payloads[case.payload];
-        let what = format!("{}, {}", case.describe(payload), lane.name());
+        let what = format!("{}, {}", case.describe(payload), column.name());
         self.seat.doing(&what);
         let route = communicator.library.route(communicator.handles[0], case.count, payload.dtype, case.op)?;
         self.all_reduce(communicator, case)?;

@@ -1,8 +1,8 @@
 //! The hooks of ncclAllReduce, ncclAllReduceConfig, the groups and ncclGetLastError. [`crate::comm::creation`] has the other hooks, those around the making
 //! and the end of a communicator.
 //!
-//! A hook has the prototype and the safety contract of NCCL's function. It hands the call to one function of another module and looks
-//! at no argument itself.
+//! A hook has the prototype and the safety contract of NCCL's function. Those of this file hand the call to one function of another
+//! module and look at no argument; some in `creation` look at flags, a color or a parent first.
 
 use std::ffi::c_void;
 

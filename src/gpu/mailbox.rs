@@ -118,7 +118,7 @@ impl Page {
 /// Makes the words as in a new page.
 fn clear(words: &LaneMailbox) {
     words.command.store(COMMAND_GO_ON, Relaxed);
-    words.shape.store(0, Relaxed);
+    words.launch.store(0, Relaxed);
     words.bytes.store(0, Relaxed);
     words.waits.iter().for_each(|epoch| epoch.store(0, Relaxed));
 }
@@ -196,7 +196,7 @@ impl View {
             let waits = lane.waits.each_ref().map(|epoch| epoch.load(Acquire));
             let epoch = waits.into_iter().filter(|epoch| *epoch != 0).reduce(later)?;
             let missing = (0..MAX_RANKS).filter(|rank| waits[*rank] == epoch).fold(0, |ranks, rank| ranks | 1 << rank);
-            let [datatype, op, kernel, _] = lane.shape.load(Relaxed).to_le_bytes();
+            let [datatype, op, kernel, _] = lane.launch.load(Relaxed).to_le_bytes();
             Some(Report { epoch, missing, datatype, op, kernel, bytes: lane.bytes.load(Relaxed) })
         })
     }
@@ -216,7 +216,7 @@ mod tests {
         let word = |_| AtomicU32::new(0);
         let mailbox = |_| LaneMailbox {
             command: word(0),
-            shape: word(0),
+            launch: word(0),
             bytes: AtomicU64::new(0),
             waits: std::array::from_fn(word),
             reserved: [0; 4],

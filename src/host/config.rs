@@ -113,9 +113,9 @@ variables! {
     "DIME_STATS_FILE" => stats_file: Option<PathBuf> = None, "none is written", MayDiffer;
     /// Forward every call, as if Dime were not there. If only some ranks set it, all ranks of their communicators forward.
     "DIME_DISABLE" => disable: bool = false, "0", MayDiffer;
-    /// The kernel for every all-reduce that it can do. For tests and measurements.
+    /// The kernel for every all-reduce; those with an element type that it cannot carry are forwarded. Unless DIME_THRESHOLD_BYTES is set, the threshold is then 32 MiB. For tests and measurements.
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice(None), "auto", Agree;
-    /// The largest message that is not forwarded, in bytes. 0 forwards all.
+    /// The largest message that is not forwarded, in bytes; 32M at most, and more counts as 32M. 0 forwards all, but communicators are still set up, with their scratch: DIME_DISABLE=1 avoids that.
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table", Agree;
     /// Be fast also on GPUs that are joined by PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0", Agree;
@@ -123,13 +123,13 @@ variables! {
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0", Agree;
     /// Share memory between processes by legacy IPC handles, as is done where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0", MayDiffer;
-    /// Programmatic dependent launch: a kernel may start while the all-reduce before it in the stream runs, if it is launched with cudaLaunchAttributeProgrammaticStreamSerialization, as Dime's own are. Set 0 if a kernel that is launched with this attribute does not call cudaGridDependencySynchronize before it reads the result of an all-reduce. Then small all-reduces in a row are slower.
+    /// 1: a small all-reduce lets the next kernel of its stream start before it has ended, if that kernel is launched with cudaLaunchAttributeProgrammaticStreamSerialization (programmatic dependent launch), as Dime's own kernels are. 0: no kernel starts early, so small all-reduces in a row are slower. Set 0 if the application launches a kernel with this attribute that reads an all-reduce's result without calling cudaGridDependencySynchronize first. Ranks may differ.
     "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1", MayDiffer;
     /// The epoch of a communicator's first launch. For tests in which the epoch wraps around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1", Agree;
     /// Most thread blocks of a kernel; 0 leaves it to the routing table. For measurements.
     "DIME_BLOCKS" => blocks: u32 = 0, "0", Agree;
-    /// Threads of a block, 512 at most, but 256 with more than two ranks or two-shot where type and operation are decided at run time; 0 leaves it to the routing table. For measurements.
+    /// Threads of a block; 0 leaves it to the routing table. At most 512 for sums of f16, bf16 and f32, and for one-shot kernels with 2 ranks; at most 256 for all else. For measurements.
     "DIME_THREADS" => threads: u32 = 0, "0", Agree;
     /// How long a rank waits for its peers' memory descriptors while a communicator is set up, in seconds. After that all ranks forward. A rank that may not look up the other ranks' beacons (a sandbox) also waits up to this long for a verdict message. The setup's messages over NCCL have no timeout.
     "DIME_SETUP_TIMEOUT_S" => setup_timeout_s: Positive = Positive(30), "30", MayDiffer;

@@ -15,7 +15,7 @@ struct Thread {
     ///
     /// NCCL calls some of its own public functions, and the dynamic linker brings those calls to Dime. They belong to
     /// a call that is already under way, so they are forwarded without a second look.
-    depth: Cell<u32>,
+    nccl_depth: Cell<u32>,
     /// The last failure on this thread was Dime's, not NCCL's.
     failure_is_ours: Cell<bool>,
     /// How many groups this thread has opened and not closed.
@@ -65,7 +65,7 @@ fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
     thread_local! {
         static THREAD: Thread = const {
             Thread {
-                depth: Cell::new(0),
+                nccl_depth: Cell::new(0),
                 failure_is_ours: Cell::new(false),
                 group_depth: Cell::new(0),
                 last_found: Cell::new(std::ptr::null()),
@@ -81,9 +81,9 @@ fn with_thread<R>(body: impl FnOnce(&Thread) -> R) -> R {
 #[inline(always)]
 pub(crate) fn inside_nccl<R: Copy>(call: impl FnOnce() -> R, is_failure: impl FnOnce(R) -> bool) -> R {
     with_thread(|thread| {
-        thread.depth.set(thread.depth.get() + 1);
+        thread.nccl_depth.set(thread.nccl_depth.get() + 1);
         let returned = call();
-        thread.depth.set(thread.depth.get() - 1);
+        thread.nccl_depth.set(thread.nccl_depth.get() - 1);
         if is_failure(returned) {
             thread.failure_is_ours.set(false);
         }
@@ -94,7 +94,7 @@ pub(crate) fn inside_nccl<R: Copy>(call: impl FnOnce() -> R, is_failure: impl Fn
 /// True when the current call comes from within the real NCCL, on the thread that called into it.
 #[inline(always)]
 pub fn is_inside_nccl() -> bool {
-    with_thread(|thread| thread.depth.get() != 0)
+    with_thread(|thread| thread.nccl_depth.get() != 0)
 }
 
 /// Marks the last failure on this thread as Dime's.

@@ -1,7 +1,7 @@
 //! The catalogue of kernels: one entry for each file of kernels/allreduce/ and each kind of packet that it is
 //! compiled with.
 //!
-//! kernels/layout.h has the same list for C++ (`DIME_KERNELS`); a unit test of [`super::layout`] compares the two. A
+//! kernels/catalogue.h has the same list for C++ (`DIME_KERNELS`); a unit test of [`super::layout`] compares the two. A
 //! new entry compiles only when each of its fields is given.
 
 /// How a receiver knows that data has arrived.
@@ -12,7 +12,8 @@ pub enum Packet {
     /// Two 64-bit words that are not all ones: 16 bytes of data. All ones is a NaN in every float type. Integers need
     /// every bit pattern, so they have none to spare.
     Sentinel,
-    /// Plain 16-byte stores, then one release flag for each block and peer: any type.
+    /// Plain 16-byte stores, then one release flag for each block, stage and peer: any type. The protocol that the
+    /// docs call *bulk*.
     Flagged,
 }
 
@@ -90,7 +91,7 @@ kernels! {
     TwoShotLl = "two_shot_ll" { packet: Packet::Ll, exchanges: 2, has_pair_form: false, tile: Tile::OfRow }
     /// Two exchanges, words that are their own flag.
     TwoShotSentinel = "two_shot_sentinel" { packet: Packet::Sentinel, exchanges: 2, has_pair_form: false, tile: Tile::OfRow }
-    /// Two exchanges, plain stores and a release flag per block.
+    /// Two exchanges, plain stores and a release flag for each block, stage and peer.
     TwoShotBulk = "two_shot_bulk" { packet: Packet::Flagged, exchanges: 2, has_pair_form: false, tile: Tile::PerStage }
 }
 

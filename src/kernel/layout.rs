@@ -69,13 +69,14 @@ pub struct Args {
     pub ranks: u8,
     /// NCCL's number of the element type.
     pub element_type: u8,
-    /// NCCL's number of the operation.
+    /// NCCL's number of the reduction operation.
     pub op: u8,
     /// A block takes tiles of `1 << tile_log2` packets.
     pub tile_log2: u8,
     /// Stages of a bulk launch.
     pub stages: u8,
-    /// 1: the kernel triggers its dependents, so that the next launch of the stream may start.
+    /// 1: the kernel triggers its dependents, so that the next launch of the stream may start. The launch is small and
+    /// DIME_EARLY_LAUNCH is not 0.
     pub triggers_dependents: u8,
     /// The kernel's number.
     pub kernel: u8,
@@ -89,9 +90,9 @@ pub struct Args {
 pub struct LaneMailbox {
     /// One of the commands below.
     pub command: AtomicU32,
-    /// Type, operation and kernel of the launch, a byte each from the lowest.
-    pub shape: AtomicU32,
-    /// Bytes of the launch.
+    /// Of the launch that reports: type, reduction operation and kernel, a byte each from the lowest.
+    pub launch: AtomicU32,
+    /// Bytes of that launch.
     pub bytes: AtomicU64,
     /// By rank: the epoch in which a kernel waits for it.
     pub waits: [AtomicU32; MAX_RANKS],
@@ -141,7 +142,7 @@ mod tests {
           FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(triggers_dependents); FIELD(kernel);
           FIELD(blocks_before);
           CONSTANT(sizeof(struct dime_args));
-          MAILBOX(command); MAILBOX(shape); MAILBOX(bytes); MAILBOX(waits); CONSTANT(sizeof(struct dime_mailbox));
+          MAILBOX(command); MAILBOX(launch); MAILBOX(bytes); MAILBOX(waits); CONSTANT(sizeof(struct dime_mailbox));
           CONSTANT(DIME_GO_ON); CONSTANT(DIME_STOP); CONSTANT(DIME_REPORT);
           DIME_KERNELS(KERNEL, )
           return 0;
@@ -197,7 +198,7 @@ mod tests {
             ("blocks_before", offset_of!(Args, blocks_before)),
             ("sizeof(struct dime_args)", size_of::<Args>()),
             ("command", offset_of!(LaneMailbox, command)),
-            ("shape", offset_of!(LaneMailbox, shape)),
+            ("launch", offset_of!(LaneMailbox, launch)),
             ("bytes", offset_of!(LaneMailbox, bytes)),
             ("waits", offset_of!(LaneMailbox, waits)),
             ("sizeof(struct dime_mailbox)", size_of::<LaneMailbox>()),

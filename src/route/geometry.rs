@@ -32,7 +32,7 @@ pub const fn piece_bytes(capacity: usize, ranks: usize, bytes: usize) -> usize {
     bytes.div_ceil(pieces).next_multiple_of(16 * ranks)
 }
 
-/// A grid before the number of busy blocks is known.
+/// The grid of a launch plan, before the number of busy blocks is known.
 #[derive(Clone, Copy)]
 pub struct Grid {
     pub kernel: Kernel,
@@ -68,10 +68,10 @@ impl Grid {
     }
 }
 
-/// The most blocks that the launches of one lane may have on a GPU at a time. They are one launch's, or two small
-/// ones': the second started early. A launch that started early triggers its dependents only after the previous one
-/// has ended, so there are never three. (A large launch starts early only behind a large one:
-/// `launch::may_start_early`.)
+/// The most blocks that the launches of one lane may have on a GPU at a time. These blocks belong to one launch, or to
+/// two small launches, of which the second started early. A launch that started early triggers its dependents only
+/// after the previous launch has ended, so three launches never run at the same time. (A large launch starts early only
+/// behind a large one: `launch::may_start_early`.)
 ///
 /// All blocks that wait for each other must be co-resident. A GPU places the blocks of launches in the order in which
 /// the launches arrive. So a launch that has no room for all its blocks keeps every later launch from starting, also

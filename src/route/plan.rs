@@ -7,7 +7,7 @@ use crate::kernel::{Kernel, Reduction};
 pub struct LaunchPlan {
     /// The kernel.
     pub kernel: Kernel,
-    /// The reduction that its function is compiled for.
+    /// Which of the kernel's functions: what reduction it is compiled for.
     pub reduction: Reduction,
     /// The bound on the blocks of each of its launches: what the largest possible piece keeps busy.
     pub blocks: u32,
@@ -17,8 +17,9 @@ pub struct LaunchPlan {
     pub tile_log2: u8,
     /// Stages of a bulk launch, 1 to 4.
     pub stages: u8,
-    /// The launch is small: it may start early, and triggers its dependents, so that the next launch of the stream
-    /// may start while it runs.
+    /// The launch is small: it may start early, and may trigger its dependents, so that the next launch of the stream
+    /// may start while it runs. [`crate::kernel::layout::Args`] has the same name for what the kernel is told, which
+    /// also depends on DIME_EARLY_LAUNCH.
     pub triggers_dependents: bool,
     /// The number of launches. A message larger than the slots of one launch takes several.
     pub pieces: u32,

@@ -10,11 +10,12 @@ use crate::route::geometry::{self, Grid, most_blocks};
 use crate::route::plan::LaunchPlan;
 use crate::route::reason::Reason;
 use crate::route::shape::Shape;
-use crate::route::tables::{forced_row, row_for, threshold_bytes};
+use crate::route::tables::{forced_grid, kernel_and_grid, threshold_bytes};
 
-/// The most bytes of a message that can start a setup, whatever the settings. A constant, so that it cannot differ
-/// between ranks.
-pub const SETUP_LIMIT_BYTES: usize = 32 << 20;
+/// The most bytes of a message that can be fast, whatever the settings: no threshold is above it, and a larger message
+/// starts no setup. A constant, so that it cannot differ between ranks, which have not agreed on anything before the
+/// setup.
+pub const FAST_LIMIT_BYTES: usize = 32 << 20;
 
 /// The values on which the ranks agreed, as far as routing needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub const fn never_fast(ranks: usize) -> Option<Reason> {
 pub fn may_need_setup(ranks: usize, shape: &Shape) -> Result<(), Reason> {
     match never_fast(ranks) {
         Some(reason) => Err(reason),
-        None if shape.bytes > SETUP_LIMIT_BYTES => Err(Reason::TooLarge),
+        None if shape.bytes > FAST_LIMIT_BYTES => Err(Reason::TooLarge),
         None => Ok(()),
     }
 }
@@ -69,30 +70,31 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
     let threshold = match (agreed.threshold_bytes, agreed.forced) {
         (Some(bytes), _) => bytes,
         // A forced kernel takes every size that it can carry.
-        (None, Some(_)) => SETUP_LIMIT_BYTES,
+        (None, Some(_)) => FAST_LIMIT_BYTES,
         (None, None) => threshold_bytes(datatype.is_float(), agreed.ranks),
     };
-    if bytes > threshold.min(SETUP_LIMIT_BYTES) {
+    if bytes > threshold.min(FAST_LIMIT_BYTES) {
         return Err(Reason::TooLarge);
     }
     if datatype.is_fp8() && agreed.arch < 90 {
         return Err(Reason::Fp8Arch);
     }
     let reduction = Reduction::of(datatype, op);
-    let (kernel, row) = match agreed.forced {
-        None => row_for(datatype.is_float(), reduction.is_specialised(), agreed.ranks, bytes),
-        Some(kernel) if can_carry(kernel, datatype) => (kernel, forced_row(bytes)),
+    let (kernel, preferred) = match agreed.forced {
+        None => kernel_and_grid(datatype.is_float(), reduction.is_specialised(), agreed.ranks, bytes),
+        Some(kernel) if can_carry(kernel, datatype) => (kernel, forced_grid(bytes)),
         Some(_) => return Err(Reason::ForcedKernel),
     };
-    let threads = if agreed.threads == 0 { row.threads } else { agreed.threads.clamp(32, 512).next_multiple_of(32) };
-    let blocks = if agreed.blocks == 0 { row.blocks } else { agreed.blocks.clamp(1, MAX_BLOCKS) };
+    let threads =
+        if agreed.threads == 0 { preferred.threads } else { agreed.threads.clamp(32, 512).next_multiple_of(32) };
+    let blocks = if agreed.blocks == 0 { preferred.blocks } else { agreed.blocks.clamp(1, MAX_BLOCKS) };
     // The tables assume kernels that may have 512 threads in a block. A kernel that may have only 256 gets as many
     // threads in more blocks, with smaller tiles, because a block takes half an SM at most (kernels/instances.cu).
     let is_pair = kernel.uses_pair_form(agreed.ranks);
     let most_threads = if is_pair || reduction.is_specialised() { 512 } else { 256 };
     let (blocks, tile_log2) = match threads / most_threads {
-        times @ 2.. if agreed.blocks == 0 => (blocks * times, row.tile_log2.saturating_sub(times.ilog2() as u8)),
-        _ => (blocks, row.tile_log2),
+        times @ 2.. if agreed.blocks == 0 => (blocks * times, preferred.tile_log2.saturating_sub(times.ilog2() as u8)),
+        _ => (blocks, preferred.tile_log2),
     };
     let threads = threads.min(most_threads);
     let most_blocks = most_blocks(agreed.multiprocessors);
@@ -101,9 +103,9 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
         ranks: agreed.ranks,
         blocks: blocks.min(most_blocks),
         // In the pair form each thread takes one packet, so the number of busy blocks follows from the threads,
-        // whatever the row says.
+        // whatever the table says.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
-        stages: row.stages.clamp(1, MAX_STAGES as u8),
+        stages: preferred.stages.clamp(1, MAX_STAGES as u8),
     };
     let capacity = geometry::capacity_bytes(kernel, agreed.ranks);
     let (blocks, pieces, piece, last) = if bytes <= capacity {

@@ -80,7 +80,7 @@ reasons! {
     /// More communicators than the table has slots.
     TableFull = "table_full", "the process has more communicators at once than Dime has room for (1024)";
     /// A rank's beacon is missing: it would not take part in a setup.
-    Absent = "absent", "not every rank is on this host with Dime in front of NCCL and without DIME_DISABLE";
+    Absent = "absent", "not every rank is on this host with Dime in front of NCCL, or DIME_DISABLE=1 is set on one";
     /// NCCL refuses it.
     Revoked = "revoked", "the communicator was revoked, or shrunk with NCCL_SHRINK_ABORT";
     /// In a child of fork.

@@ -3,12 +3,12 @@
 use crate::nccl::{AllReduce, DataType, RedOp};
 use crate::route::reason::Reason;
 
-/// Type, operation and size of an all-reduce that the kernels can do.
+/// Type, reduction operation and size of an all-reduce that the kernels can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Type of an element.
     pub datatype: DataType,
-    /// The operation that combines elements.
+    /// The reduction operation: how elements are combined.
     pub op: RedOp,
     /// Bytes of the message; not 0.
     pub bytes: usize,

@@ -7,19 +7,19 @@ use crate::kernel::Kernel;
 struct Row {
     up_to_bytes: usize,
     kernel: Kernel,
-    grid: Grid,
+    grid: PreferredGrid,
 }
 
-/// The grid of a launch.
-pub(super) struct Grid {
+/// The grid that a table prefers. Settings and the GPU may change it, which gives a [`super::geometry::Grid`].
+pub(super) struct PreferredGrid {
     pub(super) blocks: u32,
     pub(super) threads: u32,
     pub(super) tile_log2: u8,
     pub(super) stages: u8,
 }
 
-const fn grid(blocks: u32, threads: u32, tile: u32, stages: u8) -> Grid {
-    Grid { blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
+const fn grid(blocks: u32, threads: u32, tile: u32, stages: u8) -> PreferredGrid {
+    PreferredGrid { blocks, threads, tile_log2: tile.trailing_zeros() as u8, stages }
 }
 
 const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile: u32, stages: u8) -> Row {
@@ -101,7 +101,7 @@ const INTEGER_N: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotBulk, 128, 256, 1, 1),
 ];
 
-/// Messages above these sizes go to NCCL. They are the largest sizes that were measured to be clearly faster than
+/// The thresholds: messages above these sizes go to NCCL. They are the largest sizes that were measured to be clearly faster than
 /// NCCL.
 pub(super) const fn threshold_bytes(float: bool, ranks: usize) -> usize {
     match (float, ranks) {
@@ -123,15 +123,20 @@ const fn table(float: bool, specialised: bool, ranks: usize) -> &'static [Row] {
 }
 
 /// The grid with which a forced kernel serves a size.
-pub(super) fn forced_row(bytes: usize) -> &'static Grid {
-    const ROWS: [(usize, Grid); 3] =
+pub(super) fn forced_grid(bytes: usize) -> &'static PreferredGrid {
+    const ROWS: [(usize, PreferredGrid); 3] =
         [(16 * KIB, grid(32, 256, 32, 1)), (MIB, grid(64, 256, 64, 1)), (usize::MAX, grid(128, 512, 512, 1))];
     &ROWS.iter().find(|(up_to_bytes, _)| bytes <= *up_to_bytes).unwrap_or(&ROWS[ROWS.len() - 1]).1
 }
 
 /// The kernel and grid for a message of this many bytes. `specialised`: the kernel is compiled for its type and
 /// operation; else it decides both at run time.
-pub(super) fn row_for(float: bool, specialised: bool, ranks: usize, bytes: usize) -> (Kernel, &'static Grid) {
+pub(super) fn kernel_and_grid(
+    float: bool,
+    specialised: bool,
+    ranks: usize,
+    bytes: usize,
+) -> (Kernel, &'static PreferredGrid) {
     let rows = table(float, specialised, ranks);
     let row = rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1]);
     (row.kernel, &row.grid)

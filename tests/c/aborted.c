@@ -9,11 +9,15 @@
 
 #include "situation.h"
 
+#define DIME_LIST_ONLY
+#include "../../kernels/catalogue.h"
+
 enum { THREAD_LOCAL_CAPTURE = 1, NON_BLOCKING_STREAM = 1, DEEPEST = 20, COUNT = 2000 };
 
 enum mode { EAGER, GRAPHS, MIXED, MODES };
 static const char *const mode_names[MODES] = {"eager", "in graphs", "in turn"};
-static const char *const kernels[] = {"one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"};
+#define NAME_OF(name, ...) #name,
+static const char *const kernels[] = {DIME_KERNELS(NAME_OF, 0)};
 enum { KERNELS = sizeof kernels / sizeof *kernels };
 
 /* What no sum is: what results hold beforehand. */

@@ -20,7 +20,7 @@ static const struct shape {
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 /* A communicator, and where the all-reduces of a round leave their results. */
-struct lane {
+struct queue {
     ncclComm_t comm;
     void *stream;
     device_address results[CALLS];
@@ -47,21 +47,21 @@ static device_address whole_numbers(const struct rank *me, ncclDataType_t type, 
     return address;
 }
 
-static void check_result(const struct rank *me, const struct shape *shape, const struct lane *lane, int which) {
+static void check_result(const struct rank *me, const struct shape *shape, const struct queue *queue, int which) {
     unsigned char *host = malloc(shape->bytes);
     const int ranks = me->ranks;
     const uint32_t expected = bits_of(shape->type, shape->op == ncclMax ? ranks : ranks * (ranks + 1) / 2);
     const size_t size = size_of(shape->type);
-    MUST(host && !cuda.wait_stream(lane->stream));
-    MUST(!cuda.download(host, lane->results[which], shape->bytes, lane->stream) && !cuda.wait_stream(lane->stream));
+    MUST(host && !cuda.wait_stream(queue->stream));
+    MUST(!cuda.download(host, queue->results[which], shape->bytes, queue->stream) && !cuda.wait_stream(queue->stream));
     for (size_t at = 0; at < shape->bytes; at += size) MUST(memcmp(&host[at], &expected, size) == 0);
     free(host);
 }
 
-static void enqueue(const struct shape *shape, const device_address *inputs, const struct lane *lane, int which) {
+static void enqueue(const struct shape *shape, const device_address *inputs, const struct queue *queue, int which) {
     const size_t count = shape->bytes / size_of(shape->type);
     const void *in = (const void *)(size_t)inputs[shape->type];
-    NCCL(ncclAllReduce(in, (void *)(size_t)lane->results[which], count, shape->type, shape->op, lane->comm, lane->stream));
+    NCCL(ncclAllReduce(in, (void *)(size_t)queue->results[which], count, shape->type, shape->op, queue->comm, queue->stream));
 }
 
 static void must_be_fast(ncclComm_t comm, const struct shape *shape) {
@@ -70,16 +70,16 @@ static void must_be_fast(ncclComm_t comm, const struct shape *shape) {
     MUST(is_nccl_alone() || strncmp(text, "fast: ", 6) == 0);
 }
 
-static struct lane open_lane(const struct rank *me) {
-    struct lane lane = {.comm = communicator_of_all(me)};
-    MUST(!more_cuda.create_stream_of_priority(&lane.stream, 1, 0));
-    for (int i = 0; i < CALLS; i++) MUST(!cuda.allocate(&lane.results[i], MAX_BYTES));
-    /* On the lane's stream from the first: a communicator that has been on several streams lets no launch start early. */
-    struct rank on_lane = *me;
-    on_lane.stream = lane.stream;
-    sum(&on_lane, lane.comm, everybody(me), 0, SMALL);
-    for (int i = 0; i < SHAPES; i++) must_be_fast(lane.comm, &shapes[i]);
-    return lane;
+static struct queue open_queue(const struct rank *me) {
+    struct queue queue = {.comm = communicator_of_all(me)};
+    MUST(!more_cuda.create_stream_of_priority(&queue.stream, 1, 0));
+    for (int i = 0; i < CALLS; i++) MUST(!cuda.allocate(&queue.results[i], MAX_BYTES));
+    /* On the queue's stream from the first: a communicator that has been on several streams lets no launch start early. */
+    struct rank on_queue = *me;
+    on_queue.stream = queue.stream;
+    sum(&on_queue, queue.comm, everybody(me), 0, SMALL);
+    for (int i = 0; i < SHAPES; i++) must_be_fast(queue.comm, &shapes[i]);
+    return queue;
 }
 
 static void fill_inputs(const struct rank *me, device_address *inputs) {
@@ -90,35 +90,35 @@ static void fill_inputs(const struct rank *me, device_address *inputs) {
 /* Half of the ranks come to one communicator first, the others to the other, with some all-reduces each. */
 static void other_orders(struct rank *me) {
     device_address inputs[ncclNumTypes] = {0};
-    struct lane lanes[2] = {open_lane(me), open_lane(me)};
+    struct queue queues[2] = {open_queue(me), open_queue(me)};
     fill_inputs(me, inputs);
     for (int round = 0; round < SHAPES * SHAPES; round++) {
         const struct shape *first = &shapes[round % SHAPES], *chosen[CALLS] = {first, &shapes[round / SHAPES], first};
         meet();
         for (int turn = 0; turn < 2; turn++) {
             const int i = (turn + me->number) % 2;
-            for (int which = 0; which < CALLS; which++) enqueue(chosen[which], inputs, &lanes[i], which);
+            for (int which = 0; which < CALLS; which++) enqueue(chosen[which], inputs, &queues[i], which);
             usleep(LATE_US);
         }
         for (int i = 0; i < 2; i++)
-            for (int which = 0; which < CALLS; which++) check_result(me, chosen[which], &lanes[i], which);
+            for (int which = 0; which < CALLS; which++) check_result(me, chosen[which], &queues[i], which);
     }
-    for (int i = 0; i < 2; i++) NCCL(ncclCommDestroy(lanes[i].comm));
+    for (int i = 0; i < 2; i++) NCCL(ncclCommDestroy(queues[i].comm));
 }
 
 /* One rank is late, and the others have their next launch on the GPU before it has its first: where it shares the GPU with them. */
 static void late_ranks(struct rank *me) {
     device_address inputs[ncclNumTypes] = {0};
-    const struct lane lane = open_lane(me);
+    const struct queue queue = open_queue(me);
     fill_inputs(me, inputs);
     for (int round = 0; round < SHAPES * SHAPES; round++) {
         const struct shape *first = &shapes[round % SHAPES], *chosen[CALLS] = {first, &shapes[round / SHAPES], first};
         meet();
         if (me->number == round % me->ranks) usleep(LATE_US);
-        for (int which = 0; which < CALLS; which++) enqueue(chosen[which], inputs, &lane, which);
-        for (int which = 0; which < CALLS; which++) check_result(me, chosen[which], &lane, which);
+        for (int which = 0; which < CALLS; which++) enqueue(chosen[which], inputs, &queue, which);
+        for (int which = 0; which < CALLS; which++) check_result(me, chosen[which], &queue, which);
     }
-    NCCL(ncclCommDestroy(lane.comm));
+    NCCL(ncclCommDestroy(queue.comm));
 }
 
 int main(int argc, char **argv) {

@@ -6,14 +6,24 @@ log of libdime.so does not name a kernel for every process.
 """
 
 import argparse
+import ctypes
 import glob
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 
-KERNELS = ["one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"]
+
+def kernels_of(dime):
+    """Names of the kernels of a libdime.so: its counters that count no forwarded calls."""
+    name_of = ctypes.CDLL(dime).dimeCounterName
+    name_of.restype = ctypes.c_char_p
+    names = [name.decode() for name in itertools.takewhile(bool, map(name_of, itertools.count()))]
+    kernels = [name for name in names if not name.startswith("forward_")]
+    assert kernels, f"{dime} names no kernel"
+    return kernels
 
 
 def run(command, out, env, limit_s):
@@ -61,14 +71,14 @@ def compare(plain, ours):
     return trouble
 
 
-def kernels_in_logs(folder):
+def kernels_in_logs(folder, kernels):
     """Kernels named, with how often, for each log file of a process that set up a communicator."""
     found = {}
     for path in glob.glob(os.path.join(folder, "dime.*.log")):
         with open(path, errors="replace") as file:
             text = file.read()
-        if "all-reduces are" in text or any(kernel in text for kernel in KERNELS):
-            found[os.path.basename(path)] = {kernel: len(re.findall(rf"\b{kernel}\b", text)) for kernel in KERNELS
+        if "all-reduces are" in text or any(kernel in text for kernel in kernels):
+            found[os.path.basename(path)] = {kernel: len(re.findall(rf"\b{kernel}\b", text)) for kernel in kernels
                                              if kernel in text}
     return found
 
@@ -98,11 +108,12 @@ def main():
     if plain is None or ours is None:
         sys.exit(1)
     trouble = compare(plain, ours)
-    logs = kernels_in_logs(os.path.join(out, "with"))
+    kernels = kernels_of(dime)
+    logs = kernels_in_logs(os.path.join(out, "with"), kernels)
     named = {name: counts for name, counts in logs.items() if counts}
     if len(named) < ranks_wanted:
         trouble.append(f"the logs of {len(named)} processes name a kernel, not of {ranks_wanted}; see {out}/with")
-    totals = {kernel: sum(counts.get(kernel, 0) for counts in named.values()) for kernel in KERNELS}
+    totals = {kernel: sum(counts.get(kernel, 0) for counts in named.values()) for kernel in kernels}
     cases = len(next(iter(ours.values()))["hashes"]) if ours else 0
     facts = next(iter(ours.values()), {})
     print(f"torch {facts.get('torch')}, NCCL {facts.get('nccl')}, {len(ours)} ranks, {cases} results a rank")

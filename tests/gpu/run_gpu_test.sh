@@ -1,5 +1,6 @@
 #!/bin/bash
-# Every test that needs GPUs: what `make gpu-test` runs. Needs target/release/{libdime.so,dime,dime-qa} and this folder, no cargo.
+# Every test that needs GPUs: what `make gpu-test` runs. Needs target/release/{libdime.so,dime,dime-qa} and the folders tests, include
+# and kernels, no cargo.
 #
 #   tests/gpu/run_gpu_test.sh [RESULTS_DIR] [STAGE...]
 #
@@ -32,6 +33,9 @@ for file in "$dime" "$qa" "$library"; do
 done
 # An unpacked tree may have lost the bit.
 [ -x "$dime" ] && [ -x "$qa" ] || chmod +x "$dime" "$qa"
+# The kernels that the sweep forces by default.
+kernels=$("$qa" check --help | sed -n 's/.*\[default: auto \(.*\)\]$/\1/p')
+[ -n "$kernels" ] || { echo "dime-qa check --help names no kernels"; exit 2; }
 export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0}
 count=$("$dime" devices --count) || { echo "no usable GPU"; exit 2; }
 devices=${DEVICES:-$(seq -s, 0 $((count - 1)))}
@@ -185,7 +189,7 @@ fi
 
 stage soak-wrap $((wrap_seconds + 120)) "${together[@]}" "$qa" soak --devices "$devices" --seconds "$wrap_seconds" \
     --first-epoch 4294967000 --out "$results/soak-wrap"
-for kernel in one_shot_ll one_shot_sentinel two_shot_ll two_shot_sentinel two_shot_bulk; do
+for kernel in $kernels; do
     stage "soak-wrap-$kernel" $((wrap_seconds / 3 + 120)) "${together[@]}" "$qa" soak --devices "$devices" \
         --seconds $((wrap_seconds / 3)) --kernel $kernel --first-epoch 4294967000 --out "$results/soak-wrap-$kernel"
 done

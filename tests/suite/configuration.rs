@@ -1,5 +1,6 @@
 //! Environment variables, seen from outside: what is said about one that is wrong, and that the documented ones are not.
 
+use crate::catalogue::NAMES as KERNELS;
 use crate::support::log_line::LogLine;
 use crate::support::places::{build_report, fake_nccl};
 use crate::support::{Outcome, Program, dime_lib, manifest_dir, work_dir};
@@ -10,11 +11,6 @@ const GOOD: &[(&str, &str)] = &[
     ("DIME_DISABLE", "1"),
     ("DIME_DISABLE", "0"),
     ("DIME_KERNEL", "auto"),
-    ("DIME_KERNEL", "one_shot_ll"),
-    ("DIME_KERNEL", "one_shot_sentinel"),
-    ("DIME_KERNEL", "two_shot_ll"),
-    ("DIME_KERNEL", "two_shot_sentinel"),
-    ("DIME_KERNEL", "two_shot_bulk"),
     ("DIME_THRESHOLD_BYTES", "262144"),
     ("DIME_ALLOW_PCIE", "1"),
     ("DIME_ALLOW_SHARED_GPU", "1"),
@@ -69,7 +65,8 @@ impl Setting {
 #[test]
 fn good_values_are_taken_without_a_word() {
     let setting = Setting::build(&work_dir("configuration/good"));
-    for (name, value) in GOOD {
+    let kernels = KERNELS.map(|kernel| ("DIME_KERNEL", kernel));
+    for (name, value) in GOOD.iter().chain(&kernels) {
         assert!(setting.warnings(&[(name, value)]).is_empty(), "{name}={value}");
     }
     for level in ["none", "version", "error", "warn", "info", "trace"] {

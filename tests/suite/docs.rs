@@ -59,5 +59,8 @@ fn every_path_that_a_text_of_the_repository_names_exists() {
 
 #[test]
 fn paths_are_told_from_words() {
-    assert_eq!(paths_in("see src/lib.rs, `docs/x.md`. A src/ or kernels/NAME.h"), ["src/lib.rs", "docs/x.md"]);
+    assert_eq!(
+        paths_in("see src/lib.rs, `docs/kernels.md`. A src/ or kernels/NAME.h"),
+        ["src/lib.rs", "docs/kernels.md"]
+    );
 }

@@ -5,6 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../../src/kernel/catalogue.rs"]
+#[allow(dead_code)] // the tests need the names of the kernels alone
+mod catalogue;
+
 mod abi;
 mod bench;
 mod configuration;

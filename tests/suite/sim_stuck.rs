@@ -1,11 +1,10 @@
 //! Ranks that do not come, and the watchdog, with libdime.so in front on the simulated node: tests/c/stuck.c.
 
+use crate::catalogue::NAMES as KERNELS;
 use crate::support::sim::{Leftovers, build_with_dime, simulated};
 use crate::support::{Outcome, work_dir};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-
-const KERNELS: [&str; 5] = ["one_shot_ll", "one_shot_sentinel", "two_shot_ll", "two_shot_sentinel", "two_shot_bulk"];
 
 /// How long a rank may wait before it is told, with a timeout of a second, on a machine that does other things too.
 const LATEST_S: f64 = 4.0;

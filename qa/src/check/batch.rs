@@ -7,12 +7,12 @@ use dime_harness::payload::Payload;
 
 use super::cases::Case;
 
-/// One case on one lane.
+/// One case in one column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Index of the case in its batch.
     pub case: usize,
-    pub lane: usize,
+    pub column: usize,
     /// Where the run's region of the arena begins and ends, guards included.
     pub start: usize,
     pub end: usize,
@@ -43,10 +43,10 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for a case of the largest message on every lane, and for many small ones.
-    pub fn for_largest(cases: usize, lanes: usize, largest_bytes: usize) -> Room {
+    /// Room for a case of the largest message on every column, and for many small ones.
+    pub fn for_largest(cases: usize, columns: usize, largest_bytes: usize) -> Room {
         let region = region_bytes(largest_bytes, 64);
-        Room { cases, arena_bytes: (lanes * region).max(48 << 20), input_bytes: region.max(16 << 20) }
+        Room { cases, arena_bytes: (columns * region).max(48 << 20), input_bytes: region.max(16 << 20) }
     }
 }
 
@@ -59,7 +59,7 @@ pub fn next(
     first: usize,
     cases: &mut std::slice::Iter<'_, Case>,
     payloads: &[Payload],
-    lanes: &[String],
+    columns: &[String],
     room: Room,
 ) -> Batch {
     let mut batch = Batch { first, ..Batch::default() };
@@ -68,7 +68,7 @@ pub fn next(
         let bytes = case.count * dtype.bytes();
         let offset_bytes = case.output_offset * dtype.bytes();
         let region = region_bytes(bytes, offset_bytes);
-        let fitting: Vec<usize> = (0..lanes.len()).filter(|&lane| takes(&lanes[lane], dtype)).collect();
+        let fitting: Vec<usize> = (0..columns.len()).filter(|&column| takes(&columns[column], dtype)).collect();
         let full = batch.cases.len() == room.cases
             || batch.runs.len() + fitting.len() > MAX_RUNS - room.cases
             || batch.arena_bytes + fitting.len() * region > room.arena_bytes
@@ -76,10 +76,10 @@ pub fn next(
         if full && !batch.cases.is_empty() {
             break;
         }
-        for lane in fitting {
+        for column in fitting {
             let start = batch.arena_bytes;
             let output = start + GUARD_BYTES + offset_bytes;
-            batch.runs.push(Run { case: batch.cases.len(), lane, start, end: start + region, output });
+            batch.runs.push(Run { case: batch.cases.len(), column, start, end: start + region, output });
             batch.arena_bytes += region;
         }
         batch.input_copies.push((!case.in_place).then_some(batch.input_bytes));
@@ -104,12 +104,12 @@ mod tests {
         let payloads = dime_harness::payload::make(&[Dtype::F32, Dtype::I8], &[Kind::Exact, Kind::Random], &[], 2, 1);
         let list =
             cases::list(&payloads, &[Op::Sum, Op::Max], 2 << 20, 1, |dtype| cases::counts(dtype, 2, &[], 2 << 20));
-        let lanes = ["auto", "one_shot_sentinel", "two_shot_bulk"].map(str::to_owned);
-        let room = Room::for_largest(16, lanes.len(), 2 << 20);
+        let columns = ["auto", "one_shot_sentinel", "two_shot_bulk"].map(str::to_owned);
+        let room = Room::for_largest(16, columns.len(), 2 << 20);
         let mut rest = list.iter();
         let mut taken: Vec<Case> = Vec::new();
         while !rest.as_slice().is_empty() {
-            let batch = next(taken.len(), &mut rest, &payloads, &lanes, room);
+            let batch = next(taken.len(), &mut rest, &payloads, &columns, room);
             assert!((1..=16).contains(&batch.cases.len()));
             assert!(batch.arena_bytes <= room.arena_bytes && batch.input_bytes <= room.input_bytes);
             let mut end = 0;
@@ -119,7 +119,7 @@ mod tests {
                 assert_eq!(run.start, end);
                 assert!(run.output - run.start >= GUARD_BYTES);
                 assert!(run.end - (run.output + case.count * dtype.bytes()) >= GUARD_BYTES);
-                assert!(takes(&lanes[run.lane], dtype));
+                assert!(takes(&columns[run.column], dtype));
                 end = run.end;
             }
             assert_eq!(end, batch.arena_bytes);

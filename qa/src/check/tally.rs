@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::Options;
 use crate::summary;
 
-/// Counts of one lane.
+/// Counts of one column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LaneTally {
-    pub lane: String,
+pub struct ColumnTally {
+    pub column: String,
     /// Runs that one of our kernels took.
     pub fast: u64,
     /// Of these, wrong ones.
@@ -38,7 +38,7 @@ pub struct Report {
     pub inputs_changed: u64,
     /// What the counters of libdime.so say against what was called: empty when equal.
     pub counters: String,
-    pub lanes: Vec<LaneTally>,
+    pub columns: Vec<ColumnTally>,
     /// Runs of our kernels by "type operation".
     pub coverage: BTreeMap<String, u64>,
     pub wall_s: f64,
@@ -49,18 +49,18 @@ pub struct Report {
 impl Report {
     /// The report as text that crosses from a worker to the parent.
     pub fn to_json(&self) -> Value {
-        let lanes: Vec<Value> = self
-            .lanes
+        let columns: Vec<Value> = self
+            .columns
             .iter()
-            .map(|lane| {
+            .map(|column| {
                 json!({
-                    "lane": lane.lane,
-                    "fast": lane.fast,
-                    "wrong": lane.wrong,
-                    "forwarded": lane.forwarded,
-                    "forwarded_wrong": lane.forwarded_wrong,
-                    "strayed": lane.strayed,
-                    "reasons": lane.reasons,
+                    "lane": column.column,
+                    "fast": column.fast,
+                    "wrong": column.wrong,
+                    "forwarded": column.forwarded,
+                    "forwarded_wrong": column.forwarded_wrong,
+                    "strayed": column.strayed,
+                    "reasons": column.reasons,
                 })
             })
             .collect();
@@ -71,7 +71,7 @@ impl Report {
             "disagreements": self.disagreements,
             "inputs_changed": self.inputs_changed,
             "counters": self.counters,
-            "lanes": lanes,
+            "lanes": columns,
             "coverage": self.coverage,
             "wall_s": (self.wall_s * 10.0).round() / 10.0,
             "log": self.log,
@@ -87,22 +87,22 @@ impl Report {
             let entries = value.as_object().into_iter().flatten();
             entries.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or(0))).collect()
         };
-        let lanes = value["lanes"].as_array().into_iter().flatten();
+        let columns = value["lanes"].as_array().into_iter().flatten();
         Report {
             cases_listed: number(&value, "cases_listed"),
             cases_run: number(&value, "cases_run"),
             disagreements: number(&value, "disagreements"),
             inputs_changed: number(&value, "inputs_changed"),
             counters: value["counters"].as_str().unwrap_or("").to_owned(),
-            lanes: lanes
-                .map(|lane| LaneTally {
-                    lane: lane["lane"].as_str().unwrap_or("").to_owned(),
-                    fast: number(lane, "fast"),
-                    wrong: number(lane, "wrong"),
-                    forwarded: number(lane, "forwarded"),
-                    forwarded_wrong: number(lane, "forwarded_wrong"),
-                    strayed: number(lane, "strayed"),
-                    reasons: map(&lane["reasons"]),
+            columns: columns
+                .map(|column| ColumnTally {
+                    column: column["lane"].as_str().unwrap_or("").to_owned(),
+                    fast: number(column, "fast"),
+                    wrong: number(column, "wrong"),
+                    forwarded: number(column, "forwarded"),
+                    forwarded_wrong: number(column, "forwarded_wrong"),
+                    strayed: number(column, "strayed"),
+                    reasons: map(&column["reasons"]),
                 })
                 .collect(),
             coverage: map(&value["coverage"]),
@@ -112,11 +112,12 @@ impl Report {
 
     /// Runs with a wrong result, or that took another kernel than the one forced.
     pub fn failures(&self) -> u64 {
-        let lanes: u64 = self.lanes.iter().map(|lane| lane.wrong + lane.forwarded_wrong + lane.strayed).sum();
-        lanes + self.disagreements + self.inputs_changed
+        let columns: u64 =
+            self.columns.iter().map(|column| column.wrong + column.forwarded_wrong + column.strayed).sum();
+        columns + self.disagreements + self.inputs_changed
     }
 
-    /// Whether cases ran, every lane with kernels of ours was taken by them, and nothing was wrong.
+    /// Whether cases ran, every column with kernels of ours was taken by them, and nothing was wrong.
     pub fn all_right(&self) -> bool {
         self.trouble().is_empty()
     }
@@ -131,9 +132,11 @@ impl Report {
         if self.failures() > 0 {
             trouble.push(format!("{} failures", self.failures()));
         }
-        for lane in self.lanes.iter().filter(|lane| lane.lane != "nccl" && lane.fast == 0 && self.cases_run > 0) {
-            let reason = lane.reasons.keys().next().map_or("no run", String::as_str);
-            trouble.push(format!("lane {} never ran a kernel of ours ({reason})", lane.lane));
+        for column in
+            self.columns.iter().filter(|column| column.column != "nccl" && column.fast == 0 && self.cases_run > 0)
+        {
+            let reason = column.reasons.keys().next().map_or("no run", String::as_str);
+            trouble.push(format!("column {} never ran a kernel of ours ({reason})", column.column));
         }
         if !self.counters.is_empty() {
             trouble.push(format!("the counters disagree: {}", self.counters));
@@ -143,7 +146,7 @@ impl Report {
 
     /// One line when a number of ranks is done.
     pub fn progress(&self) -> String {
-        let fast: u64 = self.lanes.iter().map(|lane| lane.fast).sum();
+        let fast: u64 = self.columns.iter().map(|column| column.fast).sum();
         let state = if self.all_right() { "ok".to_owned() } else { self.trouble().join("; ") };
         format!(
             "{} ranks: {} of {} cases, {fast} runs in {:.0} s: {state}",
@@ -154,18 +157,19 @@ impl Report {
 
 /// The text printed at the end.
 pub fn summary(options: &Options, reports: &[Report]) -> String {
-    let header = ["ranks", "lane", "runs", "failed", "forwarded", "forward failed", "other kernel"].map(str::to_owned);
+    let header =
+        ["ranks", "column", "runs", "failed", "forwarded", "forward failed", "other kernel"].map(str::to_owned);
     let mut rows = Vec::new();
     for report in reports {
-        for lane in &report.lanes {
+        for column in &report.columns {
             rows.push(vec![
                 report.ranks.to_string(),
-                lane.lane.clone(),
-                lane.fast.to_string(),
-                lane.wrong.to_string(),
-                lane.forwarded.to_string(),
-                lane.forwarded_wrong.to_string(),
-                lane.strayed.to_string(),
+                column.column.clone(),
+                column.fast.to_string(),
+                column.wrong.to_string(),
+                column.forwarded.to_string(),
+                column.forwarded_wrong.to_string(),
+                column.strayed.to_string(),
             ]);
         }
     }
@@ -176,7 +180,7 @@ pub fn summary(options: &Options, reports: &[Report]) -> String {
         text.push_str(&report.progress());
         text.push('\n');
         let mut reasons = BTreeMap::new();
-        for (reason, count) in report.lanes.iter().flat_map(|lane| &lane.reasons) {
+        for (reason, count) in report.columns.iter().flat_map(|column| &column.reasons) {
             *reasons.entry(reason).or_insert(0) += count;
         }
         for (reason, count) in reasons {
@@ -185,7 +189,7 @@ pub fn summary(options: &Options, reports: &[Report]) -> String {
     }
     let covered: std::collections::BTreeSet<&String> =
         reports.iter().flat_map(|report| report.coverage.keys()).collect();
-    let runs: u64 = reports.iter().flat_map(|report| &report.lanes).map(|lane| lane.fast).sum();
+    let runs: u64 = reports.iter().flat_map(|report| &report.columns).map(|column| column.fast).sum();
     let failures: u64 = reports.iter().map(Report::failures).sum();
     let right = reports.iter().all(Report::all_right);
     text.push_str(&format!(
@@ -214,12 +218,12 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let lane = |name: &str, fast| LaneTally { lane: name.to_owned(), fast, ..LaneTally::default() };
+        let column = |name: &str, fast| ColumnTally { column: name.to_owned(), fast, ..ColumnTally::default() };
         Report {
             ranks: 4,
             cases_listed: 10,
             cases_run: 5,
-            lanes: vec![lane("auto", 5), lane("two_shot_ll", 4)],
+            columns: vec![column("auto", 5), column("two_shot_ll", 4)],
             coverage: BTreeMap::from([("bf16 sum".to_owned(), 9)]),
             ..Report::default()
         }
@@ -228,9 +232,9 @@ mod tests {
     #[test]
     fn a_report_survives_the_way_to_the_parent() {
         let mut before = report();
-        before.lanes[0].reasons.insert("too large".to_owned(), 7);
+        before.columns[0].reasons.insert("too large".to_owned(), 7);
         let after = Report::parse(&before.to_json().to_string());
-        assert_eq!(after.lanes, before.lanes);
+        assert_eq!(after.columns, before.columns);
         assert_eq!((after.cases_listed, after.cases_run), (10, 5));
         assert_eq!(after.coverage, before.coverage);
     }
@@ -244,10 +248,10 @@ mod tests {
     #[test]
     fn every_kind_of_trouble_fails_the_report() {
         let broken: [fn(&mut Report); 8] = [
-            |r| r.lanes[0].wrong = 1,
-            |r| r.lanes[0].forwarded_wrong = 1,
-            |r| r.lanes[1].strayed = 1,
-            |r| r.lanes[1].fast = 0,
+            |r| r.columns[0].wrong = 1,
+            |r| r.columns[0].forwarded_wrong = 1,
+            |r| r.columns[1].strayed = 1,
+            |r| r.columns[1].fast = 0,
             |r| r.disagreements = 1,
             |r| r.inputs_changed = 1,
             |r| r.counters = "off".to_owned(),

@@ -19,7 +19,7 @@ use dime_harness::team::Seat;
 use super::Options;
 use super::batch::{self, Batch, Room, Run};
 use super::cases::{self, Case};
-use super::tally::{LaneTally, Report};
+use super::tally::{ColumnTally, Report};
 
 /// Codes of routes in the shared table: our kernels by index, a forward, a kernel this tool does not know.
 const FORWARD: u32 = 100;
@@ -41,10 +41,10 @@ struct Worker<'a> {
     payloads: &'a [Payload],
     gpus: Vec<Gpu>,
     stations: Vec<Station>,
-    lanes: Vec<Communicator<'a>>,
+    columns: Vec<Communicator<'a>>,
     /// Calls that each kernel of ours took, of one rank.
     fast_calls: [u64; KERNELS.len()],
-    /// Reasons of forwards, by lane; only the first worker keeps them.
+    /// Reasons of forwards, by column; only the first worker keeps them.
     reasons: Vec<BTreeMap<String, u64>>,
 }
 
@@ -62,11 +62,11 @@ pub fn work(options: &Options, seat: &Seat, payloads: &[Payload], time: Duration
         payloads,
         gpus,
         stations,
-        lanes: Vec::new(),
+        columns: Vec::new(),
         fast_calls: [0; KERNELS.len()],
         reasons: vec![BTreeMap::new(); options.kernels.len()],
     };
-    worker.open_lanes(&libraries.dime, &libraries.real)?;
+    worker.open_columns(&libraries.dime, &libraries.real)?;
     let thresholds = worker.thresholds()?;
     let counts = |dtype: Dtype| match &options.bytes {
         Some(sizes) => sizes.0.iter().map(|bytes| (bytes / dtype.bytes()).max(1)).collect(),
@@ -81,18 +81,18 @@ pub fn work(options: &Options, seat: &Seat, payloads: &[Payload], time: Duration
     // Nobody may go on before every process has taken its first reading.
     seat.barrier()?;
     let mut report = Report { cases_listed: list.len() as u64, ..Report::default() };
-    report.lanes =
-        options.kernels.iter().map(|lane| LaneTally { lane: lane.clone(), ..LaneTally::default() }).collect();
+    report.columns =
+        options.kernels.iter().map(|column| ColumnTally { column: column.clone(), ..ColumnTally::default() }).collect();
     let selected: Vec<Case> = list.into_iter().skip(options.from).take(options.cases).collect();
     worker.run_cases(&selected, room, time, &mut report)?;
     report.counters = worker.compare_counters(&libraries.dime, &counters)?;
     if seat.worker == 0 {
         seat.control.set_report(&report.to_json().to_string());
     }
-    let Worker { lanes, gpus, .. } = worker;
-    for lane in lanes {
-        lane.check_async_error()?;
-        lane.destroy(seat, &gpus)?;
+    let Worker { columns, gpus, .. } = worker;
+    for column in columns {
+        column.check_async_error()?;
+        column.destroy(seat, &gpus)?;
     }
     seat.barrier()
 }
@@ -143,15 +143,15 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl<'a> Worker<'a> {
-    /// Creates the communicator of each lane and takes it through its first all-reduce, which sets up the fast path.
-    fn open_lanes(&mut self, dime: &'a Library, real: &'a Library) -> Fallible<()> {
-        for lane in &self.options.kernels {
-            if lane != "nccl" {
-                self.seat.set_variables(&[("DIME_KERNEL", lane)])?;
+    /// Creates the communicator of each column and takes it through its first all-reduce, which sets up the fast path.
+    fn open_columns(&mut self, dime: &'a Library, real: &'a Library) -> Fallible<()> {
+        for column in &self.options.kernels {
+            if column != "nccl" {
+                self.seat.set_variables(&[("DIME_KERNEL", column)])?;
             }
-            let library = if lane == "nccl" { real } else { dime };
+            let library = if column == "nccl" { real } else { dime };
             let communicator = Communicator::create(self.seat, library, &self.gpus)?;
-            self.seat.doing(&format!("the first all-reduce of lane {lane}"));
+            self.seat.doing(&format!("the first all-reduce of column {column}"));
             let buffers: Vec<Buffers> = self
                 .stations
                 .iter()
@@ -160,7 +160,7 @@ impl<'a> Worker<'a> {
             communicator.all_reduce(&self.gpus, &buffers, 64, Dtype::F32, Op::Sum)?;
             wait_all(self.seat, &self.gpus)?;
             self.seat.barrier()?;
-            self.lanes.push(communicator);
+            self.columns.push(communicator);
         }
         self.seat.set_variables(&[("DIME_KERNEL", "auto")])
     }
@@ -169,10 +169,10 @@ impl<'a> Worker<'a> {
     fn thresholds(&self) -> Fallible<BTreeMap<Dtype, Vec<usize>>> {
         let numbers = &self.seat.control.numbers;
         let slot = |index: usize| &numbers[index / 16][index % 16];
-        let auto = self.options.kernels.iter().position(|lane| lane == "auto");
+        let auto = self.options.kernels.iter().position(|column| column == "auto");
         if self.seat.worker == 0 {
             for (index, &dtype) in Dtype::ALL.iter().enumerate() {
-                let found = auto.map_or(Ok(Vec::new()), |lane| self.thresholds_of(lane, dtype))?;
+                let found = auto.map_or(Ok(Vec::new()), |column| self.thresholds_of(column, dtype))?;
                 for place in 0..THRESHOLDS {
                     let count = found.get(place).copied().unwrap_or(0);
                     slot(index * THRESHOLDS + place).store(count as u64, Ordering::Release);
@@ -189,8 +189,8 @@ impl<'a> Worker<'a> {
         Ok(thresholds)
     }
 
-    fn thresholds_of(&self, lane: usize, dtype: Dtype) -> Fallible<Vec<usize>> {
-        let communicator = &self.lanes[lane];
+    fn thresholds_of(&self, column: usize, dtype: Dtype) -> Fallible<Vec<usize>> {
+        let communicator = &self.columns[column];
         // Only what a route is matters here, not why.
         let kernel = |count: usize| -> Fallible<Option<String>> {
             match communicator.library.route(communicator.handles[0], count, dtype, Op::Sum)? {
@@ -283,7 +283,7 @@ impl<'a> Worker<'a> {
                     Buffers { input: if case.in_place { output } else { window }, output }
                 })
                 .collect();
-            self.lanes[run.lane].all_reduce(&self.gpus, &buffers, case.count, dtype, case.op)?;
+            self.columns[run.column].all_reduce(&self.gpus, &buffers, case.count, dtype, case.op)?;
         }
         for (gpu, station) in self.gpus.iter().zip(&self.stations) {
             gpu.context.enter()?;
@@ -302,9 +302,9 @@ impl<'a> Worker<'a> {
     /// Asks for the route of a run and notes it for every rank here.
     fn note_route(&mut self, index: usize, run: &Run, case: &Case, dtype: Dtype, number: u64) -> Fallible<()> {
         let table = &self.seat.control.runs[(number % 2) as usize];
-        let lane = &self.lanes[run.lane];
-        for (gpu, &handle) in self.gpus.iter().zip(&lane.handles) {
-            let code = match lane.library.route(handle, case.count, dtype, case.op)? {
+        let column = &self.columns[run.column];
+        for (gpu, &handle) in self.gpus.iter().zip(&column.handles) {
+            let code = match column.library.route(handle, case.count, dtype, case.op)? {
                 Route::Fast(kernel) => match KERNELS.iter().position(|name| *name == kernel) {
                     Some(kernel) => {
                         self.fast_calls[kernel] += 1;
@@ -314,7 +314,7 @@ impl<'a> Worker<'a> {
                 },
                 Route::Forward(reason) => {
                     if gpu.rank == 0 {
-                        *self.reasons[run.lane].entry(reason).or_insert(0) += 1;
+                        *self.reasons[run.column].entry(reason).or_insert(0) += 1;
                     }
                     FORWARD
                 }
@@ -329,7 +329,7 @@ impl<'a> Worker<'a> {
         let table = &self.seat.control.runs[(number % 2) as usize];
         for (gpu, station) in self.gpus.iter().zip(&self.stations) {
             let arena = station.arena_host.as_slice();
-            // What is wrong with which case, and the lanes on which it is.
+            // What is wrong with which case, and the columns on which it is.
             let mut found: Vec<(usize, String, Vec<String>)> = Vec::new();
             for (index, run) in batch.runs.iter().enumerate() {
                 let case = &batch.cases[run.case];
@@ -352,21 +352,21 @@ impl<'a> Worker<'a> {
                 };
                 let Some(trouble) = trouble else { continue };
                 table.wrong[index].fetch_or(1 << gpu.rank, Ordering::AcqRel);
-                let lane = format!("{} ({})", self.options.kernels[run.lane], show_route(route));
+                let column = format!("{} ({})", self.options.kernels[run.column], show_route(route));
                 match found.iter_mut().find(|(of, text, _)| *of == run.case && *text == trouble) {
-                    Some((_, _, lanes)) => lanes.push(lane),
-                    None => found.push((run.case, trouble, vec![lane])),
+                    Some((_, _, columns)) => columns.push(column),
+                    None => found.push((run.case, trouble, vec![column])),
                 }
             }
-            for (case, trouble, lanes) in found {
+            for (case, trouble, columns) in found {
                 self.complain(&format!(
-                    "WRONG: {} ranks, seed {}, case {}: {}, rank {}, lanes {}: {trouble}",
+                    "WRONG: {} ranks, seed {}, case {}: {}, rank {}, columns {}: {trouble}",
                     self.seat.total,
                     self.options.seed,
                     batch.first + case,
                     batch.cases[case].describe(self.payloads),
                     gpu.rank,
-                    lanes.join(", ")
+                    columns.join(", ")
                 ));
             }
             self.verify_inputs(batch, gpu, station, table);
@@ -381,7 +381,7 @@ impl<'a> Worker<'a> {
             let bytes = case.count * size + 2 * GUARD_BYTES;
             let window = &station.input_host.as_slice()[offset..offset + bytes];
             if let Some(byte) = payload.first_changed(gpu.rank, case.phase * size - GUARD_BYTES, window) {
-                // The last slots of the table stand for inputs, which all lanes of a case share.
+                // The last slots of the table stand for inputs, which all columns of a case share.
                 table.wrong[MAX_RUNS - 1 - index].fetch_or(1 << gpu.rank, Ordering::AcqRel);
                 self.complain(&format!(
                     "INPUT CHANGED: {} ranks, rank {}, {}: byte {} relative to the input",
@@ -415,7 +415,7 @@ impl<'a> Worker<'a> {
         for (index, run) in batch.runs.iter().enumerate() {
             let case = &batch.cases[run.case];
             let payload = &self.payloads[case.payload];
-            let lane = &mut report.lanes[run.lane];
+            let column = &mut report.columns[run.column];
             let routes: Vec<u32> = (0..total).map(|rank| table.route[index][rank].load(Ordering::Acquire)).collect();
             let wrong = table.wrong[index].swap(0, Ordering::AcqRel) != 0;
             if routes.iter().any(|route| *route != routes[0]) {
@@ -423,24 +423,24 @@ impl<'a> Worker<'a> {
                 self.complain(&format!("ROUTES DIFFER between ranks ({routes:?}): {}", case.describe(self.payloads)));
             }
             if routes[0] == FORWARD {
-                lane.forwarded += 1;
-                lane.forwarded_wrong += u64::from(wrong);
+                column.forwarded += 1;
+                column.forwarded_wrong += u64::from(wrong);
                 continue;
             }
-            let forced = &self.options.kernels[run.lane];
+            let forced = &self.options.kernels[run.column];
             if forced != "auto" && KERNELS.get(routes[0] as usize) != Some(&forced.as_str()) {
-                lane.strayed += 1;
+                column.strayed += 1;
             }
-            lane.fast += 1;
-            lane.wrong += u64::from(wrong);
+            column.fast += 1;
+            column.wrong += u64::from(wrong);
             *report.coverage.entry(format!("{} {}", payload.dtype.name(), case.op.name())).or_insert(0) += 1;
         }
         self.compare_hashes(batch, table, report);
         for index in 0..batch.cases.len() {
             report.inputs_changed += u64::from(table.wrong[MAX_RUNS - 1 - index].swap(0, Ordering::AcqRel) != 0);
         }
-        for (lane, reasons) in report.lanes.iter_mut().zip(&self.reasons) {
-            lane.reasons.clone_from(reasons);
+        for (column, reasons) in report.columns.iter_mut().zip(&self.reasons) {
+            column.reasons.clone_from(reasons);
         }
     }
 
@@ -458,7 +458,7 @@ impl<'a> Worker<'a> {
                     }
                     let hash = table.hash[index][rank].load(Ordering::Acquire);
                     if seen.iter().all(|(other, _)| *other != hash) {
-                        seen.push((hash, format!("{} at rank {rank}", self.options.kernels[run.lane])));
+                        seen.push((hash, format!("{} at rank {rank}", self.options.kernels[run.column])));
                     }
                 }
             }
@@ -466,7 +466,7 @@ impl<'a> Worker<'a> {
                 report.disagreements += 1;
                 let who: Vec<&str> = seen.iter().map(|(_, who)| who.as_str()).collect();
                 self.complain(&format!(
-                    "BITS DIFFER, first seen at lane {}: {} ranks, seed {}, case {}: {}",
+                    "BITS DIFFER, first seen at column {}: {} ranks, seed {}, case {}: {}",
                     who.join(", then at "),
                     self.seat.total,
                     self.options.seed,

@@ -8,7 +8,7 @@ use dime_harness::random::Random;
 
 /// A communicator of its own for a part of the cases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lane {
+pub enum Column {
     /// Chooses for itself.
     Auto,
     /// One kernel for all that it can do.
@@ -17,30 +17,30 @@ pub enum Lane {
     Forwarding,
 }
 
-/// The variables of a lane that chooses for itself.
+/// The variables of a column that chooses for itself.
 pub const AUTO: [(&str, &str); 2] = [("DIME_KERNEL", "auto"), ("DIME_DISABLE", "0")];
 
-/// All lanes, in the order of the file.
-pub fn lanes() -> impl Iterator<Item = Lane> {
-    [Lane::Auto].into_iter().chain(KERNELS.map(Lane::Forced)).chain([Lane::Forwarding])
+/// All columns, in the order of the file.
+pub fn columns() -> impl Iterator<Item = Column> {
+    [Column::Auto].into_iter().chain(KERNELS.map(Column::Forced)).chain([Column::Forwarding])
 }
 
-impl Lane {
+impl Column {
     /// The name in lines.
     pub fn name(self) -> &'static str {
         match self {
-            Lane::Auto => "auto",
-            Lane::Forced(kernel) => kernel,
-            Lane::Forwarding => "disabled",
+            Column::Auto => "auto",
+            Column::Forced(kernel) => kernel,
+            Column::Forwarding => "disabled",
         }
     }
 
     /// Environment variables with which its communicator is set up.
     pub fn variables(self) -> [(&'static str, &'static str); 2] {
         match self {
-            Lane::Auto => AUTO,
-            Lane::Forced(kernel) => [("DIME_KERNEL", kernel), AUTO[1]],
-            Lane::Forwarding => [AUTO[0], ("DIME_DISABLE", "1")],
+            Column::Auto => AUTO,
+            Column::Forced(kernel) => [("DIME_KERNEL", kernel), AUTO[1]],
+            Column::Forwarding => [AUTO[0], ("DIME_DISABLE", "1")],
         }
     }
 }
@@ -85,7 +85,7 @@ impl Case {
 
 /// Counts of which one is drawn for each type, operation and kind of data.
 const SOME_COUNTS: [usize; 16] = [1, 2, 3, 5, 7, 13, 31, 64, 100, 255, 257, 511, 1000, 1025, 2047, 4999];
-/// Counts tried on the lane that chooses for itself, with a type of each size: around packets, tiles and rows of the table.
+/// Counts tried on the column that chooses for itself, with a type of each size: around packets, tiles and rows of the table.
 const MANY_COUNTS: [usize; 22] =
     [1, 2, 3, 4, 7, 8, 9, 15, 17, 33, 63, 127, 129, 256, 513, 1023, 2049, 4097, 5000, 16_385, 65_537, 262_147];
 const COUNTED_TYPES: [Dtype; 4] = [Dtype::U8, Dtype::Bf16, Dtype::F32, Dtype::I64];
@@ -96,9 +96,9 @@ const FORCED_COUNTS_OF_LL: [usize; 5] = [1, 1001, 20_011, 70_001, 250_007];
 /// The largest message of all. A simulated node takes its time with a megabyte.
 pub const LARGEST_BYTES: usize = 1100 << 10;
 
-/// The cases of a lane with this many ranks, always in the same order.
-pub fn list(lane: Lane, ranks: usize, payloads: &[Payload], seed: u64) -> Vec<Case> {
-    let mut random = Random::new(&[seed, ranks as u64, super::fnv_1a(lane.name().as_bytes())]);
+/// The cases of a column with this many ranks, always in the same order.
+pub fn list(column: Column, ranks: usize, payloads: &[Payload], seed: u64) -> Vec<Case> {
+    let mut random = Random::new(&[seed, ranks as u64, super::fnv_1a(column.name().as_bytes())]);
     let mut cases = Vec::new();
     let mut add = |payload: usize, op: Op, count: usize| {
         let in_place = random.once_in(3);
@@ -109,16 +109,16 @@ pub fn list(lane: Lane, ranks: usize, payloads: &[Payload], seed: u64) -> Vec<Ca
     };
     let mut drawn = Random::new(&[seed, ranks as u64]);
     for (index, payload) in payloads.iter().enumerate() {
-        for op in Op::ALL.into_iter().filter(|&op| tries(lane, payload, op)) {
+        for op in Op::ALL.into_iter().filter(|&op| tries(column, payload, op)) {
             add(index, op, drawn.pick(&SOME_COUNTS));
         }
         if payload.kind != Kind::Random {
             continue;
         }
-        let counts: &[usize] = match lane {
-            Lane::Auto if COUNTED_TYPES.contains(&payload.dtype) => &MANY_COUNTS,
-            Lane::Forced(kernel) if payload.dtype == Dtype::F32 && kernel.ends_with("_ll") => &FORCED_COUNTS_OF_LL,
-            Lane::Forced(_) if payload.dtype == Dtype::F32 => &FORCED_COUNTS,
+        let counts: &[usize] = match column {
+            Column::Auto if COUNTED_TYPES.contains(&payload.dtype) => &MANY_COUNTS,
+            Column::Forced(kernel) if payload.dtype == Dtype::F32 && kernel.ends_with("_ll") => &FORCED_COUNTS_OF_LL,
+            Column::Forced(_) if payload.dtype == Dtype::F32 => &FORCED_COUNTS,
             _ => &[],
         };
         for &count in counts.iter().filter(|&count| count * payload.dtype.bytes() <= LARGEST_BYTES) {
@@ -128,15 +128,15 @@ pub fn list(lane: Lane, ranks: usize, payloads: &[Payload], seed: u64) -> Vec<Ca
     cases
 }
 
-/// Whether a lane tries an operation on such data. Where kernels could differ is special data; what NCCL gives is compared where
+/// Whether a column tries an operation on such data. Where kernels could differ is special data; what NCCL gives is compared where
 /// it has no choice.
-fn tries(lane: Lane, payload: &Payload, op: Op) -> bool {
-    match lane {
-        Lane::Auto => payload.kind != Kind::Exact,
-        Lane::Forced(kernel) if takes(kernel, payload.dtype) => payload.kind == Kind::Special,
+fn tries(column: Column, payload: &Payload, op: Op) -> bool {
+    match column {
+        Column::Auto => payload.kind != Kind::Exact,
+        Column::Forced(kernel) if takes(kernel, payload.dtype) => payload.kind == Kind::Special,
         // Forwarded, since this kernel cannot carry the type.
-        Lane::Forced(_) => payload.kind == Kind::Exact && op == Op::Sum,
-        Lane::Forwarding => payload.kind == Kind::Exact && payload.nccl_agrees(op),
+        Column::Forced(_) => payload.kind == Kind::Exact && op == Op::Sum,
+        Column::Forwarding => payload.kind == Kind::Exact && payload.nccl_agrees(op),
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_cases_of_a_number_of_ranks_are_a_few_hundred_and_all_fit() {
         let payloads = payloads();
-        let all: Vec<Case> = lanes().flat_map(|lane| list(lane, 2, &payloads, 1)).collect();
+        let all: Vec<Case> = columns().flat_map(|column| list(column, 2, &payloads, 1)).collect();
         assert!((400..700).contains(&all.len()), "{}", all.len());
         for case in all {
             let dtype = payloads[case.payload].dtype;
@@ -161,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn no_two_cases_of_a_lane_have_the_same_words() {
+    fn no_two_cases_of_a_column_have_the_same_words() {
         let payloads = payloads();
-        for lane in lanes() {
+        for column in columns() {
             for ranks in 2..=8 {
-                let cases = list(lane, ranks, &payloads, 1);
+                let cases = list(column, ranks, &payloads, 1);
                 let mut words: Vec<String> = cases.iter().map(|case| case.describe(&payloads[case.payload])).collect();
                 words.sort_unstable();
                 words.dedup();
-                assert_eq!(words.len(), cases.len(), "{} with {ranks} ranks", lane.name());
+                assert_eq!(words.len(), cases.len(), "{} with {ranks} ranks", column.name());
             }
         }
     }
@@ -178,7 +178,7 @@ mod tests {
     fn every_kernel_tries_every_type_and_operation_that_it_takes() {
         let payloads = payloads();
         for kernel in KERNELS {
-            let cases = list(Lane::Forced(kernel), 4, &payloads, 1);
+            let cases = list(Column::Forced(kernel), 4, &payloads, 1);
             for dtype in Dtype::ALL.into_iter().filter(|&dtype| takes(kernel, dtype)) {
                 for op in Op::ALL {
                     assert!(cases.iter().any(|case| payloads[case.payload].dtype == dtype && case.op == op));

@@ -9,7 +9,7 @@
 //! setup is under way: a setup's messages may wait on the GPU for a rank that is about to map memory, and mapping and
 //! unmapping exclude each other. Otherwise it is freed:
 //!
-//! - when the process has no communicator any more, since then NCCL has no work on its GPUs either; also after a
+//! - when the process has no communicator any more, because NCCL then has no work on its GPUs either; also after a
 //!   setup has failed, if there is no other communicator.
 //! - after a destroy, on its GPU. NCCL's own destroy has just freed host memory, for which the driver waited for the
 //!   GPU. A kernel that spins until this thread acts would have stopped it there already.
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::comm::life::resources::{Resources, User};
-use crate::comm::setup::exchange::Channel;
+use crate::comm::setup::channel::Channel;
 use crate::comm::setup::{beacon, under_way};
 use crate::comm::table;
 use crate::comm::table::fast::{Comm, Fast, Status};
@@ -141,7 +141,8 @@ fn devices_to_free_on(moment: After, has_others: bool) -> Vec<CUdevice> {
         After::Abort(devices) => devices.contains(device) && *count > MOST_ABORTED,
         After::Destroy(devices) => devices.contains(device),
     };
-    // Before a destroy returns, NCCL has waited for replays that a peer holds up; before an abort returns it has not.
+    // A replay may still wait for a peer. NCCL's destroy returns only when such replays have ended, NCCL's abort may
+    // return before.
     let with_graphs = matches!(moment, After::Abort(_));
     devices.retain(|of_device| is_moment(of_device) && !has_running_work(of_device.0, with_graphs));
     devices.into_iter().map(|(device, _)| device).collect()
@@ -164,7 +165,7 @@ fn has_running_work(device: CUdevice, with_graphs: bool) -> bool {
         // If the driver cannot answer, it may have some.
         busy.fast().is_some_and(|fast| {
             let may_replay = with_graphs && fast.graphs().any_alive();
-            fast.device() == device && (may_replay || !matches!(fast.is_idle(), Ok(true)))
+            fast.device() == device && (may_replay || !matches!(fast.is_eager_lane_idle(), Ok(true)))
         })
     };
     IN_OPEN_GROUPS.load(Ordering::SeqCst) != 0 || table::all().any(is_running)

@@ -154,7 +154,7 @@ fn defer_resources(comm: &'static Comm, how: How, deadline: Instant) -> bool {
     if how == How::DestroyedInGroup
         && let Some(fast) = fast.as_ref().filter(|_| !comm.is_aborted())
     {
-        warn_if_failed(fast.await_idle(None, || is_hopeless(comm)));
+        warn_if_failed(fast.await_eager_lane(None, || is_hopeless(comm)));
         if is_hopeless(comm) {
             fast.stop();
         }
@@ -164,7 +164,7 @@ fn defer_resources(comm: &'static Comm, how: How, deadline: Instant) -> bool {
     if let Some(fast) = fast {
         if !is_sound {
             // So that the GPU is usually free when the call returns. What is queued behind other work ends later.
-            warn_if_failed(fast.await_idle(Some(STOP_LIMIT), || false));
+            warn_if_failed(fast.await_eager_lane(Some(STOP_LIMIT), || false));
         }
         deferred_free::defer(fast, is_sound);
     }
@@ -225,9 +225,9 @@ fn await_work(comm: &'static Comm, handle: ncclComm_t) {
     let Some(busy) = comm.begin(handle as usize) else { return };
     let Some(fast) = busy.fast() else { return };
     warn_if_failed(if is_hopeless(comm) {
-        fast.await_idle(Some(STOP_LIMIT), || false)
+        fast.await_eager_lane(Some(STOP_LIMIT), || false)
     } else {
-        fast.await_idle(None, || is_hopeless(comm))
+        fast.await_eager_lane(None, || is_hopeless(comm))
     });
 }
 

@@ -4,7 +4,7 @@
 use crate::comm::life::idle::{self, OwnStream};
 use crate::comm::run::graph_order::GraphOrder;
 use crate::comm::run::stream_order::StreamOrder;
-use crate::comm::setup::exchange::Channel;
+use crate::comm::setup::channel::Channel;
 use crate::comm::setup::under_way;
 use crate::gpu::context::PrimaryContext;
 use crate::gpu::driver::DriverResult;

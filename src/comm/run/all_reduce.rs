@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::comm::run::dispatch::{self, forward, forward_for, refuse};
+use crate::comm::run::dispatch::{self, count_and_forward, forward, refuse_or_forward};
 use crate::comm::run::group::{self, Kept};
-use crate::comm::run::{issue, report};
+use crate::comm::run::{issue, log_lines};
 use crate::comm::setup::beacon;
 use crate::comm::table;
 use crate::comm::table::fast::{Comm, Status};
@@ -54,7 +54,7 @@ unsafe fn all_reduce_on(found: Option<&'static Comm>, call: &AllReduce) -> ncclR
     let status = comm.status();
     if let Status::Forward(reason) = status {
         // SAFETY: the caller's contract.
-        return unsafe { forward_for(call, reason) };
+        return unsafe { count_and_forward(call, reason) };
     }
     let shape = Shape::of(call);
     match (status, shape) {
@@ -82,7 +82,7 @@ unsafe fn all_reduce_slow(
         // SAFETY: the caller's contract.
         Status::New if !comm.is_revoked() => unsafe { all_reduce_on_new(comm, call, shape) },
         // SAFETY: the caller's contract.
-        _ => unsafe { refuse(comm, call) },
+        _ => unsafe { refuse_or_forward(comm, call) },
     }
 }
 
@@ -92,9 +92,9 @@ unsafe fn all_reduce_slow(
 /// As [`all_reduce`].
 unsafe fn all_reduce_on_fast(comm: &'static Comm, call: &AllReduce, shape: Result<Shape, Reason>) -> ncclResult_t {
     // SAFETY: the caller's contract.
-    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse_or_forward(comm, call) } };
     // SAFETY: the caller's contract.
-    let Some(fast) = busy.fast() else { return unsafe { refuse(comm, call) } };
+    let Some(fast) = busy.fast() else { return unsafe { refuse_or_forward(comm, call) } };
     let routed = shape.and_then(|shape| route::route(&fast.agreed, &shape).map(|_| shape));
     drop(busy);
     match routed {
@@ -104,7 +104,7 @@ unsafe fn all_reduce_on_fast(comm: &'static Comm, call: &AllReduce, shape: Resul
         }
         // A call that is forwarded must enter NCCL's group now.
         // SAFETY: the caller's contract.
-        Err(reason) => unsafe { forward_for(call, reason) },
+        Err(reason) => unsafe { count_and_forward(call, reason) },
     }
 }
 
@@ -117,24 +117,24 @@ unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result
     let shape = match may_be_ours {
         Ok(shape) => shape,
         Err(reason) => {
-            report::forward_undecided(comm, call, reason);
+            log_lines::count_forward_undecided(comm, call, reason);
             // SAFETY: the caller's contract.
             return unsafe { forward(call) };
         }
     };
     // SAFETY: the caller's contract.
-    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse_or_forward(comm, call) } };
     let all_here = await_all(comm, call.comm);
     drop(busy);
     if comm.is_aborted() {
         // SAFETY: the caller's contract.
-        return unsafe { refuse(comm, call) };
+        return unsafe { refuse_or_forward(comm, call) };
     }
     if let Err(reason) = all_here {
         comm.set_forward(reason);
-        report::decided(call.comm, reason.text());
+        log_lines::decided(call.comm, reason.text());
         // SAFETY: the caller's contract.
-        return unsafe { forward_for(call, reason) };
+        return unsafe { count_and_forward(call, reason) };
     }
     let kept = Kept { call: *call, shape };
     if group::is_open() {
@@ -149,7 +149,7 @@ unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result
 /// up the beacons waits for a verdict message.
 fn await_all(comm: &'static Comm, handle: ncclComm_t) -> Result<(), Reason> {
     let limit = || Duration::from_secs(Config::from_env().0.setup_timeout_s.0.into());
-    beacon::verdict(handle, comm.ranks(), limit, || comm.is_aborted())
+    beacon::await_outcome(handle, comm.ranks(), limit, || comm.is_aborted())
 }
 
 /// Adds a communicator to the table, at its first all-reduce. None: NCCL returns an error for it, or the table is
@@ -166,14 +166,14 @@ fn register(call: &AllReduce) -> Option<&'static Comm> {
     stats_file::start();
     let comm = table::find_or_add(call.comm as usize, beacon::take_reservation);
     let Some(comm) = comm else {
-        report::forward_unknown(call);
+        log_lines::count_forward_unknown(call);
         return None;
     };
     let ranks = ranks.max(0) as usize;
     comm.set_ranks(ranks);
-    if let Some(reason) = route::never_fast(ranks).or_else(|| beacon::forwards(call.comm)) {
+    if let Some(reason) = route::never_fast(ranks).or_else(|| beacon::reason_so_far(call.comm)) {
         comm.set_forward(reason);
-        report::decided(call.comm, reason.text());
+        log_lines::decided(call.comm, reason.text());
     }
     Some(comm)
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::comm::run::{capture, group, report};
+use crate::comm::run::{capture, group, log_lines};
 use crate::comm::table::fast::{Comm, Fast, Status};
 use crate::host::error::Error;
 use crate::kernel::Kernel;
@@ -15,6 +15,8 @@ use crate::observe::nvtx;
 use crate::real;
 use crate::route::{self, LaunchPlan, Reason, Shape};
 
+/// Passes a call on to the real NCCL. Does not count it.
+///
 /// # Safety
 /// The caller has the contract of ncclAllReduce.
 #[inline(always)]
@@ -23,39 +25,40 @@ pub unsafe fn forward(call: &AllReduce) -> ncclResult_t {
     unsafe { real::ncclAllReduce(call.input, call.output, call.count, call.datatype, call.op, call.comm, call.stream) }
 }
 
-/// Forwards a call, and counts it.
+/// Counts a call under a reason, and forwards it.
 ///
 /// # Safety
 /// As [`forward`].
 #[inline]
-pub unsafe fn forward_for(call: &AllReduce, reason: Reason) -> ncclResult_t {
-    report::forward(call, reason);
+pub unsafe fn count_and_forward(call: &AllReduce, reason: Reason) -> ncclResult_t {
+    log_lines::count_forward(call, reason);
     // SAFETY: the caller's contract.
     unsafe { forward(call) }
 }
 
-/// The error that calls on a poisoned communicator return.
-pub fn poisoned(comm: &Comm) -> ncclResult_t {
+/// The error that calls on a communicator return that is poisoned or was aborted. Logs it.
+pub fn error_of_poisoned(comm: &Comm) -> ncclResult_t {
     let code = match comm.status() {
         Status::Poisoned(failure) => failure,
         _ => ncclUnhandledCudaError,
     };
-    let text = "this communicator failed in an earlier operation: abort it (ncclCommAbort) and make a new one";
+    let text =
+        "this communicator failed in an earlier operation or was aborted: abort it (ncclCommAbort) and make a new one";
     group::note(Error::new(code, text).report())
 }
 
-/// Refuses a call on a communicator that was aborted, revoked or has failed. Calls on a revoked one go to NCCL, which
-/// refuses them itself.
+/// The end of a call that Dime cannot do, because the communicator was aborted, revoked or has failed: an error. If it
+/// was revoked, the call goes to NCCL, whose error the application gets.
 ///
 /// # Safety
 /// As [`forward`].
 #[cold]
-pub unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
+pub unsafe fn refuse_or_forward(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
     if comm.is_revoked() {
         // SAFETY: the caller's contract.
-        return unsafe { forward_for(call, Reason::Revoked) };
+        return unsafe { count_and_forward(call, Reason::Revoked) };
     }
-    poisoned(comm)
+    error_of_poisoned(comm)
 }
 
 /// One all-reduce on a fast communicator: launched, if its shape can be fast, else forwarded.
@@ -65,8 +68,8 @@ pub unsafe fn refuse(comm: &'static Comm, call: &AllReduce) -> ncclResult_t {
 #[inline]
 pub unsafe fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t {
     // SAFETY: the caller's contract.
-    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse(comm, call) } };
-    let Some(fast) = busy.fast() else { return poisoned(comm) };
+    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse_or_forward(comm, call) } };
+    let Some(fast) = busy.fast() else { return error_of_poisoned(comm) };
     match route::route(&fast.agreed, &shape) {
         Ok(plan) => match enqueue(fast, &plan, shape, call) {
             Ok(()) => {
@@ -80,7 +83,7 @@ pub unsafe fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclRe
             // would wait for it.
             drop(busy);
             // SAFETY: the caller's contract.
-            unsafe { forward_for(call, reason) }
+            unsafe { count_and_forward(call, reason) }
         }
     }
 }
@@ -126,7 +129,7 @@ fn enqueue(fast: &Fast, plan: &LaunchPlan, shape: Shape, call: &AllReduce) -> Re
         .and_then(|inner| inner)
         .map_err(|error| LaunchError { error, is_begun: is_begun.get() })?;
     if traces() {
-        report::trace_fast(fast, plan, call);
+        log_lines::trace_fast(fast, plan, call);
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ pub unsafe fn explain(
             match may_be_ours {
                 // A missing beacon is not reported: its rank may have taken part and ended the communicator already.
                 // Only the first all-reduce, which needs all ranks, can tell.
-                Ok(()) => beacon::forwards(handle)
+                Ok(()) => beacon::reason_so_far(handle)
                     .filter(|reason| *reason != Reason::Absent)
                     .map_or_else(|| "undecided: the first all-reduce sets the communicator up".to_owned(), forward),
                 Err(reason) => forward(reason),

@@ -3,7 +3,7 @@
 use crate::comm::life::ending;
 use crate::comm::run::group::{self, Group};
 use crate::comm::run::issue;
-use crate::comm::setup::exchange;
+use crate::comm::setup::channel;
 use crate::host::thread;
 use crate::nccl::{ncclInProgress, ncclResult_t, ncclSuccess};
 use crate::real::{self, Function};
@@ -49,7 +49,7 @@ unsafe fn issue_kept(mut group: Group, result: ncclResult_t) -> ncclResult_t {
     if result == ncclInProgress {
         // The forwarded calls go on in the background; Dime's come after them.
         for kept in &kept {
-            let ready = exchange::await_ready(kept.call.comm);
+            let ready = channel::await_ready(kept.call.comm);
             if ready != ncclSuccess {
                 return ready;
             }

@@ -5,7 +5,7 @@ use std::ptr;
 use crate::comm::run::dispatch::{self, forward};
 use crate::comm::run::group::Kept;
 use crate::comm::run::stream_barrier::StreamBarrier;
-use crate::comm::run::{capture, report};
+use crate::comm::run::{capture, log_lines};
 use crate::comm::setup::concurrent_setups::ConcurrentSetups;
 use crate::comm::table;
 use crate::comm::table::fast::{Comm, Status};
@@ -52,18 +52,18 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
         let barrier = barriers.iter().try_for_each(|barrier| barrier.before(index));
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_revoked() => {
-                report::forward(&call, Reason::Revoked);
+                log_lines::count_forward(&call, Reason::Revoked);
                 forwarded.push(call);
                 ncclSuccess
             }
-            Some((comm, _)) if comm.is_aborted() => dispatch::poisoned(comm),
+            Some((comm, _)) if comm.is_aborted() => dispatch::error_of_poisoned(comm),
             // SAFETY: the caller's contract.
             Some((comm, Status::Fast)) => unsafe { dispatch::run(comm, &call, shape) },
-            Some((comm, Status::Poisoned(_))) => dispatch::poisoned(comm),
+            Some((comm, Status::Poisoned(_))) => dispatch::error_of_poisoned(comm),
             other => {
                 match other {
-                    Some((_, Status::Forward(reason))) => report::forward(&call, reason),
-                    Some((comm, Status::New)) => report::forward_undecided(comm, &call, Reason::CaptureFirst),
+                    Some((_, Status::Forward(reason))) => log_lines::count_forward(&call, reason),
+                    Some((comm, Status::New)) => log_lines::count_forward_undecided(comm, &call, Reason::CaptureFirst),
                     _ => {}
                 }
                 forwarded.push(call);

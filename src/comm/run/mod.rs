@@ -9,6 +9,6 @@ pub mod graph_usage;
 pub mod group;
 pub mod group_end;
 mod issue;
-pub mod report;
+pub mod log_lines;
 mod stream_barrier;
 pub mod stream_order;

@@ -1,4 +1,4 @@
-//! The message that ranks exchange during a setup, and what they conclude from all messages.
+//! The message that each rank sends in a setup round, and what they conclude from all messages.
 //!
 //! A message has 256 bytes, in every round, little-endian. Pure: bytes in, a decision out. Every rank gets the same
 //! messages and runs the same function on them, so all decide alike.

@@ -1,6 +1,6 @@
 //! The setup of a communicator, at its first all-reduce that could be fast.
 //!
-//! Four rounds over the real communicator. In a round every rank sends one message to every rank ([`exchange`],
+//! Four rounds over the real communicator. In a round every rank sends one message to every rank ([`channel`],
 //! [`hello`]). What the ranks conclude from the messages is in [`agreement`]:
 //!
 //! 1. Every rank says who it is: build, settings, host, GPU. All conclude the same from it. Then each rank loads the
@@ -10,13 +10,14 @@
 //! 3. Every rank has written its patterns. Then each rank checks what it received, and clears its scratch.
 //! 4. Every rank has checked and cleared its scratch. The communicator is fast.
 //!
-//! A rank that cannot go on says so in its next message, and all forward. Until then it takes part in every round,
-//! because the other ranks wait in it. Nothing that belongs to the application is touched.
+//! A rank that cannot go on has an *objection*. Its next message says so, as the rank's *refusal*, and all forward.
+//! Until then it takes part in every round, because the other ranks wait in it. Nothing that belongs to the application
+//! is touched.
 
 pub mod agreement;
 pub mod beacon;
+pub(crate) mod channel;
 pub mod concurrent_setups;
-pub(crate) mod exchange;
 pub mod hello;
 mod identity;
 pub mod nccl_variables;
@@ -34,10 +35,10 @@ use crate::comm::life::resources::Resources;
 use crate::comm::life::watchdog;
 use crate::comm::run::graph_order::GraphOrder;
 use crate::comm::run::graph_usage;
-use crate::comm::run::report;
+use crate::comm::run::log_lines;
 use crate::comm::run::stream_order::StreamOrder;
 use crate::comm::setup::agreement::{Agreement, STEPS, Step, Verdict};
-use crate::comm::setup::exchange::Channel;
+use crate::comm::setup::channel::Channel;
 use crate::comm::setup::hello::Hello;
 use crate::comm::setup::nccl_variables::NcclVariables;
 use crate::comm::setup::sockets::{Listener, Party, Peer};
@@ -135,7 +136,7 @@ struct SetupRun {
     received: Vec<(u32, OwnedFd)>,
     kernels_ms: f64,
     /// Time spent in the rounds: in NCCL, and waiting for the other ranks.
-    exchange_ms: f64,
+    rounds_ms: f64,
 }
 
 /// Why a step cannot be done, and a detail for the log.
@@ -156,7 +157,7 @@ impl SetupRun {
                 // the driver.
                 comm.set_forward(Reason::NoDriver);
                 let why = format!("{}: {detail}", Reason::NoDriver.text());
-                report::decided(comm.handle() as ncclComm_t, &why);
+                log_lines::decided(comm.handle() as ncclComm_t, &why);
                 return None;
             }
         };
@@ -257,7 +258,7 @@ impl SetupRun {
             exported: None,
             received: Vec::new(),
             kernels_ms: 0.0,
-            exchange_ms: 0.0,
+            rounds_ms: 0.0,
         })
     }
 
@@ -271,19 +272,19 @@ impl SetupRun {
         }
     }
 
-    /// Exchanges the messages of a round.
+    /// Sends this rank's message of a round and receives those of all ranks.
     fn run_round(&mut self, round: u32) {
         // NCCL may have freed the handle of a communicator that was aborted.
         if self.comm.is_aborted() {
             self.agreement.fail();
         }
-        if !self.agreement.is_exchanging() {
+        if !self.agreement.takes_part() {
             return;
         }
         self.agreement.begin_round(round);
         let began = Instant::now();
-        let outcome = exchange::round(&self.channel, self.agreement.message());
-        self.exchange_ms += began.elapsed().as_secs_f64() * 1e3;
+        let outcome = channel::round(&self.channel, self.agreement.message());
+        self.rounds_ms += began.elapsed().as_secs_f64() * 1e3;
         // The other ranks may not know of a failure, so this one must not forward alone.
         let failure = match outcome {
             Ok(gathered) if self.agreement.hear(&gathered) => return,
@@ -461,7 +462,7 @@ impl SetupRun {
     fn finish(self, config: &Config, began: Instant) {
         of_this_process().retain(|(token, _)| token != self.agreement.token());
         beacon::put_out(self.handle);
-        let line = report::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
+        let line = log_lines::name(self.handle, self.agreement.rank(), self.agreement.ranks(), self.device.ordinal);
         match self.agreement.verdict() {
             Some(Verdict::Fast) => {}
             Some(Verdict::Forward(refusal)) => {
@@ -526,11 +527,11 @@ impl SetupRun {
         }
         let why = why_legacy_ipc(&self.agreement, config, &self.variables);
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (exchanges {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.agreement.sharing(),
             began.elapsed().as_secs_f64() * 1e3,
-            self.exchange_ms,
+            self.rounds_ms,
             self.kernels_ms
         );
     }

@@ -117,13 +117,13 @@ impl Fast {
     /// The order of eager operations across streams.
     #[inline(always)]
     pub fn order(&self) -> &StreamOrder {
-        set_up(&self.resources.order)
+        present(&self.resources.order)
     }
 
     /// The order of captured operations.
     #[inline(always)]
     pub fn graph_order(&self) -> &GraphOrder {
-        set_up(&self.resources.graph_order)
+        present(&self.resources.graph_order)
     }
 
     /// The graphs that contain captured operations.
@@ -133,7 +133,7 @@ impl Fast {
 
     /// Tells its kernels to stop spinning, now and later.
     pub fn stop(&self) {
-        set_up(&self.resources.mailbox).stop();
+        present(&self.resources.mailbox).stop();
     }
 
     /// Makes `stream` wait for all eager launches so far.
@@ -141,15 +141,16 @@ impl Fast {
         launch::launch_await(self.driver(), &self.target, EAGER_LANE, self.eager.blocks.load(Relaxed), stream)
     }
 
-    /// Whether all eager launches have ended. Any thread may ask; it does not wait for them.
-    pub fn is_idle(&self) -> DriverResult<bool> {
+    /// Whether all launches of the eager lane have ended; replays of graphs are not asked about. Any thread may ask; it
+    /// does not wait for them.
+    pub fn is_eager_lane_idle(&self) -> DriverResult<bool> {
         let _relaxed = RelaxedCapture::enter();
         self.resources.context.run(|| self.is_over(&OwnStream::new(self.driver())?))?
     }
 
-    /// Waits until all eager launches have ended. False: they have not after `limit`, or `is_hopeless` says that they
-    /// may never end.
-    pub fn await_idle(&self, limit: Option<Duration>, is_hopeless: impl Fn() -> bool) -> DriverResult<bool> {
+    /// Waits until all launches of the eager lane have ended; not for replays of graphs. False: they have not after
+    /// `limit`, or `is_hopeless` says that they may never end.
+    pub fn await_eager_lane(&self, limit: Option<Duration>, is_hopeless: impl Fn() -> bool) -> DriverResult<bool> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let _relaxed = RelaxedCapture::enter();
         self.resources.context.run(|| {
@@ -167,16 +168,16 @@ impl Fast {
     }
 
     fn is_over(&self, stream: &OwnStream) -> DriverResult<bool> {
-        let scratch = set_up(&self.resources.scratch).address;
+        let scratch = present(&self.resources.scratch).address;
         idle::is_over(self.driver(), stream, scratch, self.eager.blocks.load(Relaxed), self.order())
     }
 }
 
 /// A resource that every fast communicator has.
 #[inline(always)]
-fn set_up<T>(part: &Option<T>) -> &T {
-    match part {
-        Some(part) => part,
+fn present<T>(resource: &Option<T>) -> &T {
+    match resource {
+        Some(resource) => resource,
         None => unreachable!("a communicator is fast when all of its resources are there"),
     }
 }

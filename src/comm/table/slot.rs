@@ -58,7 +58,8 @@ pub struct Slot<T> {
 pub struct Busy<T: 'static>(&'static Slot<T>);
 
 impl<T> Busy<T> {
-    /// What the communicator owns, while it is fast or poisoned.
+    /// What the communicator owns. Also of a communicator that was fast and is poisoned now: it owns that until it
+    /// ends.
     #[inline]
     pub fn fast(&self) -> Option<&T> {
         // SAFETY: an abort does not take it while we are busy, and the caller of a destroy makes no other call.
@@ -198,15 +199,16 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Begins a call on a handle. None: the communicator was aborted or revoked, or the slot no longer has this
-    /// handle.
+    /// Begins a call on a handle, unless the communicator was aborted or revoked. None: it was, or the slot no longer
+    /// has this handle.
     #[inline]
     pub fn enter(&'static self, handle: usize) -> Option<Busy<T>> {
         let busy = self.begin(handle)?;
         (!self.is_aborted()).then_some(busy)
     }
 
-    /// Begins a call on a handle, also if it was revoked. None: the slot no longer has this handle.
+    /// Begins a call on a handle, also if the communicator was aborted or revoked: the only difference from
+    /// [`Self::enter`]. None: the slot no longer has this handle.
     #[inline]
     pub fn begin(&'static self, handle: usize) -> Option<Busy<T>> {
         // Either the abort sees this call, or this call sees the abort, or that the slot no longer has the handle.
@@ -221,7 +223,8 @@ impl<T> Slot<T> {
         if handle > HIDDEN { self.begin(handle) } else { None }
     }
 
-    /// Whether it was aborted or revoked.
+    /// Whether its operations were stopped: it was aborted, or revoked, which stops them in the same way.
+    /// [`Self::is_revoked`] tells the two apart.
     #[inline]
     pub fn is_aborted(&self) -> bool {
         self.aborted.load(Ordering::SeqCst)

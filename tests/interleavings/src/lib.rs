@@ -1,4 +1,4 @@
-//! A search over all interleavings of threads that use the side table of communicators, and over all values that their loads may
+//! A search over all interleavings of threads that use the communicator table, and over all values that their loads may
 //! see. The table's own sources are built here with loom's atomics in the place of the standard ones.
 
 #![cfg(test)]

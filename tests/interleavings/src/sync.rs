@@ -1,4 +1,4 @@
-//! What the side table is made of here: loom's atomics, cells and locks.
+//! What the communicator table is made of here: loom's atomics, cells and locks.
 //!
 //! Two things are added. A value is registered with loom when it is first used, so that it can be made in a constant. And an
 //! access that is sequentially consistent has a fence behind it where it stores, as compilers do it on x86: loom knows such

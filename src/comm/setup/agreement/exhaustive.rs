@@ -199,7 +199,7 @@ impl World {
     }
 
     fn is_going(&self, rank: usize) -> bool {
-        self.ranks[rank].agreement.is_exchanging() && !self.ranks[rank].is_stuck
+        self.ranks[rank].agreement.takes_part() && !self.ranks[rank].is_stuck
     }
 
     /// The work before a round, and the round.

@@ -34,7 +34,8 @@ pub enum Step {
     Check,
 }
 
-/// The steps in their order. Every rank goes through them in a thread of its own.
+/// The steps in their order, the same on every rank. Ranks that one thread sets up at the same time run in threads of
+/// their own (`ConcurrentSetups`), else the calling thread runs them.
 pub const STEPS: [Step; 8] = [
     Step::Round(1),
     Step::Allocate,
@@ -115,13 +116,13 @@ impl Agreement {
     }
 
     /// Whether the rank takes part in the next round.
-    pub fn is_exchanging(&self) -> bool {
+    pub fn takes_part(&self) -> bool {
         self.verdict.is_none()
     }
 
     /// Whether this rank has work to do before the next round. A rank that cannot go on has none: it only says so.
     pub fn is_working(&self) -> bool {
-        self.is_exchanging() && self.hello.refusal.is_none()
+        self.takes_part() && self.hello.refusal.is_none()
     }
 
     /// This rank cannot go on. Its message of the next round says so.
@@ -164,7 +165,7 @@ impl Agreement {
                 Err(refusal) => self.verdict = Some(Verdict::Forward(refusal)),
             }
         }
-        if self.hello.round == LAST_ROUND && self.is_exchanging() {
+        if self.hello.round == LAST_ROUND && self.takes_part() {
             self.verdict = Some(Verdict::Fast);
         }
         true
@@ -187,7 +188,7 @@ impl Agreement {
     }
 
     /// Whether a message came from every rank, this rank's own unchanged. Each round begins with zeros in the receive
-    /// buffer. So neither an exchange that NCCL gave up half-way nor messages that an earlier setup left in that
+    /// buffer. So neither a round that NCCL gave up half-way nor messages that an earlier setup left in that
     /// memory pass for a whole round.
     fn is_whole(&self, gathered: &[u8]) -> bool {
         gathered.len() == self.ranks() * HELLO_BYTES

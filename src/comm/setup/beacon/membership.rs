@@ -113,11 +113,12 @@ impl Membership {
         }
         self.coordinator_beacons = keys.map(|key| Beacon::light(key, Whose::Coordinator)).into();
         if !self.coordinator_beacons.iter().all(|beacon| matches!(beacon, Beacon::Lit(_))) {
-            self.conclude(Err(Reason::NoBeacon));
+            self.set_outcome(Err(Reason::NoBeacon));
         }
     }
 
-    pub(super) fn conclude(&mut self, outcome: Result<(), Reason>) {
+    /// Keeps the outcome. A rank that forwards puts its beacon out.
+    pub(super) fn set_outcome(&mut self, outcome: Result<(), Reason>) {
         self.outcome = Some(outcome);
         if outcome.is_err() {
             self.put_out();
@@ -136,7 +137,7 @@ impl Membership {
             return;
         }
         if let Some(reason) = route::never_fast(ranks) {
-            return self.conclude(Err(reason));
+            return self.set_outcome(Err(reason));
         }
         match self.view.clone() {
             View::Beacons(parts) => self.look_at(&parts, ranks),
@@ -144,10 +145,10 @@ impl Membership {
                 // The lookup comes before the receive: a coordinator that finds a beacon missing sends its verdict
                 // message first, then puts its beacon out.
                 let is_gone = socket::look(&key, Whose::Coordinator) == Sight::Missing;
-                if let Some(verdict) = self.beacon.receive(&self.beacon_key) {
-                    self.follow(verdict);
+                if let Some(message) = self.beacon.receive(&self.beacon_key) {
+                    self.conclude_from_message(message);
                 } else if is_gone {
-                    self.conclude(Err(Reason::Absent));
+                    self.set_outcome(Err(Reason::Absent));
                 }
             }
             View::Decided => {}
@@ -188,21 +189,23 @@ impl Membership {
                 Conclusion::SomeMissing
             }
         };
-        self.settle(conclusion);
+        self.conclude(conclusion);
     }
 
-    pub(super) fn settle(&mut self, conclusion: Conclusion) {
+    /// Turns a conclusion into the outcome. Unknown leaves the outcome open.
+    pub(super) fn conclude(&mut self, conclusion: Conclusion) {
         match conclusion {
-            Conclusion::AllLit => self.conclude(Ok(())),
-            Conclusion::SomeMissing => self.conclude(Err(Reason::Absent)),
+            Conclusion::AllLit => self.set_outcome(Ok(())),
+            Conclusion::SomeMissing => self.set_outcome(Err(Reason::Absent)),
             Conclusion::Unknown => {}
         }
     }
 
-    pub(super) fn follow(&mut self, verdict: VerdictMessage) {
+    /// Concludes what a verdict message says.
+    pub(super) fn conclude_from_message(&mut self, message: VerdictMessage) {
         if matches!(self.view, View::Coordinator(_)) {
-            self.origin_key = Some(verdict.origin_key);
+            self.origin_key = Some(message.origin_key);
         }
-        self.settle(if verdict.all_lit { Conclusion::AllLit } else { Conclusion::SomeMissing });
+        self.conclude(if message.all_lit { Conclusion::AllLit } else { Conclusion::SomeMissing });
     }
 }

@@ -4,7 +4,7 @@
 //! A setup sends its messages over the communicator itself. So it must not begin if one rank would not answer: a rank
 //! without Dime, or one that decided alone to forward, would take a setup message for a part of its own all-reduce.
 //! All ranks must therefore reach the same conclusion before the first message, whatever fails on one of them alone.
-//! The protocol:
+//! They do, except in the two cases named below. The protocol:
 //!
 //! 1. *Light.* Before NCCL makes a communicator, each rank that will answer lights its beacon: it binds a socket to
 //!    an abstract name, which every process in this network namespace can look up. Before that it takes everything
@@ -27,7 +27,7 @@
 //! no rank could look, or no other rank has Dime, no rank is told and all forward. Only a rank that forwards puts its
 //! beacon out earlier, and by then that is every rank's conclusion. `exhaustive.rs` checks all combinations.
 //!
-//! Two cases remain in which ranks can conclude differently. First: between lighting and looking, a rank loses both
+//! In two cases ranks can conclude differently. First: between lighting and looking, a rank loses both
 //! the ability to connect and the ability to read from an open socket, and another rank has no Dime. The rank counts
 //! as lit what it cannot look up. Second, a race: two ranks could not look, and a third looks when the timeout of the
 //! one has passed and that of the other has not. It may have told the second that all beacons are lit before it finds
@@ -79,8 +79,8 @@ use crate::observe::unused;
 use crate::real;
 use crate::route::Reason;
 
-/// How long a call that makes a communicator of a grown one waits for the coordinator's verdict message. Usually it
-/// has come.
+/// How long a split, shrink or grow whose parent is itself a grown communicator waits for the coordinator's verdict
+/// message, which brings the parent's origin key. Usually the message has come.
 const GROWN_LIMIT: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(1);
 
@@ -417,19 +417,19 @@ impl Arrival {
                 return group::when_made(move |result| pending.group_ended(result));
             }
             // SAFETY: the caller's contract.
-            let handle = unsafe { self.settle(out, ncclInProgress) };
+            let handle = unsafe { self.add(out, ncclInProgress) };
             let pending = Pending::Made(handle);
             return group::when_made(move |result| pending.group_ended(result));
         }
         // SAFETY: the caller's contract.
-        unsafe { self.settle(out, result) };
+        unsafe { self.add(out, result) };
     }
 
     /// Adds the communicator that NCCL made with this result, and looks up its beacons if it is ready.
     ///
     /// # Safety
     /// `out` is the pointer that NCCL was given.
-    unsafe fn settle(self, out: *const ncclComm_t, result: ncclResult_t) -> ncclComm_t {
+    unsafe fn add(self, out: *const ncclComm_t, result: ncclResult_t) -> ncclComm_t {
         let Some(arrived) = self.0 else { return std::ptr::null_mut() };
         // SAFETY: the caller's contract.
         let handle = unsafe { read(out) };
@@ -458,7 +458,7 @@ impl Pending {
             Self::Made(handle) => forget(handle),
             Self::Part(arrival, out) if result == ncclSuccess || result == ncclInProgress => {
                 // SAFETY: the application gave the pointer to NCCL in this group, valid until NCCL is ready at least.
-                unsafe { arrival.settle(out, result) };
+                unsafe { arrival.add(out, result) };
             }
             Self::Part(..) => {}
         }
@@ -486,8 +486,8 @@ fn look_at_ready(handle: ncclComm_t) {
     look_now(&ready);
 }
 
-/// Why all ranks forward, if this rank has concluded that already.
-pub fn forwards(handle: ncclComm_t) -> Option<Reason> {
+/// Why all ranks forward, if this rank has concluded that already. Waits for nothing.
+pub fn reason_so_far(handle: ncclComm_t) -> Option<Reason> {
     let membership = with_state(|state| {
         state.adopt_by_handle(handle);
         state.find(handle).map(|membership| membership.outcome.and_then(Result::err))
@@ -496,9 +496,9 @@ pub fn forwards(handle: ncclComm_t) -> Option<Reason> {
 }
 
 /// Whether all `ranks` ranks of a communicator will take part in a setup, or why all forward. Called at the first
-/// all-reduce. A rank that could not look waits there for a verdict message until `limit` has passed or the
-/// communicator is aborted.
-pub fn verdict(
+/// all-reduce that could be fast, captured or not. A rank that could not look waits there for a verdict message until
+/// `limit` has passed or the communicator is aborted.
+pub fn await_outcome(
     handle: ncclComm_t,
     ranks: usize,
     limit: impl FnOnce() -> Duration,
@@ -515,7 +515,7 @@ pub fn verdict(
     }
     // No lock is held while it waits.
     let limit = limit();
-    let (heard, verdict) = beacon.await_verdict(&key, Instant::now() + limit, &is_aborted);
+    let (heard, message) = beacon.await_verdict(&key, Instant::now() + limit, &is_aborted);
     drop(beacon);
     if heard == Heard::Nothing && !is_aborted() && !NO_VERDICT_CAME.swap(true, Ordering::Relaxed) {
         log::warn!(
@@ -527,9 +527,9 @@ pub fn verdict(
     }
     with_state(|state| {
         let membership = state.find(handle).ok_or(Reason::Untraced)?;
-        match verdict {
-            Some(verdict) => membership.follow(verdict),
-            None => membership.settle(conclusion::after_waiting(heard)),
+        match message {
+            Some(message) => membership.conclude_from_message(message),
+            None => membership.conclude(conclusion::after_waiting(heard)),
         }
         membership.outcome.unwrap_or(Err(Reason::Absent))
     })
@@ -588,7 +588,7 @@ mod tests {
     }
 
     fn of(handle: usize, ranks: usize) -> Result<(), Reason> {
-        verdict(handle as ncclComm_t, ranks, || Duration::ZERO, || false)
+        await_outcome(handle as ncclComm_t, ranks, || Duration::ZERO, || false)
     }
 
     /// Unique ids that no other test run has.
@@ -703,7 +703,7 @@ mod tests {
         }
         // If the coordinator has no Dime, no rank waits.
         add(told(old, 0), 0x500);
-        assert_eq!(verdict(0x500 as ncclComm_t, 3, || Duration::from_secs(60), || false), Err(Reason::Absent));
+        assert_eq!(await_outcome(0x500 as ncclComm_t, 3, || Duration::from_secs(60), || false), Err(Reason::Absent));
         forget(0x500 as ncclComm_t);
     }
 

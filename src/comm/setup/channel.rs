@@ -1,4 +1,4 @@
-//! How the ranks of a communicator exchange messages: one ncclAllGather for each round, on a stream of its own.
+//! How the messages of a setup reach all ranks: one ncclAllGather for each round, on a stream of its own.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -11,7 +11,7 @@ use crate::kernel::layout::MAX_RANKS;
 use crate::nccl::{ncclComm_t, ncclInProgress, ncclResult_t, ncclSuccess, ncclUint8};
 use crate::real;
 
-/// What one communicator needs to exchange messages.
+/// What one communicator needs for the rounds of its setup.
 #[derive(Debug)]
 pub struct Channel {
     comm: ncclComm_t,

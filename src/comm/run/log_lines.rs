@@ -44,32 +44,32 @@ pub fn decided(handle: ncclComm_t, why: &str) {
     }
 }
 
-/// Counts a forwarded all-reduce, and logs it at TRACE.
+/// Counts an all-reduce that is forwarded, and logs it at TRACE. The caller forwards it.
 #[inline]
-pub fn forward(call: &AllReduce, reason: Reason) {
+pub fn count_forward(call: &AllReduce, reason: Reason) {
     counters::count_forward(reason);
     if crate::observe::log::traces() {
         trace_forward(call, reason);
     }
 }
 
-/// As [`forward`], on a communicator that is not set up yet.
+/// As [`count_forward`], on a communicator that is not set up yet.
 #[cold]
-pub fn forward_undecided(comm: &Comm, call: &AllReduce, reason: Reason) {
+pub fn count_forward_undecided(comm: &Comm, call: &AllReduce, reason: Reason) {
     if log::log_enabled!(log::Level::Info) && comm.is_first_report() {
         log::info!("{}: all-reduces are forwarded so far: {}", asked_name(call.comm), reason.text());
     }
-    forward(call, reason);
+    count_forward(call, reason);
 }
 
-/// As [`forward`], on a communicator that the table has no room for.
+/// As [`count_forward`], on a communicator that the table has no room for.
 #[cold]
-pub fn forward_unknown(call: &AllReduce) {
+pub fn count_forward_unknown(call: &AllReduce) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
         decided(call.comm, Reason::TableFull.text());
     }
-    forward(call, Reason::TableFull);
+    count_forward(call, Reason::TableFull);
 }
 
 #[cold]
