@@ -57,7 +57,7 @@ fn run(input: &mut Unstructured) -> Result<()> {
             history[rank].push(Heard { said: said[rank], gathered });
         }
         check(&agreements, &history);
-        if !agreements.iter().all(Agreement::is_exchanging) {
+        if !agreements.iter().all(Agreement::takes_part) {
             break;
         }
     }
