@@ -36,7 +36,7 @@ reasons! {
     /// fp8 needs compute capability 9.0.
     Fp8Arch = "fp8_arch", "fp8 needs compute capability 9.0";
     /// A sentinel kernel is forced for integers.
-    ForcedKernel = "forced_kernel", "the kernel that DIME_KERNEL names cannot carry this element type";
+    ForcedKernel = "forced_kernel", "the kernel that DIME_KERNEL forces cannot carry this type";
     /// One rank has no peer.
     OneRank = "one_rank", "the communicator has one rank";
     /// More ranks than the kernels serve.
