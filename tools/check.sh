@@ -47,7 +47,7 @@ sweep() {
     local ranks="$1"
     shift
     env LD_LIBRARY_PATH="$sim" DIME_NCCL_LIB="$sim/libnccl.so.2" DIME_SIM_DEVICES="$ranks" DIME_DEBUG=warn \
-        timeout 120 "$CARGO_TARGET_DIR/debug/dime-qa" check --ranks "$ranks" --patience 60 "$@"
+        timeout 120 "$CARGO_TARGET_DIR/debug/dime-qa" check --ranks "$ranks" --wait-limit 60 "$@"
 }
 weak_sweep() { DIME_SIM_WEAK=1 sweep "$@"; }
 step "2 ranks on the simulated node" sweep 2 --model threads --max-bytes 12K --cases 60

@@ -224,7 +224,7 @@ fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usi
         devices: &devices,
         control: Control::new()?,
         // Threads of a simulated GPU share the processors with everything else.
-        patience: Duration::from_secs(if node.is_simulated { 180 } else { 30 }),
+        wait_limit: Duration::from_secs(if node.is_simulated { 180 } else { 30 }),
         limit: Duration::from_secs(options.limit),
         in_process: false,
     };

@@ -145,7 +145,7 @@ fn grouped<T>(
 pub fn wait_all(seat: &Seat, gpus: &[Gpu]) -> Fallible<()> {
     for gpu in gpus {
         gpu.context.enter()?;
-        gpu.stream.wait(seat.patience).map_err(|e| format!("rank {}: {e}", gpu.rank))?;
+        gpu.stream.wait(seat.wait_limit).map_err(|e| format!("rank {}: {e}", gpu.rank))?;
     }
     Ok(())
 }

@@ -61,13 +61,13 @@ pub struct Seat {
     /// What all workers share.
     pub control: &'static Control,
     /// Longest wait for a stream or for another worker.
-    pub patience: Duration,
+    pub wait_limit: Duration,
 }
 
 impl Seat {
     /// Waits for all workers.
     pub fn barrier(&self) -> Fallible<()> {
-        self.control.barrier(self.workers, self.patience)
+        self.control.barrier(self.workers, self.wait_limit)
     }
 
     /// Whether this worker acts for its whole process, for example when it sets a variable.
@@ -117,7 +117,7 @@ pub struct Team<'a> {
     /// What all workers share.
     pub control: &'static Control,
     /// Longest wait for a stream or for another worker.
-    pub patience: Duration,
+    pub wait_limit: Duration,
     /// Time after which the whole run is ended.
     pub limit: Duration,
     /// Keep the workers in this process. Only for the threaded models, and the process cannot fork afterwards.
@@ -159,7 +159,7 @@ impl Team<'_> {
             ranks: if self.model == Model::OneThread { 0..total } else { worker..worker + 1 },
             ordinals,
             control: self.control,
-            patience: self.patience,
+            wait_limit: self.wait_limit,
         };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(&seat))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -348,7 +348,7 @@ mod tests {
             model,
             devices,
             control: Control::new().unwrap(),
-            patience: Duration::from_secs(10),
+            wait_limit: Duration::from_secs(10),
             limit: Duration::from_millis(limit_ms),
             in_process,
         }

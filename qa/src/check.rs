@@ -66,7 +66,7 @@ pub struct Options {
     seconds: u64,
     /// Time a setup, a batch or a barrier may take before it counts as a hang, in seconds
     #[arg(long, default_value_t = 30, value_parser = dime_harness::args::at_least(1_u64))]
-    patience: u64,
+    wait_limit: u64,
     /// Cases queued between two synchronisations
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=64))]
     batch: u16,
@@ -137,14 +137,14 @@ fn one_rank_count(options: &Options, devices: &[usize], time: Duration) -> Falli
     let ranks = devices.len();
     let control = Control::new()?;
     let payloads = payload::make(&options.types, &options.kinds, &options.ops, ranks, options.seed);
-    let patience = Duration::from_secs(options.patience);
+    let wait_limit = Duration::from_secs(options.wait_limit);
     let team = Team {
         model: options.model,
         devices,
         control,
-        patience,
+        wait_limit,
         // Contexts, communicators of every column, pools, the cases, and the end.
-        limit: time + patience * 2 + Duration::from_secs(5 * options.kernels.len() as u64),
+        limit: time + wait_limit * 2 + Duration::from_secs(5 * options.kernels.len() as u64),
         in_process: options.no_fork,
     };
     let start = Instant::now();

@@ -50,7 +50,7 @@ pub struct Options {
     mask_nan: bool,
     /// Time an operation or a barrier may take before it counts as a hang, in seconds
     #[arg(long, default_value_t = 30, value_parser = dime_harness::args::at_least(1_u64))]
-    patience: u64,
+    wait_limit: u64,
     /// Write the lines to a file instead of the standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -112,13 +112,13 @@ fn read(path: &Path) -> Fallible<String> {
 fn one_rank_count(options: &Options, devices: &[usize]) -> Fallible<String> {
     let control = Control::new()?;
     let payloads = payload::make(&Dtype::ALL, &Kind::ALL, &[], devices.len(), SEED);
-    let patience = Duration::from_secs(options.patience);
+    let wait_limit = Duration::from_secs(options.wait_limit);
     let team = Team {
         model: options.model,
         devices,
         control,
-        patience,
-        limit: Duration::from_secs(120) + patience,
+        wait_limit,
+        limit: Duration::from_secs(120) + wait_limit,
         in_process: false,
     };
     team.run(|seat| work(options, seat, &payloads))?;

@@ -133,7 +133,7 @@ fn one(scenario: &Scenario, paths: &Paths, devices: &[usize]) -> Fallible<(bool,
         model: scenario.model,
         devices: &devices,
         control,
-        patience: Duration::from_secs(20),
+        wait_limit: Duration::from_secs(20),
         limit: Duration::from_secs(60),
         in_process: false,
     };

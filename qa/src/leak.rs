@@ -123,7 +123,7 @@ fn measure(options: &Options, devices: &[usize], library: &Library) -> Fallible<
         model: Model::Threads,
         devices,
         control: Control::new()?,
-        patience: Duration::from_secs(30),
+        wait_limit: Duration::from_secs(30),
         limit: Duration::from_secs(options.seconds + 90),
         in_process: true,
     };

@@ -74,7 +74,7 @@ pub struct Options {
     delay_one_in: u64,
     /// Time a round may take before it counts as a hang, in seconds
     #[arg(long, default_value_t = 30, value_parser = dime_harness::args::at_least(1_u64))]
-    patience: u64,
+    wait_limit: u64,
     /// Keep threads in this process instead of a forked one; for tools that cannot follow a fork
     #[arg(long)]
     no_fork: bool,
@@ -110,13 +110,13 @@ pub fn run(options: &Options) -> Fallible<bool> {
     let control = Control::new()?;
     let types = if options.types.is_empty() { Dtype::ALL.to_vec() } else { options.types.clone() };
     let payloads = payload::make(&types, &[Kind::Exact], &Op::ALL, devices.len(), options.seed);
-    let patience = Duration::from_secs(options.patience);
+    let wait_limit = Duration::from_secs(options.wait_limit);
     let team = Team {
         model: options.model,
         devices: &devices,
         control,
-        patience,
-        limit: Duration::from_secs(options.seconds) + patience * 3,
+        wait_limit,
+        limit: Duration::from_secs(options.seconds) + wait_limit * 3,
         in_process: options.no_fork,
     };
     let start = Instant::now();
@@ -232,7 +232,7 @@ fn station(options: &Options, gpu: &Gpu, payloads: &[Payload]) -> Fallible<Stati
             Ok(pool)
         })
         .collect::<Fallible<Vec<_>>>()?;
-    gpu.stream.wait(Duration::from_secs(options.patience))?;
+    gpu.stream.wait(Duration::from_secs(options.wait_limit))?;
     Ok(Station {
         pools,
         arena: DeviceBuffer::new(ARENA_BYTES)?,
@@ -441,7 +441,7 @@ impl Soak<'_> {
         for (gpu, station) in self.gpus.iter().zip(&self.stations) {
             gpu.context.enter()?;
             for stream in &station.more_streams {
-                stream.wait(self.seat.patience).map_err(|e| format!("rank {}: {e}", gpu.rank))?;
+                stream.wait(self.seat.wait_limit).map_err(|e| format!("rank {}: {e}", gpu.rank))?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
-//! The functions that libdime.so exports under NCCL's names, two from each line of the table: `ncclX` and its twin `pncclX`.
+//! The functions that libdime.so exports under NCCL's names, two from each line of the table: `ncclX` and its twin
+//! `pncclX`.
 //!
-//! The twin has a body of its own and never calls `ncclX`: a profiler may have put its own `ncclX` before ours, which would call
+//! The twin has a body of its own and never calls `ncclX`: a profiler may interpose its own `ncclX`, which would call
 //! `pncclX` again.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};

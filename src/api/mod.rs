@@ -1,7 +1,8 @@
 //! The C edge: the functions of nccl.h and dime.h.
 //!
-//! Its contract: an exported function of NCCL's hands its arguments on as they came, to the real NCCL or to its hook, inside the
-//! panic boundary, and does nothing else. It looks at no argument, keeps no state and takes no lock. `pncclX` never calls `ncclX`.
+//! Its contract: an exported function of NCCL's passes its arguments on as they came, to the real NCCL or to its hook,
+//! inside the panic boundary, and does nothing else. It looks at no argument, keeps no state and takes no lock. `pncclX`
+//! never calls `ncclX`.
 //!
 //! | module | |
 //! | --- | --- |
@@ -13,9 +14,10 @@
 //!
 //! To add a function of a new NCCL:
 //!
-//! 1. Add its line to [`crate::nccl::functions`], and types that are new to src/nccl/header.rs. `make headers` writes include/. The test of the
-//!    exports wants the release in tests/data/nccl_exports.tsv, and how to call it in nccl_prototypes.tsv, from NVIDIA's own library.
-//! 2. Where Dime has something to do at the call, write the hook and name it in the line.
+//! 1. Add its line to [`crate::nccl::functions`], and new types to src/nccl/header.rs. `make headers` writes include/. The
+//!    test of the exports compares the line with tests/data/nccl_exports.tsv (first release) and calls the function as
+//!    tests/data/nccl_prototypes.tsv says; both come from NVIDIA's own library.
+//! 2. If Dime has something to do at the call, write the hook and name it in the line.
 //!
 //! The functions exist only with the feature `exports`. Test programs and the command-line tool do without it: they must
 //! not interpose themselves.

@@ -1,11 +1,14 @@
 //! NCCL's calls that make, change or end a communicator or ask for its state, with what Dime does before and after each.
 //!
-//! A function has the prototype and the safety contract of NCCL's function that it names, and calls that function once. The order of
-//! the steps follows. The arguments go to NCCL as they came. Some decide what Dime does: the flags of ncclCommShrink and ncclCommRevoke,
-//! the color of ncclCommSplit, and whether ncclCommGrow has a parent.
+//! A function has the prototype and the safety contract of NCCL's function that it names. It calls that function once, with
+//! the arguments as they came. Some arguments decide what Dime does: the flags of ncclCommShrink and ncclCommRevoke, the
+//! color of ncclCommSplit, and whether ncclCommGrow has a parent.
 //!
-//! 1. Before NCCL: read the configuration, which may be gone after the call, and then bind this rank's beacon ([`beacon`]), since NCCL may
-//!    return as soon as every rank has called it. Before an end: stop or await this rank's kernels ([`ending::destroy`] and its like).
+//! The order of the steps:
+//!
+//! 1. Before NCCL makes a communicator: read the configuration, which may be gone after the call. Then bind this rank's
+//!    [`beacon`], since NCCL may return as soon as every rank has called it. Before NCCL ends one: stop this rank's kernels
+//!    or wait for them ([`ending`]).
 //! 2. NCCL.
 //! 3. After NCCL: note what it made, or close the communicator that it ended.
 

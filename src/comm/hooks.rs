@@ -1,8 +1,8 @@
-//! The hooks of ncclAllReduce, ncclAllReduceConfig, the groups and ncclGetLastError. [`crate::comm::creation`] has the other hooks, those around the making
-//! and the end of a communicator.
+//! The hooks of ncclAllReduce, ncclAllReduceConfig, the groups and ncclGetLastError. [`crate::comm::creation`] has the
+//! hooks around the making and the end of a communicator.
 //!
-//! A hook has the prototype and the safety contract of NCCL's function. Those of this file hand the call to one function of another
-//! module and look at no argument; some in `creation` look at flags, a color or a parent first.
+//! A hook has the prototype and the safety contract of NCCL's function. The hooks of this file look at no argument; some
+//! in `creation` look at flags, a color or a parent.
 
 use std::ffi::c_void;
 
@@ -12,7 +12,7 @@ use crate::nccl::{
     AllReduce, Text, cudaStream_t, ncclCollConfig_t, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t,
     ncclSimInfo_t,
 };
-use crate::observe::unused;
+use crate::observe::unused_library;
 use crate::real;
 
 /// The hook of ncclAllReduce.
@@ -49,7 +49,7 @@ pub unsafe fn all_reduce_config(
     stream: cudaStream_t,
     config: *const ncclCollConfig_t,
 ) -> ncclResult_t {
-    unused::uncounted_all_reduce();
+    unused_library::uncounted_all_reduce();
     // SAFETY: the caller's contract.
     unsafe { real::ncclAllReduceConfig(sendbuff, recvbuff, count, datatype, op, comm, stream, config) }
 }

@@ -5,9 +5,9 @@
 //! host memory, the driver waits for the whole GPU, and a kernel of another communicator may spin there until this
 //! thread acts. So a communicator returns its words to their page, and the context's next communicator takes them.
 //!
-//! A page serves one context. If the application destroys the context, the registration is gone, but the host can
-//! still write the words. The context that takes its place registers the page again when no communicator has words in
-//! it.
+//! A page serves one context. If the application destroys the context, the registration ends, but the host can still
+//! write to the page. When the driver reuses the handle for a new context, that context registers the page again, once
+//! no communicator uses a part of it.
 
 use std::mem::size_of;
 use std::ptr;

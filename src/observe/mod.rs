@@ -5,4 +5,4 @@ pub mod counters;
 pub mod log;
 pub mod nvtx;
 pub mod stats_file;
-pub mod unused;
+pub mod unused_library;

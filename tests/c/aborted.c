@@ -124,7 +124,7 @@ static double abort_now(const struct work *work) {
 }
 
 static void one_round(struct work *work, int kernel, int is_last_late, unsigned *seed, double *longest_s, int *whole_results) {
-    const double patience_s = cuda.is_simulated ? 0.12 : 0.02;
+    const double let_work_s = cuda.is_simulated ? 0.12 : 0.02;
     const int last = work->me->ranks - 1;
     work->comm = communicator_of_all(work->me);
     /* Sets the communicator up. */
@@ -145,7 +145,7 @@ static void one_round(struct work *work, int kernel, int is_last_late, unsigned 
     }
     meet();
     if (is_late) enqueue_all(work);
-    if (work->me->number != 0) let_work(work, patience_s);
+    if (work->me->number != 0) let_work(work, let_work_s);
     meet();
     if (work->me->number != 0) {
         *whole_results += check_results(work, kernels[kernel], is_last_late ? "behind a late rank" : "at work");

@@ -159,7 +159,7 @@ for tool in memcheck racecheck; do
     # shellcheck disable=SC2086
     stage $tool 300 "$sanitizer" --tool $tool $api --error-exitcode 9 --print-limit 20 --kernel-name kernel_substring=dime_ \
         "$qa" check --no-fork --devices "$(first 2)" --ranks 2 --max-bytes 16K --cases "${SANITIZE_CASES:-40}" \
-        --batch 4 --seconds 200 --patience 120
+        --batch 4 --seconds 200 --wait-limit 120
 done
 
 if [ -e "$nccl" ] && command -v "${CC:-cc}" >/dev/null; then

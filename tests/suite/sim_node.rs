@@ -12,7 +12,8 @@ fn runs_of(last_line: &str) -> u64 {
 
 /// `dime-qa check` with these options; returns how often a kernel of ours ran.
 fn check(ranks: usize, options: &[&str], variables: &[(&str, &str)]) -> u64 {
-    let mut program = qa(ranks).args(["check", "--ranks", &ranks.to_string(), "--seconds", "900", "--patience", "60"]);
+    let mut program =
+        qa(ranks).args(["check", "--ranks", &ranks.to_string(), "--seconds", "900", "--wait-limit", "60"]);
     for (name, value) in variables {
         program = program.env(name, value);
     }
@@ -71,7 +72,7 @@ fn eager_calls_and_replays_are_right_together_across_the_wrap_of_the_epoch() {
     for model in ["threads", "processes"] {
         let outcome = qa(3)
             .args(["soak", "--model", model, "--seconds", "12", "--usual-bytes", "2K", "--max-bytes", "40K"])
-            .args(["--first-epoch", "4294967200", "--patience", "60"])
+            .args(["--first-epoch", "4294967200", "--wait-limit", "60"])
             .limit_s(200)
             .succeeds();
         assert!(outcome.stdout.contains(" 0 mismatches"), "{outcome}");

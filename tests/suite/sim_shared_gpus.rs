@@ -12,7 +12,7 @@ fn shared(program: Program) -> Program {
 fn check(gpus: &str, options: &[&str]) -> Program {
     let ranks = gpus.split(',').count().to_string();
     shared(qa(2))
-        .args(["check", "--devices", gpus, "--ranks", &ranks, "--seconds", "600", "--patience", "60"])
+        .args(["check", "--devices", gpus, "--ranks", &ranks, "--seconds", "600", "--wait-limit", "60"])
         .args(options)
         .limit_s(600)
 }

@@ -316,12 +316,12 @@ fn counts_for_which_zero_has_no_meaning_are_refused_by_name_and_value() {
         ("bench", "--gpus", "1"),
         ("bench", "--bytes", "0"),
         ("soak", "--seconds", "0"),
-        ("soak", "--patience", "0"),
+        ("soak", "--wait-limit", "0"),
         ("soak", "--streams", "0"),
         ("soak", "--usual-bytes", "0"),
         ("soak", "--max-bytes", "0"),
         ("check", "--seconds", "0"),
-        ("check", "--patience", "0"),
+        ("check", "--wait-limit", "0"),
         ("check", "--batch", "0"),
         ("check", "--cases", "0"),
         ("check", "--ranks", "0"),
@@ -330,7 +330,7 @@ fn counts_for_which_zero_has_no_meaning_are_refused_by_name_and_value() {
         ("check", "--bytes", "0"),
         ("check", "--around", "0"),
         ("fingerprint", "--ranks", "0"),
-        ("fingerprint", "--patience", "0"),
+        ("fingerprint", "--wait-limit", "0"),
     ] {
         let tool = if command == "bench" { dime() } else { qa() };
         let outcome = tool.args([command, option, value]).run();

@@ -24,7 +24,7 @@ use crate::doctor::gpus::Machine;
 use crate::doctor::report::{Check, Section};
 
 /// How long a side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_LIMIT: Duration = Duration::from_secs(10);
 /// Of GPU memory, what is tried; the driver rounds it up.
 const SCRATCH_BYTES: usize = 2 << 20;
 
@@ -40,7 +40,7 @@ fn reply(side: usize) -> u8 {
 
 /// Part `share-page` and `share-gpu`: one side.
 pub fn part(side: usize, is_gpu: bool) -> Fallible<Value> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     if is_gpu { share_scratch(side, deadline) } else { share_page(side, deadline) }.map(|()| json!(true))
 }
 
@@ -72,21 +72,21 @@ fn share_scratch(side: usize, deadline: Instant) -> Fallible<()> {
     let stream = Stream::new()?;
     let half = SCRATCH_BYTES / 2;
     stream.fill(own.address, greeting(side), half)?;
-    stream.wait(PATIENCE)?;
+    stream.wait(WAIT_LIMIT)?;
     let descriptor = own.export_descriptor(driver).map_err(failed)?;
     let received = exchange(side, &descriptor, deadline)?;
     let other = PeerScratch::import_descriptor(driver, device, &received, SCRATCH_BYTES).map_err(failed)?;
     let byte_at = |address: u64| -> Fallible<u8> {
         let landed = PinnedBuffer::new(1)?;
         stream.copy_to_host(&landed, 0, address, 1)?;
-        stream.wait(PATIENCE)?;
+        stream.wait(WAIT_LIMIT)?;
         Ok(landed.as_slice()[0])
     };
     if byte_at(other.address + half as u64 - 1)? != greeting(1 - side) {
         return Err("the mapped GPU memory does not have what the other process wrote".to_owned());
     }
     stream.fill(other.address + half as u64, reply(side), half)?;
-    stream.wait(PATIENCE)?;
+    stream.wait(WAIT_LIMIT)?;
     while byte_at(own.address + SCRATCH_BYTES as u64 - 1)? != reply(1 - side) {
         if Instant::now() > deadline {
             return Err("what the other process wrote to GPU memory does not arrive".to_owned());

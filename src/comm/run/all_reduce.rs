@@ -47,7 +47,7 @@ unsafe fn all_reduce_on(found: Option<&'static Comm>, call: &AllReduce) -> ncclR
         // SAFETY: the caller's contract.
         return unsafe { forward(call) };
     }
-    let Some(comm) = found.or_else(|| table::find(call.comm as usize)).or_else(|| register(call)) else {
+    let Some(comm) = found.or_else(|| table::search(call.comm as usize)).or_else(|| register(call)) else {
         // SAFETY: the caller's contract.
         return unsafe { forward(call) };
     };

@@ -7,10 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::comm::table::fast::{Comm, Fast};
-use crate::nccl::AllReduce;
-use crate::nccl::DataType;
-use crate::nccl::RedOp;
-use crate::nccl::{ncclComm_t, ncclSuccess};
+use crate::nccl::{AllReduce, DataType, RedOp, ncclComm_t, ncclSuccess};
 use crate::observe::counters;
 use crate::real;
 use crate::route::{LaunchPlan, Reason};

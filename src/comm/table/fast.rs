@@ -14,7 +14,7 @@ pub use crate::comm::table::slot::Status;
 use crate::gpu::context::RelaxedCapture;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
-use crate::gpu::{CUcontext, CUdevice, CUstream};
+use crate::gpu::{CUdevice, CUstream};
 use crate::kernel::layout::EAGER_LANE;
 use crate::launch;
 use crate::launch::{Enqueued, Target};
@@ -101,12 +101,6 @@ impl Fast {
     #[inline(always)]
     pub fn driver(&self) -> &'static Driver {
         self.resources.context.driver
-    }
-
-    /// Its device's primary context.
-    #[inline(always)]
-    pub fn context(&self) -> CUcontext {
-        self.resources.context.context
     }
 
     /// Its device.

@@ -45,8 +45,9 @@ pub fn find(handle: usize) -> Option<&'static Comm> {
     last_hit(handle).or_else(|| search(handle)).filter(|_| handle != 0)
 }
 
+/// As [`find`], for a handle that is not this thread's last hit and not 0.
 #[cold]
-fn search(handle: usize) -> Option<&'static Comm> {
+pub fn search(handle: usize) -> Option<&'static Comm> {
     // This thread's next lookup of it is a hit.
     TABLE.search(handle).inspect(|comm| remember(comm))
 }

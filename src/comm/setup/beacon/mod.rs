@@ -75,7 +75,7 @@ use crate::host::lock::Lock;
 use crate::host::thread;
 use crate::kernel::layout::MAX_RANKS;
 use crate::nccl::{ncclComm_t, ncclInProgress, ncclResult_t, ncclSuccess};
-use crate::observe::unused;
+use crate::observe::unused_library;
 use crate::real;
 use crate::route::Reason;
 
@@ -250,7 +250,7 @@ fn look_now(handles: &[ncclComm_t]) {
         let is_open = with_state(|state| state.find(handle).is_some_and(|membership| membership.outcome.is_none()));
         // No lock is held during the call to NCCL.
         if is_open && let Some(ranks) = ranks_of(handle) {
-            unused::communicator_made(ranks);
+            unused_library::communicator_made(ranks);
             with_state(|state| state.find(handle).into_iter().for_each(|membership| membership.look(ranks)));
         }
     }
@@ -363,7 +363,7 @@ pub fn all_made(handles: &[ncclComm_t]) {
     if thread::is_inside_nccl() || handles.len() < 2 {
         return;
     }
-    unused::communicator_made(handles.len());
+    unused_library::communicator_made(handles.len());
     let made = MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes();
     let random = sockets::random().unwrap_or_default();
     let key = key_of(&[b"one process", &std::process::id().to_le_bytes(), &made, &random]);
