@@ -37,7 +37,7 @@ use dime_harness::{Fallible, cuda};
 
 use plan::{Drive, Method, Mode, Ops, Range, Types};
 use progress::Progress;
-use row::{Facts, Lane, Row};
+use row::{Column, Facts, Row};
 use rows::RowFile;
 use simulated::Node;
 
@@ -145,7 +145,7 @@ struct Plan {
     types: Vec<Dtype>,
     ops: Vec<Op>,
     modes: Vec<Mode>,
-    lanes: Vec<Lane>,
+    columns: Vec<Column>,
     method: Method,
     in_place: bool,
     repeats: usize,
@@ -164,7 +164,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
     plan::check_registration(options.local_register)?;
     let (modes, replays) = plan::modes(&options.mode, options.cudagraph)?;
     let gpu_counts = plan::gpu_counts(&options.gpus, options.ngpus, options.nthreads, options.model)?;
-    let lanes = lanes(options)?;
+    let columns = columns(options)?;
     let range =
         Range { least: options.minbytes, most: options.maxbytes, factor: options.stepfactor, step: options.stepbytes };
     range.sizes(false)?;
@@ -176,7 +176,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
         types: options.dtype.0.clone(),
         ops: options.op.0.clone(),
         modes,
-        lanes,
+        columns,
         method: Method::new(options.iters, replays, options.warmup_iters, options.check, node.is_simulated),
         in_place: options.in_place,
         repeats: options.repeat,
@@ -203,7 +203,7 @@ pub fn run(options: &Options) -> Fallible<bool> {
         }
         all_right &= rows.iter().all(Row::is_right);
         if let Some(facts) = facts {
-            print(report::tables(&facts, gpus, &plan.lanes, &plan.modes, &rows))?;
+            print(report::tables(&facts, gpus, &plan.columns, &plan.modes, &rows))?;
             all_rows.extend(rows.into_iter().map(|row| (row, facts.clone())));
         }
         outcome?;
@@ -228,7 +228,7 @@ fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usi
         limit: Duration::from_secs(options.limit),
         in_process: false,
     };
-    let steps = plan.pairs().count() * plan.sizes.len() * plan.lanes.len() * plan.repeats;
+    let steps = plan.pairs().count() * plan.sizes.len() * plan.columns.len() * plan.repeats;
     let progress = Mutex::new(Progress::new(gpus, steps));
     team.run(|seat| {
         let libraries = paths.libraries()?;
@@ -245,11 +245,11 @@ fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usi
         let bench = Bench { plan, seat, payloads: &payloads, facts: &facts, file, progress: &progress };
         let gpus = open_gpus(seat)?;
         let communicators = plan
-            .lanes
+            .columns
             .iter()
-            .map(|lane| {
-                let library = if lane.forced().is_some() { &libraries.dime } else { &libraries.real };
-                bench.connect(&gpus, lane, library)
+            .map(|column| {
+                let library = if column.forced().is_some() { &libraries.dime } else { &libraries.real };
+                bench.connect(&gpus, column, library)
             })
             .collect::<Fallible<Vec<Communicator>>>()?;
         seat.set_variables(&[("DIME_KERNEL", "auto")])?;
@@ -262,17 +262,17 @@ fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usi
     })
 }
 
-fn lanes(options: &Options) -> Fallible<Vec<Lane>> {
-    let mut lanes = Vec::new();
+fn columns(options: &Options) -> Fallible<Vec<Column>> {
+    let mut columns = Vec::new();
     if options.lib.contains(&Which::Dime) {
-        lanes.push(Lane::Dime);
+        columns.push(Column::Dime);
         let kernels = forced_kernels(&options.kernels, &options.dtype.0)?;
-        lanes.extend(kernels.into_iter().map(|kernel| Lane::Kernel(kernel.to_owned())));
+        columns.extend(kernels.into_iter().map(|kernel| Column::Kernel(kernel.to_owned())));
     }
     if options.lib.contains(&Which::Nccl) {
-        lanes.push(Lane::Nccl);
+        columns.push(Column::Nccl);
     }
-    Ok(lanes)
+    Ok(columns)
 }
 
 /// The kernels that a list of names (or "all") stands for and that take one of the types.
@@ -297,19 +297,19 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Makes the communicator of a lane, and sets it up with a first all-reduce.
+    /// Makes the communicator of a column, and sets it up with a first all-reduce.
     fn connect<'l>(
         &self,
         gpus: &[Gpu],
-        lane: &Lane,
+        column: &Column,
         library: &'l dime_harness::nccl::Library,
     ) -> Fallible<Communicator<'l>> {
         let seat = self.seat;
-        if let Some(kernel) = lane.forced() {
+        if let Some(kernel) = column.forced() {
             seat.set_variables(&[("DIME_KERNEL", kernel)])?;
         }
         let communicator = Communicator::create(seat, library, gpus)?;
-        seat.doing(&format!("the first all-reduce of {}", lane.label()));
+        seat.doing(&format!("the first all-reduce of {}", column.label()));
         let place = measure::Place::new(&gpus[0], &self.payloads[0], 256, false)?;
         let buffers = Buffers { input: place.input(), output: place.output() };
         communicator.all_reduce(gpus, &[buffers], 64, Dtype::F32, Op::Sum)?;
@@ -325,8 +325,13 @@ impl Bench<'_> {
             let place = measure::Place::new(&gpus[0], payload, largest, plan.in_place)?;
             for (&op, repeat) in plan.ops.iter().flat_map(|op| (0..plan.repeats).map(move |repeat| (op, repeat))) {
                 for &bytes in &plan.sizes {
-                    for (lane, communicator) in plan.lanes.iter().zip(communicators) {
-                        self.show(&format!("{} {} {bytes} bytes, {}", payload.dtype.name(), op.name(), lane.label()))?;
+                    for (column, communicator) in plan.columns.iter().zip(communicators) {
+                        self.show(&format!(
+                            "{} {} {bytes} bytes, {}",
+                            payload.dtype.name(),
+                            op.name(),
+                            column.label()
+                        ))?;
                         let measure = measure::Measure {
                             seat: self.seat,
                             gpus,
@@ -337,7 +342,7 @@ impl Bench<'_> {
                             count: (bytes / payload.dtype.bytes()).max(1),
                             method: &plan.method,
                         };
-                        for row in measure.all(lane, &plan.modes)? {
+                        for row in measure.all(column, &plan.modes)? {
                             self.file.write(&Row { repeat, ..row }, self.facts)?;
                         }
                     }

@@ -190,6 +190,39 @@ fn no_kernel_source_includes_a_higher_floor_or_the_simulator() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Where `unsafe` may stand: at the C edge, in what calls NCCL, CUDA and the C library, and where a communicator's memory is handled.
+const UNSAFE: &[&str] = &[
+    "api/",
+    "comm/",
+    "gpu/",
+    "host/background.rs",
+    "host/exit.rs",
+    "host/fork.rs",
+    "host/loader.rs",
+    "host/thread.rs",
+    "launch.rs",
+    "observe/log/nccl_log.rs",
+    "observe/nvtx.rs",
+    "real/",
+];
+
+#[test]
+fn unsafe_stands_only_where_it_is_listed() {
+    let is_listed = |file: &str| UNSAFE.iter().any(|place| file.starts_with(place));
+    let has_unsafe = |text: &str| {
+        text.lines()
+            .any(|line| line.split("//").next().is_some_and(|code| code.split_whitespace().any(|it| it == "unsafe")))
+    };
+    let sources = texts("src");
+    let (listed, others): (Vec<_>, Vec<_>) = sources
+        .iter()
+        .filter(|(_, text)| has_unsafe(text))
+        .map(|(file, _)| file.as_str())
+        .partition(|file| is_listed(file));
+    assert!(listed.len() > 20, "only {listed:?} have unsafe blocks");
+    assert!(others.is_empty(), "unsafe in {others:?}: add the file to the list if it must be there");
+}
+
 #[test]
 fn upward_uses_and_circles_are_found() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();

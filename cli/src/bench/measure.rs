@@ -1,4 +1,4 @@
-//! One lane at one size: checked, then timed.
+//! One column at one size: checked, then timed.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use dime_harness::stats::{median, percentile, smallest};
 use dime_harness::team::Seat;
 
 use super::plan::{Method, Mode};
-use super::row::{CHECKED, Lane, NOT_CHECKED, Row};
+use super::row::{CHECKED, Column, NOT_CHECKED, Row};
 
 /// Buffers of one rank, large enough for every size.
 pub struct Place {
@@ -74,8 +74,8 @@ struct Times {
 }
 
 impl Measure<'_> {
-    /// Checks and times one lane in each mode. Only the first worker gets rows.
-    pub fn all(&self, lane: &Lane, modes: &[Mode]) -> Fallible<Vec<Row>> {
+    /// Checks and times one column in each mode. Only the first worker gets rows.
+    pub fn all(&self, column: &Column, modes: &[Mode]) -> Fallible<Vec<Row>> {
         let dtype = self.payload.dtype;
         let explained =
             self.communicator.library.explain_raw(self.communicator.handles[0], self.count, dtype, self.op.code())?;
@@ -84,11 +84,11 @@ impl Measure<'_> {
             Some(Route::Forward(reason)) => ("nccl".to_owned(), Some(reason)),
             None => ("nccl".to_owned(), None),
         };
-        if matches!(lane, Lane::Kernel(forced) if *forced != kernel) {
-            // Nothing to learn from a lane that does not run its kernel.
+        if matches!(column, Column::Kernel(forced) if *forced != kernel) {
+            // Nothing to learn from a column that does not run its kernel.
             return Ok(Vec::new());
         }
-        self.seat.doing(&format!("{}, {} bytes, kernel {kernel}", lane.label(), self.bytes()));
+        self.seat.doing(&format!("{}, {} bytes, kernel {kernel}", column.label(), self.bytes()));
         let exact = kernel != "nccl" || self.payload.nccl_agrees(self.op);
         let mut check = self.checks(exact, || self.call())?;
         let mut rows = Vec::new();
@@ -112,7 +112,7 @@ impl Measure<'_> {
                     bytes: self.bytes(),
                     dtype,
                     op: self.op,
-                    lane: lane.clone(),
+                    column: column.clone(),
                     mode,
                     repeat: 0,
                     us: times.us,

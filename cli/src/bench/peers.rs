@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use super::plan::Mode;
-use super::row::{Lane, Row};
+use super::row::{Column, Row};
 
 const SCRIPT: &str = include_str!("peers.py");
 
@@ -117,7 +117,7 @@ fn row(plan: &Plan, gpus: usize, peer: &Peer, dtype: Dtype, op: Op, answer: &Val
         bytes: usize::try_from(answer.get("bytes")?.as_u64()?).ok()?,
         dtype,
         op,
-        lane: Lane::Peer(peer.title.to_owned()),
+        column: Column::Peer(peer.title.to_owned()),
         mode: Mode::Graph,
         repeat: 0,
         us: answer.get("us")?.as_f64()?,

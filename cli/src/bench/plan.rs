@@ -1,4 +1,4 @@
-//! What the options ask for: sizes, types, operations, GPUs and how often, or the reason why they cannot be had.
+//! What the options ask for: sizes, types, operations, GPUs and how often, or the error that says what is wrong with them.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! A plot of time against size, both on logarithmic axes: one line for each lane, with its name at its end.
+//! A plot of time against size, both on logarithmic axes: one line for each column, with its name at its end.
 //!
 //! An SVG names a font that the viewer has; a PNG is drawn with the one in this program.
 
@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
-use super::row::{Facts, Lane, Row};
+use super::row::{Column, Facts, Row};
 
 /// Size of a panel, which shows one number of GPUs, type, operation and mode.
 const WIDTH: u32 = 1200;
@@ -88,9 +88,9 @@ struct Panel {
     lines: Vec<Line>,
 }
 
-/// One lane: points of bytes and us, by size.
+/// One column: points of bytes and us, by size.
 struct Line {
-    lane: Lane,
+    column: Column,
     points: Vec<(f64, f64)>,
 }
 
@@ -159,19 +159,19 @@ fn lines(rows: &[&(Row, Facts)]) -> Vec<Line> {
     sizes.sort_unstable();
     sizes.dedup();
     for (row, _) in rows {
-        if lines.iter().any(|line| line.lane == row.lane) {
+        if lines.iter().any(|line| line.column == row.column) {
             continue;
         }
         let of = |&bytes: &usize| {
             let us: Vec<f64> = rows
                 .iter()
-                .filter(|(other, _)| other.lane == row.lane && other.bytes == bytes)
+                .filter(|(other, _)| other.column == row.column && other.bytes == bytes)
                 .map(|(other, _)| other.us)
                 .collect();
             let us = stats::median(&us);
             (us > 0.0).then_some((bytes as f64, us))
         };
-        lines.push(Line { lane: row.lane.clone(), points: sizes.iter().filter_map(of).collect() });
+        lines.push(Line { column: row.column.clone(), points: sizes.iter().filter_map(of).collect() });
     }
     lines.retain(|line| !line.points.is_empty());
     lines
@@ -280,9 +280,9 @@ fn draw_panel<B: DrawingBackend>(
     let mut colours = OTHERS.iter().cycle();
     let mut labels = Vec::new();
     for line in &panel.lines {
-        let (colour, stroke, name) = match &line.lane {
-            Lane::Dime => (OURS, 4, "Dime".to_owned()),
-            Lane::Nccl => (NCCLS, 3, "NCCL".to_owned()),
+        let (colour, stroke, name) = match &line.column {
+            Column::Dime => (OURS, 4, "Dime".to_owned()),
+            Column::Nccl => (NCCLS, 3, "NCCL".to_owned()),
             other => (*colours.next().unwrap_or(&NCCLS), 2, other.label().to_owned()),
         };
         let places: Vec<(i32, i32)> = line.points.iter().map(|&(bytes, us)| (x.place(bytes), y.place(us))).collect();
@@ -328,25 +328,28 @@ mod tests {
     use super::*;
 
     fn rows() -> Vec<(Row, Facts)> {
-        let lanes = [Lane::Dime, Lane::Kernel("two_shot_ll".into()), Lane::Nccl, Lane::Peer("a <peer>".into())];
+        let columns =
+            [Column::Dime, Column::Kernel("two_shot_ll".into()), Column::Nccl, Column::Peer("a <peer>".into())];
         let sizes = [256, 4096, 65536];
-        let times = |lane: &Lane| if *lane == Lane::Nccl { 9.0 } else { 2.0 };
-        lanes
+        let times = |column: &Column| if *column == Column::Nccl { 9.0 } else { 2.0 };
+        columns
             .iter()
-            .flat_map(|lane| sizes.map(|bytes| (row(lane.clone(), bytes, times(lane) + bytes as f64 / 1e4), facts())))
+            .flat_map(|column| {
+                sizes.map(|bytes| (row(column.clone(), bytes, times(column) + bytes as f64 / 1e4), facts()))
+            })
             .collect()
     }
 
     #[test]
     fn every_lane_has_a_line_and_every_number_of_gpus_a_panel() {
         let mut rows = rows();
-        rows.push((Row { gpus: 2, ..row(Lane::Dime, 256, 2.0) }, facts()));
-        rows.push((Row { repeat: 1, ..row(Lane::Nccl, 256, 5.0256) }, facts()));
+        rows.push((Row { gpus: 2, ..row(Column::Dime, 256, 2.0) }, facts()));
+        rows.push((Row { repeat: 1, ..row(Column::Nccl, 256, 5.0256) }, facts()));
         let panels = panels(&rows, "dime bench");
         assert_eq!(panels.len(), 2);
         assert_eq!(panels[0].title, "All-reduce on 8 x NVIDIA H200: bf16 sum, graph, out of place");
-        let lanes: Vec<&str> = panels[0].lines.iter().map(|line| line.lane.label()).collect();
-        assert_eq!(lanes, ["dime", "two_shot_ll", "nccl", "a <peer>"]);
+        let columns: Vec<&str> = panels[0].lines.iter().map(|line| line.column.label()).collect();
+        assert_eq!(columns, ["dime", "two_shot_ll", "nccl", "a <peer>"]);
         // Repeats give their median.
         assert!((panels[0].lines[2].points[0].1 - 7.0256).abs() < 1e-9);
         assert_eq!(panels[1].lines.len(), 1);
@@ -376,7 +379,7 @@ mod tests {
 
     #[test]
     fn one_size_and_one_time_are_a_plot_too() {
-        let one = [(row(Lane::Dime, 256, 2.0), facts())];
+        let one = [(row(Column::Dime, 256, 2.0), facts())];
         assert!(svg_of(&panels(&one, "dime bench")).unwrap().contains("<circle"));
     }
 

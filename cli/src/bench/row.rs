@@ -8,7 +8,7 @@ use super::plan::{Drive, Mode};
 
 /// What is timed at every size: one column of the table, one line of the plot.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Lane {
+pub enum Column {
     /// libdime.so as it routes by itself.
     Dime,
     /// libdime.so with this kernel forced by DIME_KERNEL.
@@ -19,22 +19,22 @@ pub enum Lane {
     Peer(String),
 }
 
-impl Lane {
+impl Column {
     /// The name in tables, plots and messages.
     pub fn label(&self) -> &str {
         match self {
-            Lane::Dime => "dime",
-            Lane::Nccl => "nccl",
-            Lane::Kernel(name) | Lane::Peer(name) => name,
+            Column::Dime => "dime",
+            Column::Nccl => "nccl",
+            Column::Kernel(name) | Column::Peer(name) => name,
         }
     }
 
     /// DIME_KERNEL while the communicator is set up; None where libdime.so is not timed.
     pub fn forced(&self) -> Option<&str> {
         match self {
-            Lane::Dime => Some("auto"),
-            Lane::Kernel(name) => Some(name),
-            Lane::Nccl | Lane::Peer(_) => None,
+            Column::Dime => Some("auto"),
+            Column::Kernel(name) => Some(name),
+            Column::Nccl | Column::Peer(_) => None,
         }
     }
 }
@@ -58,7 +58,7 @@ pub struct Row {
     pub bytes: usize,
     pub dtype: Dtype,
     pub op: Op,
-    pub lane: Lane,
+    pub column: Column,
     pub mode: Mode,
     pub repeat: usize,
     /// The smallest rank's median.
@@ -93,10 +93,10 @@ impl Row {
 
     /// The object that `--json` writes.
     pub fn to_json(&self, facts: &Facts) -> Value {
-        let lib = match &self.lane {
-            Lane::Dime | Lane::Kernel(_) => "dime",
-            Lane::Nccl => "nccl",
-            Lane::Peer(name) => name,
+        let lib = match &self.column {
+            Column::Dime | Column::Kernel(_) => "dime",
+            Column::Nccl => "nccl",
+            Column::Peer(name) => name,
         };
         let mut object = json!({
             "lib": lib,
@@ -109,10 +109,10 @@ impl Row {
             "kernel": self.kernel,
             "check": self.check,
         });
-        if let Lane::Kernel(name) = &self.lane {
+        if let Column::Kernel(name) = &self.column {
             object["forced"] = json!(name);
         }
-        if matches!(self.lane, Lane::Peer(_)) {
+        if matches!(self.column, Column::Peer(_)) {
             object["peer"] = json!(true);
         }
         if self.p50_us.is_finite() && self.p99_us.is_finite() {
@@ -156,11 +156,11 @@ impl Row {
             bytes: number(object, "bytes")?,
             dtype: text(object, "dtype")?.parse().ok()?,
             op: text(object, "op")?.parse().ok()?,
-            lane: match (text(object, "lib")?.as_str(), text(object, "forced")) {
-                ("dime", Some(kernel)) => Lane::Kernel(kernel),
-                ("dime", None) => Lane::Dime,
-                ("nccl", _) => Lane::Nccl,
-                (name, _) => Lane::Peer(name.to_owned()),
+            column: match (text(object, "lib")?.as_str(), text(object, "forced")) {
+                ("dime", Some(kernel)) => Column::Kernel(kernel),
+                ("dime", None) => Column::Dime,
+                ("nccl", _) => Column::Nccl,
+                (name, _) => Column::Peer(name.to_owned()),
             },
             mode: Mode::from_name(&text(object, "mode")?)?,
             repeat: number(object, "repeat").unwrap_or(0),
@@ -222,16 +222,16 @@ pub mod samples {
     }
 
     /// A measurement in a graph.
-    pub fn row(lane: Lane, bytes: usize, us: f64) -> Row {
-        let is_dime = lane.forced().is_some();
+    pub fn row(column: Column, bytes: usize, us: f64) -> Row {
+        let is_dime = column.forced().is_some();
         Row {
             gpus: 8,
             bytes,
             dtype: Dtype::Bf16,
             op: Op::Sum,
-            kernel: if is_dime { "one_shot_ll".into() } else { lane.label().to_owned() },
+            kernel: if is_dime { "one_shot_ll".into() } else { column.label().to_owned() },
             blocks: is_dime.then_some(8),
-            lane,
+            column,
             mode: Mode::Graph,
             repeat: 0,
             us,
@@ -253,18 +253,20 @@ mod tests {
 
     #[test]
     fn a_json_line_begins_with_the_agreed_fields() {
-        let line = row(Lane::Dime, 1024, 3.10049).to_json(&facts()).to_string();
+        let line = row(Column::Dime, 1024, 3.10049).to_json(&facts()).to_string();
         let start = r#"{"lib":"dime","gpus":8,"bytes":1024,"dtype":"bf16","op":"sum","mode":"graph","us":3.1,"kernel":"one_shot_ll","check":"ok","p50_us":"#;
         assert!(line.starts_with(start), "{line}");
         assert!(!line.contains("forced") && !line.contains("host_us"));
-        let forced = row(Lane::Kernel("two_shot_ll".into()), 1024, 3.0).to_json(&facts()).to_string();
+        let forced = row(Column::Kernel("two_shot_ll".into()), 1024, 3.0).to_json(&facts()).to_string();
         assert!(forced.contains(r#""forced":"two_shot_ll""#));
     }
 
     #[test]
     fn what_was_written_as_json_is_read_back() {
-        for lane in [Lane::Dime, Lane::Kernel("two_shot_ll".into()), Lane::Nccl, Lane::Peer("torch one_shot".into())] {
-            let written = Row { repeat: 2, host_us: Some(2.5), host_min_us: Some(2.0), ..row(lane, 4096, 3.0) };
+        for column in
+            [Column::Dime, Column::Kernel("two_shot_ll".into()), Column::Nccl, Column::Peer("torch one_shot".into())]
+        {
+            let written = Row { repeat: 2, host_us: Some(2.5), host_min_us: Some(2.0), ..row(column, 4096, 3.0) };
             let facts = Facts { in_place: true, is_simulated: true, ..facts() };
             assert_eq!(Row::from_json(&written.to_json(&facts)), Some((written, facts)));
         }

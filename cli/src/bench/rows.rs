@@ -60,13 +60,13 @@ impl RowFile {
 #[cfg(test)]
 mod tests {
     use super::super::row::samples::{facts, row};
-    use super::super::row::{Lane, Row};
+    use super::super::row::{Column, Row};
     use super::*;
 
     #[test]
     fn rows_are_read_as_they_were_written_and_the_file_has_no_name() {
         let file = RowFile::create(None).unwrap();
-        let rows = [row(Lane::Dime, 256, 2.5), Row { repeat: 1, ..row(Lane::Nccl, 256, 9.0) }];
+        let rows = [row(Column::Dime, 256, 2.5), Row { repeat: 1, ..row(Column::Nccl, 256, 9.0) }];
         rows.iter().for_each(|row| file.write(row, &facts()).unwrap());
         assert_eq!(file.read().unwrap(), (rows.to_vec(), Some(facts())));
         // The name is free again.

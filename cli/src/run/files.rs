@@ -1,6 +1,6 @@
 //! The files that the processes of a command write their counters to (DIME_STATS_FILE).
 //!
-//! The user's files stay where they are. Without the user's variable they lie in a private folder, which goes with this.
+//! The user's files stay where they are. Without the user's variable they lie in a private folder, which is removed when this is dropped.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
