@@ -169,7 +169,7 @@ const SCENARIOS: &[(&str, Said)] = &[
         "a first call inside a stream capture",
         (2, 1, "forwarded so far: the communicator is not set up", "the communicator is not set up"),
     ),
-    ("a forced kernel that cannot carry the type", (2, 2, "fast: ", "the kernel that DIME_KERNEL names")),
+    ("a forced kernel that cannot carry the type", (2, 2, "fast: ", "the kernel that DIME_KERNEL forces")),
     ("one rank", (1, 2, "forwarded: the communicator has one rank", "the communicator has one rank")),
     (
         "an operation made by ncclRedOpCreatePreMulSum",
