@@ -10,8 +10,8 @@
 # make headers     writes include/ and docs/configuration.md again; make check-headers fails when that would change them
 # make docs        the documentation of the Rust code, in target/doc
 #
-# Nothing is installed into the system but Debian packages, and those only when they are missing. The CUDA compiler goes to
-# target/cuda, NCCL releases, cargo-deny and cargo-fuzz to ~/.cache/dime (DIME_CACHE_DIR moves that).
+# Nothing is installed into the system but Debian packages, and those only when they are missing. CUDA's compilers go to
+# target/cuda and target/nvcc, NCCL releases, cargo-deny and cargo-fuzz to ~/.cache/dime (DIME_CACHE_DIR moves that).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +19,7 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda sim demo check test fuzz gpu-test bench search headers check-headers docs clean
+.PHONY: build packages cuda nvcc sim demo check test fuzz gpu-test bench search headers check-headers docs clean
 
 # Two invocations: in one, cargo would give the tools the exports of libdime.so, and they would interpose themselves.
 build: packages cuda
@@ -31,7 +31,10 @@ packages:
 	@tools/install_packages.sh build
 
 cuda: packages
-	@tools/install_cuda.sh
+	@tools/install_cuda.sh kernels
+
+nvcc: packages
+	@tools/install_cuda.sh nvcc
 
 sim: cuda
 	@$(MAKE) --no-print-directory -C sim -j"$$(nproc)"
@@ -56,8 +59,8 @@ bench: build
 
 # GPUS=8 SEARCH_ARGUMENTS="0 256 8388608" narrow it down.
 GPUS ?= 2
-search: cuda
-	PATH="$$PATH:$(CURDIR)/target/cuda/nvidia/cu13/bin" nvcc -arch=native -Ikernels -std=c++20 -O3 -Ltarget/cuda/nvidia/cu13/lib -o target/search perf/search.cu
+search: nvcc
+	PATH="$$PATH:$(CURDIR)/target/nvcc/nvidia/cu13/bin" nvcc -arch=native -Ikernels -std=c++20 -O3 -Ltarget/nvcc/nvidia/cu13/lib -o target/search perf/search.cu
 	target/search $(GPUS) $(SEARCH_ARGUMENTS)
 
 headers:

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::gpu::driver::{Driver, DriverError, DriverResult};
-use crate::gpu::images::Functions;
+use crate::gpu::functions::Functions;
 use crate::gpu::{CUstream, launch_attributes};
 use crate::kernel::layout::{Args, EAGER_LANE, LANE_BYTES, LaneMailbox, MAX_RANKS, epoch_after};
 use crate::route::{LaunchPlan, Shape};

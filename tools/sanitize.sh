@@ -20,7 +20,7 @@ sim="${DIME_SIM_DIR:-$target/sim}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 work="$target/sanitize-$kind"
 
-# The kernels are the same: the fatbin that is kept there need not be compiled again.
+# The kernels are the same: the images that are kept there need not be compiled again.
 mkdir -p "$work/$triple" "$target/kernels"
 ln -sfn "$target/kernels" "$work/$triple/kernels"
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer --cfg dime_race_checker" CARGO_PROFILE_RELEASE_LTO=off \

@@ -55,6 +55,12 @@ trap end_jobs EXIT
 build() {
     cargo build --release --locked --package dime
     cargo build --release --locked --package dime-cli --package dime-qa
+    local bytes
+    bytes="$(stat -c %s target/release/libdime.so)"
+    if ((bytes > 20 << 20)); then
+        echo "target/release/libdime.so has $bytes bytes; with the kernels for all architectures it must stay under 20 MiB" >&2
+        return 1
+    fi
 }
 
 install_cargo_tools() {
@@ -63,7 +69,7 @@ install_cargo_tools() {
 }
 
 search() {
-    PATH="$PATH:$PWD/target/cuda/nvidia/cu13/bin" nvcc -arch=sm_90 -Ikernels -std=c++20 -ptx -o target/search.ptx perf/search.cu
+    PATH="$PATH:$PWD/target/nvcc/nvidia/cu13/bin" nvcc -arch=sm_90 -Ikernels -std=c++20 -ptx -o target/search.ptx perf/search.cu
 }
 
 # In a target folder of its own, since cargo lets one of its commands at a time into one. Needs the kernels that `build` keeps.
@@ -113,7 +119,8 @@ other_tests() {
 }
 
 tools/install_packages.sh test
-tools/install_cuda.sh
+tools/install_cuda.sh kernels
+tools/install_cuda.sh nvcc
 start nccl-releases 10 python3 tests/fetch_nccl.py
 start cargo-tools 10 install_cargo_tools
 

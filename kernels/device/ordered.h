@@ -5,7 +5,7 @@
 // In the PTX memory model a vector access is a set of scalar accesses in no particular order, each whole up
 // to 64 bits. The kernels rely on no more: a protocol may trust a 64-bit word, never a pair.
 //
-// The include path chooses the backend: kernels/backend/ for nvcc; sim/gpu/backend/ for the simulator, which
+// The include path chooses the backend: kernels/backend/ for the GPU; sim/gpu/backend/ for the simulator, which
 // delays and reorders what the model allows.
 #ifndef DIME_KERNELS_DEVICE_ORDERED_H
 #define DIME_KERNELS_DEVICE_ORDERED_H

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "api.h"
+#include "driver_version.h"
 
 using namespace sim;
 
@@ -23,7 +24,7 @@ CUresult cuInit(unsigned flags) {
 CUresult cuDriverGetVersion(int *version) {
   if (const int error = fault::pass("cuDriverGetVersion")) return CUresult(error);
   if (!version) return CUDA_ERROR_INVALID_VALUE;
-  *version = CUDA_VERSION;
+  *version = driver_version();
   return CUDA_SUCCESS;
 }
 

@@ -1,9 +1,11 @@
 // Modules and functions. There is one set of kernels, compiled into this library: every image of device code names it.
 //
-// Which architecture an image is compiled for decides what its kernels can do. PTX says it. Of a fatbin it is taken to have code for
-// every device, up to the architecture in
+// Which architecture an image is compiled for decides what its kernels can do. PTX and ELF files say it. Of a fatbin it is taken to
+// have code for every device, and of all but PTX no code newer than the architecture in
 //
-//   DIME_SIM_KERNELS_ARCH   90 for 9.0; when it is not set, there is code for all
+//   DIME_SIM_KERNELS_ARCH   90 for 9.0; when it is not set, there is no such limit
+//
+// Machine code whose ELF ABI the driver does not know is refused, as drivers do with that of a newer CUDA.
 #ifndef DIME_SIM_DRIVER_MODULE_H
 #define DIME_SIM_DRIVER_MODULE_H
 
@@ -18,11 +20,11 @@
 namespace sim {
 
 struct Module {
-  // Fails for what is no image, and for PTX that is too new for the device.
+  // Fails for what is no image, and for one that the device or the driver does not run.
   Module(Context &context, const void *image);
 
   Context &context;
-  std::string ptx;     // empty: a fatbin
+  std::string ptx;     // empty: machine code
   uint32_t arch;       // that its kernels are compiled for, with __CUDA_ARCH__ ten times that
 
   // Null: there is no such kernel in it.

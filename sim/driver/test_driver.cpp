@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -1632,6 +1633,38 @@ TEST("a fatbin has code for every device") {
 TEST_IN("a fatbin has code up to the architecture that is asked for", {"DIME_SIM_KERNELS_ARCH=89"}) {
   start();
   must_be_for(new_function("dime_probe_write"), 89, 90);
+}
+
+// The header of an ELF file of machine code.
+std::array<unsigned char, 64> machine_code(unsigned char abi, uint32_t flags) {
+  std::array<unsigned char, 64> elf{0x7f, 'E', 'L', 'F', 2, 1, 1, 51, abi};
+  memcpy(&elf[48], &flags, sizeof flags);
+  return elf;
+}
+
+TEST("machine code is for the devices of its major version") {
+  start();
+  CUmodule module;
+  CUfunction function;
+  const auto of_90 = machine_code(7, 0x005a055a), of_80 = machine_code(7, 0x00500550), of_100 = machine_code(8, 0x0a006402);
+  DO(cuModuleLoadData(&module, of_90.data()));
+  DO(cuModuleGetFunction(&function, module, "dime_probe_write"));
+  must_be_for(function, 90, 90);
+  EXPECT(CUDA_ERROR_NO_BINARY_FOR_GPU, cuModuleLoadData(&module, of_80.data()));
+  EXPECT(CUDA_ERROR_NO_BINARY_FOR_GPU, cuModuleLoadData(&module, of_100.data()));
+}
+
+TEST_IN("a driver before CUDA 13 refuses machine code of its compilers", {"DIME_SIM_DRIVER_VERSION=12080"}) {
+  start();
+  int version = 0;
+  DO(cuDriverGetVersion(&version));
+  CHECK(version == 12080);
+  CUmodule module;
+  const auto old_abi = machine_code(7, 0x005a055a), new_abi = machine_code(8, 0x06005a02);
+  DO(cuModuleLoadData(&module, old_abi.data()));
+  EXPECT(CUDA_ERROR_INVALID_IMAGE, cuModuleLoadData(&module, new_abi.data()));
+  DO(cuModuleLoadData(&module, "// made by a compiler\n.version 8.7\n.target sm_75\n"));
+  EXPECT(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, cuModuleLoadData(&module, ".version 8.8\n.target sm_75\n"));
 }
 
 TEST("edges behind the event of a programmatic launch carry data, which a query must not lose") {

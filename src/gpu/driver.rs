@@ -9,6 +9,8 @@ use cudarc::driver::sys::{
 };
 use once_cell::race::OnceBox;
 
+use crate::gpu::image::DriverVersion;
+
 /// A driver call that failed: the call, the code, and the driver's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverError {
@@ -58,7 +60,7 @@ macro_rules! driver_functions {
                 Ok(Self {
                     $($field: {
                         let address = symbol(library, concat!($symbol, "\0"))
-                            .ok_or(concat!("libcuda.so.1 has no ", $symbol, ": the driver is too old"))?;
+                            .ok_or(concat!("libcuda.so.1 has no ", $symbol, ": the driver is too old; Dime needs 525 (CUDA 12.0) or newer"))?;
                         // SAFETY: the driver's function of this name has this C type.
                         unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> c_int>(address) }
                     },)*
@@ -83,6 +85,7 @@ driver_functions! {
             (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *const CUgraphNode, *mut *const EdgeData, *mut usize);
     }
     init = "cuInit" (c_uint);
+    driver_get_version = "cuDriverGetVersion" (*mut c_int);
     get_error_string = "cuGetErrorString" (c_int, *mut *const c_char);
     device_get_count = "cuDeviceGetCount" (*mut c_int);
     device_get_attribute = "cuDeviceGetAttribute" (*mut c_int, c_int, CUdevice);
@@ -168,6 +171,14 @@ impl Driver {
         // SAFETY: cuInit may be called at any time and any number of times.
         driver.check("cuInit", unsafe { (driver.init)(0) }).map_err(|error| error.to_string())?;
         Ok(driver)
+    }
+
+    /// The driver's version.
+    pub fn version(&self) -> DriverResult<DriverVersion> {
+        let mut version = 0;
+        // SAFETY: the out pointer is ours.
+        self.check("cuDriverGetVersion", unsafe { (self.driver_get_version)(&mut version) })?;
+        Ok(DriverVersion(version as u32))
     }
 
     /// Turns a driver result into an error that names the call.

@@ -6,8 +6,9 @@
 
 pub mod context;
 pub mod driver;
+pub mod functions;
 pub mod graphs;
-pub mod images;
+pub mod image;
 pub mod mailbox;
 pub mod memory;
 pub mod topology;

@@ -1,6 +1,6 @@
 // What griddepcontrol.wait waits for: the launch before this one only, or every earlier launch of the stream.
 //
-//   nvcc -arch=sm_90 -std=c++17 -O3 -Ltarget/cuda/nvidia/cu13/lib -o target/dependent_launch tests/gpu/dependent_launch.cu
+//   nvcc -arch=sm_90 -std=c++17 -O3 -Ltarget/nvcc/nvidia/cu13/lib -o target/dependent_launch tests/gpu/dependent_launch.cu
 //   target/dependent_launch [ROUNDS]
 //
 // A stage of run_gpu_test.sh. It needs no Dime and no NCCL, and one GPU of compute capability 9.0 or newer.

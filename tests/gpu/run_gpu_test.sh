@@ -9,7 +9,7 @@
 #   situations torch abort lost-rank torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
-# NVCC (else CUDA_HOME, PATH, /usr/local/cuda/bin, target/cuda), COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin,
+# NVCC (else CUDA_HOME, PATH, /usr/local/cuda/bin, target/nvcc), COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin,
 # target/sanitizer, which get_sanitizer.sh fills), DIME_NCCL_LIB.
 #
 # DEVICES may name a GPU several times, which gives each of them so many ranks: DEVICES=0,1,0,1,0,1,0,1 is eight ranks on two GPUs.
@@ -116,7 +116,7 @@ export qa results gpus devices check_seconds is_shared prefix="${together[*]}"
 
 stage devices 60 "$dime" devices
 nvcc=${NVCC:-}
-for candidate in "${CUDA_HOME:-}/bin/nvcc" "$(command -v nvcc)" /usr/local/cuda/bin/nvcc "$root/target/cuda/nvidia/cu13/bin/nvcc"; do
+for candidate in "${CUDA_HOME:-}/bin/nvcc" "$(command -v nvcc)" /usr/local/cuda/bin/nvcc "$root/target/nvcc/nvidia/cu13/bin/nvcc"; do
     [ -z "$nvcc" ] && [ -x "$candidate" ] && nvcc=$candidate
 done
 # Whether griddepcontrol.wait waits for what the kernels need. A program that was compiled elsewhere serves too.

@@ -136,14 +136,14 @@ fn a_program_built_with_nvidias_header_of_any_release_runs_with_us_as_its_libncc
     }
 }
 
-/// The CUDA compiler: that of NVCC, of the PATH, of the system, or the one that `make` puts into target/cuda.
+/// A CUDA compiler for programs: that of NVCC, of the PATH, of the system, or the one that `make nvcc` puts into target/nvcc.
 fn nvcc() -> PathBuf {
     let named = std::env::var_os("NVCC").filter(|nvcc| !nvcc.is_empty()).map(PathBuf::from);
     let on_path = std::env::var_os("PATH");
     let folders = on_path.iter().flat_map(std::env::split_paths);
-    let known = ["/usr/local/cuda/bin".into(), support::manifest_dir().join("target/cuda/nvidia/cu13/bin")];
+    let known = ["/usr/local/cuda/bin".into(), support::manifest_dir().join("target/nvcc/nvidia/cu13/bin")];
     let candidates = named.into_iter().chain(folders.chain(known).map(|folder| folder.join("nvcc")));
-    candidates.into_iter().find(|nvcc| nvcc.is_file()).expect("a CUDA compiler: `make` puts one into target/cuda")
+    candidates.into_iter().find(|nvcc| nvcc.is_file()).expect("a CUDA compiler: `make nvcc` puts one into target/nvcc")
 }
 
 /// A call of the CUDA compiler for programs of one architecture, which can be linked without the rest of a toolkit.

@@ -37,6 +37,7 @@ mod sim_lifecycle;
 mod sim_nccl_variables;
 mod sim_node;
 mod sim_observed;
+mod sim_old_driver;
 mod sim_parts;
 mod sim_presence;
 mod sim_processes;

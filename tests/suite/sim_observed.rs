@@ -132,6 +132,11 @@ fn a_rank_that_cannot_go_on_is_named_on_all_ranks_and_tells_its_own_reason_in_mo
     let words = "the kernels could not be loaded (rank 1";
     let fault = "DIME_SIM_FAULT=fail@cuModuleLoadData:1";
     forwarded_because("load", Cause { of_rank_1: fault, words, detail: "; this rank: cuModuleLoadData", ..PLAIN });
+    let fault = "DIME_SIM_DRIVER_VERSION=12000";
+    // The node's PTX and its machine code for this GPU are of releases that such a driver does not know.
+    let topology = "device 0 arch 100\ndevice 1 arch 100\n";
+    let detail = "this driver is of CUDA 12.0 (driver 525), and the kernels for compute capability ";
+    forwarded_because("old-driver", Cause { of_rank_1: fault, topology, words, detail, ..PLAIN });
 }
 
 #[test]

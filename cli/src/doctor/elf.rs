@@ -1,4 +1,4 @@
-//! What an ELF file of this machine says of itself: its interpreter and the symbols that it defines.
+//! What an ELF file of this machine says of itself: its interpreter, its sections and the symbols that it defines.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -61,14 +61,35 @@ impl Elf {
         self.look_up(symbol).unwrap_or(false)
     }
 
-    fn look_up(&self, symbol: &str) -> Option<bool> {
+    /// The headers of its sections.
+    fn section_headers(&self) -> Option<Vec<[u8; SECTION_HEADER_BYTES]>> {
         let count = number(&self.header, 60, 2);
         let table = self.bytes(number(&self.header, 40, 8), count * SECTION_HEADER_BYTES as u64)?;
-        let sections: Vec<&[u8]> = table.chunks_exact(SECTION_HEADER_BYTES).collect();
-        let content = |section: &[u8]| self.bytes(number(section, 24, 8), number(section, 32, 8));
-        let dynamic = sections.iter().find(|section| number(section, 4, 4) == SHT_DYNSYM)?;
-        let names = content(sections.get(number(dynamic, 40, 4) as usize)?)?;
-        let symbols = content(dynamic)?;
+        Some(table.as_chunks().0.to_vec())
+    }
+
+    fn content(&self, section: &[u8]) -> Option<Vec<u8>> {
+        self.bytes(number(section, 24, 8), number(section, 32, 8))
+    }
+
+    /// The names of its sections, each with a way to read its content; none if the file has no names or is cut off.
+    pub fn sections(&self) -> Vec<(String, impl Fn() -> Vec<u8>)> {
+        let headers = self.section_headers().unwrap_or_default();
+        let of_names = headers.get(number(&self.header, 62, 2) as usize).and_then(|header| self.content(header));
+        let names = of_names.unwrap_or_default();
+        let name = |header: &[u8]| {
+            let name = names.get(number(header, 0, 4) as usize..).unwrap_or_default();
+            String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+        };
+        let content = |header: [u8; SECTION_HEADER_BYTES]| move || self.content(&header).unwrap_or_default();
+        headers.iter().map(|header| (name(header), content(*header))).collect()
+    }
+
+    fn look_up(&self, symbol: &str) -> Option<bool> {
+        let sections = self.section_headers()?;
+        let dynamic = sections.iter().find(|section| number(*section, 4, 4) == SHT_DYNSYM)?;
+        let names = self.content(sections.get(number(dynamic, 40, 4) as usize)?)?;
+        let symbols = self.content(dynamic)?;
         let wanted = [symbol.as_bytes(), b"\0"].concat();
         Some(symbols.chunks_exact(SYMBOL_BYTES).any(|entry| {
             let is_defined = number(entry, 6, 2) != 0;
@@ -91,6 +112,8 @@ mod tests {
         let elf = Elf::open(Path::new("/proc/self/exe")).unwrap().expect("a program");
         assert!(elf.interpreter().is_some_and(|loader| loader.is_file()));
         assert!(!elf.defines("ncclAllReduce"));
+        let text = elf.sections().into_iter().find(|(name, _)| name == ".text").expect("a program has code");
+        assert!(!text.1().is_empty());
         assert!(Elf::open(Path::new("/proc/self/status")).unwrap().is_none());
     }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use dime::gpu::driver::Driver;
+use dime::gpu::image::{DriverVersion, OLDEST_DRIVER};
 use dime::gpu::topology::{self, Device, Link};
 use dime_harness::{Fallible, cuda, nvml, table};
 use serde_json::{Value, json};
 
 use crate::doctor::child;
-use crate::doctor::images::{self, driver_branch, oldest_driver, version_text};
+use crate::doctor::images::{self, oldest_driver};
 use crate::doctor::report::{Check, Section};
 
 /// Compute capability 8.0: what the kernels need.
@@ -187,7 +188,8 @@ pub fn section(machine: &Machine, dime: Option<&Path>) -> Section {
 
 fn driver_check(machine: &Machine, images: Option<&[images::Image]>) -> Check {
     let driver = machine.driver.as_ref().map_or(String::new(), |version| format!("{version}, "));
-    let text = format!("driver {driver}CUDA {}", version_text(machine.cuda));
+    let here = DriverVersion(machine.cuda);
+    let text = format!("driver {driver}CUDA {}", here.cuda());
     let check = match images {
         None => Check::warn(
             "driver",
@@ -201,38 +203,32 @@ fn driver_check(machine: &Machine, images: Option<&[images::Image]>) -> Check {
         ),
         Some(images) => {
             let served = machine.gpus.iter().filter(|gpu| gpu.arch >= OLDEST_ARCH);
-            let needs: Vec<(u32, Option<u32>)> =
+            let needs: Vec<(u32, Option<DriverVersion>)> =
                 served.map(|gpu| (gpu.arch, oldest_driver(images, gpu.arch))).collect();
             let lacking = needs.iter().find(|(_, needed)| needed.is_none());
-            let needed = needs.iter().filter_map(|(_, needed)| *needed).max().unwrap_or(images::OLDEST_DRIVER);
+            let needed = needs.iter().filter_map(|(_, needed)| *needed).max().unwrap_or(OLDEST_DRIVER);
             let check = if let Some((arch, _)) = lacking {
                 Check::fail(
                     "driver",
                     format!("{text}; this libdime.so has no kernels for compute capability {}", arch_text(*arch)),
                     format!("build it with DIME_CUDA_ARCHS={arch}, or without DIME_CUDA_ARCHS"),
                 )
-            } else if machine.cuda < needed {
+            } else if here < needed {
                 Check::fail(
                     "driver",
                     format!(
                         "{text}; the kernels in this libdime.so need CUDA {} or newer, so every call is forwarded",
-                        version_text(needed)
+                        needed.cuda()
                     ),
-                    format!(
-                        "install driver {} or newer, or build libdime.so with an older CUDA compiler (NVCC)",
-                        driver_branch(needed)
-                    ),
+                    format!("install driver {} or newer", needed.branch()),
                 )
             } else {
-                Check::ok(
-                    "driver",
-                    format!("{text}; the kernels in this libdime.so need CUDA {}", version_text(needed)),
-                )
+                Check::ok("driver", format!("{text}; the kernels in this libdime.so need CUDA {}", needed.cuda()))
             };
-            check.with("needed_cuda", version_text(needed))
+            check.with("needed_cuda", needed.cuda())
         }
     };
-    check.with("driver", machine.driver.clone()).with("cuda", version_text(machine.cuda))
+    check.with("driver", machine.driver.clone()).with("cuda", here.cuda())
 }
 
 fn arch_text(arch: u32) -> String {
@@ -355,6 +351,8 @@ fn multicast_check(machine: &Machine) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use dime::gpu::image::Target;
+
     use super::*;
     use crate::doctor::report::Status;
 
@@ -392,8 +390,9 @@ mod tests {
 
     #[test]
     fn a_driver_older_than_the_kernels_fails_and_so_do_kernels_for_other_gpus() {
-        let of_cuda_13 = [images::Image { is_ptx: false, arch: 90, version: (1, 8) }];
-        let of_cuda_12 = [images::Image { is_ptx: false, arch: 90, version: (1, 7) }];
+        let image =
+            |oldest| images::Image { target: Target { is_ptx: false, arch: 90 }, oldest_driver: DriverVersion(oldest) };
+        let (of_cuda_13, of_cuda_12) = ([image(13000)], [image(12000)]);
         let mut here = machine(2, |_, _| Way::Nvlink);
         assert_eq!(driver_check(&here, Some(&of_cuda_13)).status(), Status::Fail);
         assert_eq!(driver_check(&here, Some(&of_cuda_12)).status(), Status::Ok);

@@ -8,8 +8,8 @@ use crate::comm::setup::channel::Channel;
 use crate::comm::setup::under_way;
 use crate::gpu::context::PrimaryContext;
 use crate::gpu::driver::DriverResult;
+use crate::gpu::functions::Functions;
 use crate::gpu::graphs::Graphs;
-use crate::gpu::images::Functions;
 use crate::gpu::mailbox::Mailbox;
 use crate::gpu::memory::{PeerScratch, Scratch};
 

@@ -6,7 +6,7 @@ use once_cell::race::OnceBox;
 
 use crate::comm::setup::nccl_variables::NcclVariables;
 use crate::comm::setup::sockets;
-use crate::gpu::images;
+use crate::gpu::image;
 use crate::gpu::topology::Device;
 use crate::host::config::Config;
 use crate::route::Reason;
@@ -46,7 +46,7 @@ pub fn settings(config: &Config) -> u64 {
 pub fn own_refusal(config: &Config, variables: &NcclVariables, device: &Device) -> Option<Reason> {
     if config.disable {
         Some(Reason::Disabled)
-    } else if !images::built_in() {
+    } else if !image::all().any(|_| true) {
         Some(Reason::NoKernels)
     } else if std::env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value == "1") {
         Some(Reason::LaunchBlocking)

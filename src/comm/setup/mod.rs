@@ -47,7 +47,7 @@ use crate::comm::table::fast::{Comm, Fast};
 use crate::gpu::context::PrimaryContext;
 use crate::gpu::context::{RelaxedCapture, with_context};
 use crate::gpu::driver::{Driver, DriverError, DriverResult};
-use crate::gpu::images::Functions;
+use crate::gpu::functions::Functions;
 use crate::gpu::mailbox::Mailbox;
 use crate::gpu::memory::{IPC_HANDLE_BYTES, PeerScratch, SameProcessKey, Scratch, Sharing};
 use crate::gpu::topology;
@@ -346,7 +346,8 @@ impl SetupRun {
         }
         self.reach_peers()?;
         let began = Instant::now();
-        let functions = self.in_context(|| Functions::load(self.driver(), self.context(), self.agreement.ranks()));
+        let (arch, ranks) = (self.device.arch, self.agreement.ranks());
+        let functions = self.in_context(|| Functions::load(self.driver(), self.context(), arch, ranks));
         self.resources.functions = Some(functions.map_err(|error| (Reason::Load, error.to_string()))?);
         self.kernels_ms = began.elapsed().as_secs_f64() * 1e3;
         let (driver, context, sharing) = (self.driver(), self.context(), self.agreement.sharing());

@@ -1,20 +1,15 @@
-//! The kernel images of this library, and loading them into a context.
+//! Loading the kernels into a context.
 
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 
 use cudarc::driver::sys::CUmodule;
 
-use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::driver::{Driver, DriverError, DriverResult};
+use crate::gpu::image::{self, Target};
 use crate::gpu::{CUcontext, CUfunction};
 use crate::host::lock::Lock;
 use crate::kernel::{KERNELS, Kernel, REDUCTIONS, Reduction};
-
-/// The fatbin that the build made of `kernels/`; None in a build without kernels.
-#[cfg(dime_kernels)]
-const FATBIN: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
-#[cfg(not(dime_kernels))]
-const FATBIN: Option<&[u8]> = None;
 
 /// A loaded all-reduce kernel.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +41,10 @@ impl Functions {
         self.all_reduce[kernel as usize][reduction as usize]
     }
 
-    /// Loads into `context`, which is current, what a communicator of `ranks` ranks needs.
-    pub fn load(driver: &Driver, context: CUcontext, ranks: usize) -> DriverResult<Self> {
-        let module = module_of(driver, context)?;
+    /// Loads into `context`, which is current and of a GPU of this compute capability, what a communicator of `ranks`
+    /// ranks needs.
+    pub fn load(driver: &Driver, context: CUcontext, arch: u32, ranks: usize) -> DriverResult<Self> {
+        let module = module_of(driver, context, arch)?;
         let specialised = matches!(ranks, 2 | 4 | 8);
         let none = AllReduceFunction { handle: ptr::null_mut(), waits_for_stream: false };
         let mut functions = Self {
@@ -76,17 +72,12 @@ impl Functions {
     }
 }
 
-/// Whether this build has kernels at all.
-pub fn built_in() -> bool {
-    FATBIN.is_some()
-}
-
 /// The loaded modules, by the id of their context. A module stays loaded as long as its context, since all
 /// communicators use the same kernels. The id is the key, because the application can destroy a primary context, and
 /// the next one may have the same handle.
 static MODULES: Lock<Vec<(u64, usize)>> = Lock::new(Vec::new());
 
-fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
+fn module_of(driver: &Driver, context: CUcontext, arch: u32) -> DriverResult<CUmodule> {
     let mut id = 0;
     // SAFETY: the context is current; the out pointer is ours.
     driver.check("cuCtxGetId", unsafe { (driver.ctx_get_id)(context, &mut id) })?;
@@ -94,14 +85,52 @@ fn module_of(driver: &Driver, context: CUcontext) -> DriverResult<CUmodule> {
     if let Some((_, module)) = modules.iter().find(|(of, _)| *of == id) {
         return Ok(*module as CUmodule);
     }
-    let image = FATBIN.unwrap_or_default();
-    let mut module: CUmodule = ptr::null_mut();
-    // SAFETY: the image is a whole fatbin, in static memory.
-    driver.check("cuModuleLoadData", unsafe {
-        (driver.module_load_data)(&mut module, image.as_ptr().cast::<c_void>())
-    })?;
+    let module = load_module(driver, arch)?;
     modules.push((id, module as usize));
     Ok(module)
+}
+
+/// Unpacks the image for a GPU of this compute capability and loads it into the current context.
+fn load_module(driver: &Driver, arch: u32) -> DriverResult<CUmodule> {
+    let no_image = |text| DriverError { call: "choosing an image of the kernels", code: NO_BINARY_FOR_GPU, text };
+    let image = image::best(arch).ok_or_else(|| no_image(lacking(arch)))?;
+    let unpacked = image.unpack().map_err(no_image)?;
+    let mut module: CUmodule = ptr::null_mut();
+    // SAFETY: an ELF file, or PTX that ends in NUL; the driver copies what it needs.
+    let code = unsafe { (driver.module_load_data)(&mut module, unpacked.as_ptr().cast::<c_void>()) };
+    driver.check("cuModuleLoadData", code).map_err(|error| DriverError {
+        text: format!("{}{}", error.text, needed(driver, image.target, &unpacked)),
+        ..error
+    })?;
+    Ok(module)
+}
+
+/// CUDA_ERROR_NO_BINARY_FOR_GPU.
+const NO_BINARY_FOR_GPU: c_int = 209;
+
+fn lacking(arch: u32) -> String {
+    let has: Vec<String> = image::all().map(|image| image.target.to_string()).collect();
+    format!(
+        "this libdime.so has no kernels for compute capability {}.{}, only for {}; build it without DIME_CUDA_ARCHS, or with \
+         {arch} among them",
+        arch / 10,
+        arch % 10,
+        has.join(", ")
+    )
+}
+
+/// Behind the driver's words for an image that it refuses: what it is and what the image needs, when it is too old.
+fn needed(driver: &Driver, target: Target, unpacked: &[u8]) -> String {
+    let oldest = target.oldest_driver(unpacked);
+    match driver.version() {
+        Ok(version) if version < oldest => format!(
+            "; this driver is of {version}, and the kernels for {target} need one of {oldest} or newer: install that"
+        ),
+        Ok(version) => {
+            format!("; this driver is of {version}, which should load kernels for {target}: they need {oldest}")
+        }
+        Err(_) => String::new(),
+    }
 }
 
 /// As `__CUDA_ARCH__ / 10` in kernels/backend/grid.h.

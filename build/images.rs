@@ -1,0 +1,204 @@
+//! Compiles kernels/ into one image for each architecture, packs them, and writes the source that includes them.
+//!
+//! A compiler runs for a minute and more. So each runs in a process of its own, which is this build script once more, as
+//! many at once as cargo has jobs. Packed images are kept in the target folder, under a hash of all that goes in, because
+//! each cargo profile has its own `OUT_DIR`.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::CString;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+
+use crate::Hasher;
+use crate::nvrtc::{Compiled, Nvrtc};
+
+/// Machine code is made for each of these. PTX of the last one serves newer GPUs.
+const DEFAULT_ARCHS: &str = "80,86,89,90,100,103,120";
+/// GPUs of this compute capability and later are known to drivers of CUDA 12.8 and later only.
+const FIRST_ARCH_OF_NEW_DRIVERS: u32 = 100;
+/// Of machine code: the ELF ABI version, e_ident[8], that drivers since CUDA 12.0 load. CUDA 13's compilers write 8, which drivers
+/// before 580 refuse.
+const OLD_ABI: u8 = 7;
+/// Where it is in an ELF file.
+const ABI_OFFSET: usize = 8;
+/// In a child: the architecture to compile for, and the folder to write to.
+const CHILD: [&str; 2] = ["DIME_BUILD_ARCH", "DIME_BUILD_FOLDER"];
+/// Level 19 of zstd: a tenth of the size, in seconds.
+const ZSTD_LEVEL: i32 = 19;
+
+/// The compiler and its headers.
+struct Toolkit {
+    library: PathBuf,
+    include: PathBuf,
+}
+
+/// The child's part, when this process is one: writes machine code and PTX for one architecture, packed.
+pub fn compile_if_child() -> bool {
+    let [Some(arch), Some(folder)] = CHILD.map(env::var_os) else { return false };
+    let arch = arch.to_str().and_then(|arch| arch.parse().ok()).expect("a child's architecture is a number");
+    match compile(&Toolkit::find(), arch) {
+        Ok(Compiled { code, ptx }) => {
+            for (image, content) in images_of(arch).into_iter().zip([code, ptx]) {
+                let packed = zstd::bulk::compress(&content, ZSTD_LEVEL).expect("zstd packs everything");
+                fs::write(Path::new(&folder).join(partial(&image)), packed).expect("OUT_DIR is writable");
+            }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
+    }
+    true
+}
+
+fn compile(toolkit: &Toolkit, arch: u32) -> Result<Compiled, String> {
+    let nvrtc = Nvrtc::open(&toolkit.library).map_err(|error| format!("{}: {error}", toolkit.library.display()))?;
+    let source = fs::read(super::KERNELS).map_err(|error| format!("{}: {error}", super::KERNELS))?;
+    let source = CString::new(source).map_err(|_| format!("{} holds a NUL", super::KERNELS))?;
+    let name = CString::new(super::KERNELS).expect("no NUL");
+    let compiled = nvrtc.compile(&source, &name, arch, &options(toolkit)).map_err(|error| error.to_string())?;
+    let abi = compiled.code.get(ABI_OFFSET).copied().unwrap_or(0);
+    if arch < FIRST_ARCH_OF_NEW_DRIVERS && abi != OLD_ABI {
+        return Err(format!(
+            "{} writes machine code that drivers before 580 refuse (ELF ABI version {abi}, not {OLD_ABI}): set DIME_NVRTC to \
+             an NVRTC of CUDA 12",
+            toolkit.library.display()
+        ));
+    }
+    Ok(compiled)
+}
+
+fn options(toolkit: &Toolkit) -> Vec<String> {
+    ["-std=c++17", "-lineinfo", "-Ikernels"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("-I{}", toolkit.include.display())])
+        .collect()
+}
+
+/// Writes `OUT_DIR/images.rs`, and what it includes.
+pub fn build(kernels_hash: u64) {
+    let toolkit = Toolkit::find();
+    let archs = env::var("DIME_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.to_owned());
+    let archs: Vec<&str> = archs.split(',').map(str::trim).filter(|arch| !arch.is_empty()).collect();
+    let archs: Vec<u32> = archs
+        .into_iter()
+        .map(|arch| {
+            arch.parse()
+                .unwrap_or_else(|_| panic!("DIME_CUDA_ARCHS={arch}: an architecture is a number such as 90, for 9.0"))
+        })
+        .collect();
+    let newest = archs.last().expect("DIME_CUDA_ARCHS names no architecture");
+    let images: Vec<String> =
+        archs.iter().map(|arch| format!("sm_{arch}")).chain([format!("compute_{newest}")]).collect();
+
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // OUT_DIR is TARGET/PROFILE/build/NAME/out.
+    let kept_dir = out_dir.ancestors().nth(4).expect("OUT_DIR lies in the target folder").join("kernels");
+    fs::create_dir_all(&kept_dir).expect("the target folder is writable");
+    let key = key(&toolkit, kernels_hash);
+    let kept = |image: &str| kept_dir.join(format!("{key:016x}.{image}.zst"));
+
+    let missing = archs
+        .iter()
+        .copied()
+        .filter(|arch| images_of(*arch).iter().any(|image| images.contains(image) && !kept(image).exists()));
+    compile_all(missing.collect(), &out_dir, kept);
+    for image in &images {
+        fs::copy(kept(image), out_dir.join(format!("{image}.zst"))).expect("OUT_DIR is writable");
+    }
+    fs::write(out_dir.join("images.rs"), source(&images, &out_dir)).expect("OUT_DIR is writable");
+}
+
+/// Of all that goes into the images, except their architectures.
+fn key(toolkit: &Toolkit, kernels_hash: u64) -> u64 {
+    let version = Nvrtc::open(&toolkit.library).and_then(|nvrtc| nvrtc.version());
+    let version = version.unwrap_or_else(|error| panic!("cannot use {}: {error}", toolkit.library.display()));
+    let bytes = fs::metadata(&toolkit.library).expect("it was opened").len();
+    let mut key = Hasher::new();
+    key.add(&kernels_hash.to_le_bytes());
+    key.add(format!("{version:?} {bytes} {ZSTD_LEVEL}").as_bytes());
+    key.add(options(&Toolkit { include: PathBuf::new(), library: PathBuf::new() }).join(" ").as_bytes());
+    key.value()
+}
+
+fn images_of(arch: u32) -> [String; 2] {
+    [format!("sm_{arch}"), format!("compute_{arch}")]
+}
+
+/// The file of an image that a compiler is writing, in OUT_DIR.
+fn partial(image: &str) -> String {
+    format!("{image}.partial")
+}
+
+/// Compiles for architectures, as many at once as cargo has jobs.
+fn compile_all(archs: VecDeque<u32>, out_dir: &Path, kept: impl Fn(&str) -> PathBuf + Sync) {
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+    let this = env::current_exe().expect("a build script knows its own path");
+    let queue = Mutex::new(archs);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let Some(arch) = queue.lock().expect("no thread panics with it").pop_front() else { break };
+                    let status = Command::new(&this).env(CHILD[0], arch.to_string()).env(CHILD[1], out_dir).status();
+                    let status = status.expect("a build script can run itself");
+                    assert!(status.success(), "the kernels did not compile for sm_{arch} ({status})");
+                    // Renamed when complete, so that an interrupted compiler leaves nothing that looks finished.
+                    for image in images_of(arch) {
+                        fs::rename(out_dir.join(partial(&image)), kept(&image)).expect("both lie in the target folder");
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// The source that includes the images. Each has a section of libdime.so to itself, so that what a library holds can be
+/// read without loading it: `.dime.sm_90`, and `.dime.compute_120` for PTX.
+fn source(images: &[String], out_dir: &Path) -> String {
+    let mut source = String::new();
+    for (number, image) in images.iter().enumerate() {
+        let file = out_dir.join(format!("{image}.zst"));
+        let bytes = fs::metadata(&file).expect("it was just copied").len();
+        writeln!(
+            source,
+            "#[unsafe(link_section = \".dime.{image}\")]\nstatic IMAGE_{number}: [u8; {bytes}] = *include_bytes!({:?});",
+            file
+        )
+        .expect("a String takes everything");
+    }
+    let list: Vec<String> =
+        images.iter().enumerate().map(|(number, image)| format!("({image:?}, &IMAGE_{number})")).collect();
+    writeln!(source, "static PACKED: &[(&str, &[u8])] = &[{}];", list.join(", ")).expect("a String takes everything");
+    source
+}
+
+impl Toolkit {
+    fn find() -> Self {
+        let named = env::var_os("DIME_NVRTC").filter(|path| !path.is_empty()).map(PathBuf::from);
+        // Where `make` unpacks it from its Python package.
+        let library = named.unwrap_or_else(|| "target/cuda/nvidia/cuda_nvrtc/lib/libnvrtc.so.12".into());
+        assert!(
+            library.is_file(),
+            "no CUDA compiler: {} is no file. Three ways out:\n\
+             1. `make` puts an NVRTC of CUDA 12.9 into target/cuda and builds with it;\n\
+             2. set DIME_NVRTC to the path of a libnvrtc.so.12 (of CUDA 12.9 for all of {DEFAULT_ARCHS}; DIME_CUDA_ARCHS names fewer);\n\
+             3. build with `--features forward-only`: no kernels, every call goes to NCCL.",
+            library.display()
+        );
+        // In a toolkit's lib64, in its targets/x86_64-linux/lib, and beside the package of the compiler.
+        let folder = library.parent().expect("a file lies in a folder");
+        let candidates = ["../include", "../../include", "../../cuda_runtime/include"].map(|path| folder.join(path));
+        let include = candidates
+            .iter()
+            .find(|folder| folder.join("cuda_fp16.h").is_file())
+            .unwrap_or_else(|| panic!("no cuda_fp16.h beside {}: it is in none of {candidates:?}", library.display()));
+        Self { include: include.clone(), library }
+    }
+}
