@@ -122,6 +122,7 @@ tools/install_packages.sh test
 tools/install_cuda.sh kernels
 tools/install_cuda.sh nvcc
 start nccl-releases 10 python3 tests/fetch_nccl.py
+start pynccl-files 10 python3 tests/fetch_pynccl.py
 start cargo-tools 10 install_cargo_tools
 
 cargo fmt --all -- --check
@@ -141,6 +142,7 @@ finish build-tests
 # The longest, and not in a hurry.
 start schedules 15 suite sim_schedules::
 finish nccl-releases
+finish pynccl-files
 finish cargo-tools
 start fuzz 10 env FUZZ_SECONDS="${FUZZ_SECONDS:-5}" FUZZ_AT_ONCE=2 tools/fuzz.sh
 start tests 5 suite --skip sim_

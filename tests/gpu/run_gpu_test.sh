@@ -6,7 +6,7 @@
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
 #   devices dependent-launch forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
-#   situations torch abort lost-rank torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
+#   situations torch abort lost-rank torch-own-gpu ddp-N pynccl-vllm pynccl-sglang soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
 # NVCC (else CUDA_HOME, PATH, /usr/local/cuda/bin, target/nvcc), COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin,
@@ -181,8 +181,17 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
     while [ $((power * 2)) -le "$gpus" ]; do power=$((power * 2)); done
     [ $power -gt 2 ] && stage "ddp-$power" 200 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" \
         --out "$results/ddp-$power" --limit 90 -- "$here/torch_ddp.py" --ranks $power
+    for framework in vllm sglang; do
+        is_wanted "pynccl-$framework" || continue
+        if files=$("$python" "$root/tests/fetch_pynccl.py" $framework); then
+            stage "pynccl-$framework" 200 "${apart[@]}" "$python" "$here/pynccl.py" --framework $framework --files "$files" \
+                --dime "$library" --ranks "$gpus"
+        else
+            missing "pynccl-$framework" "tests/fetch_pynccl.py $framework could not fetch its files"
+        fi
+    done
 else
-    for name in torch abort lost-rank torch-own-gpu ddp-2; do
+    for name in torch abort lost-rank torch-own-gpu ddp-2 pynccl-vllm pynccl-sglang; do
         missing $name "$python has no torch that sees a GPU"
     done
 fi
