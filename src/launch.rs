@@ -197,7 +197,7 @@ mod tests {
             arch: 90,
             multiprocessors: 132,
             forced: None,
-            threshold_bytes: None,
+            threshold_setting: None,
             blocks: 0,
             threads: 0,
         };

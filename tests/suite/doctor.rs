@@ -161,13 +161,21 @@ fn a_node_where_all_is_right_has_no_warning_in_its_sections() {
     let routes = report.all("routes");
     assert_eq!(routes.len(), 3, "{}", report.outcome);
     report.has("routes", "ok", &["2 ranks", "bf16 2 B to 16 MiB", "f32 4 B to 16 MiB", "int32 4 B to 8 MiB"]);
-    report.has("routes", "ok", &["4 ranks", "int32 4 B to 4 MiB", "\"to_bytes\": 4194304"]);
+    report.has("routes", "ok", &["4 ranks", "int32 4 B to 4 MiB", "\"to_bytes\": 4194304", "\"measured\": true"]);
     assert!(
         report.checks.iter().all(|check| check.section == "frameworks" || check.status == "ok"),
         "{}",
         report.outcome
     );
     assert_eq!(report.outcome.code, 0);
+}
+
+#[test]
+fn thresholds_that_nobody_measured_are_marked() {
+    let newer = on_topology("blackwell", "2", "device 0 arch 100\ndevice 1 arch 100\n");
+    newer.has("routes", "ok", &["bf16 2 B to 2 MiB", "int32 4 B to 2 MiB (the ends are not measured"]);
+    let many = on_topology("eight", "8", "");
+    many.has("routes", "ok", &["8 ranks", "bf16 2 B to 8 MiB", "int32 4 B to 4 MiB (the ends", "\"measured\": false"]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
         arch: set.iter().map(|gpu| gpu.arch).min().unwrap_or_default(),
         multiprocessors: set.iter().map(|gpu| gpu.multiprocessors).min().unwrap_or_default(),
         forced: config.kernel.0,
-        threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+        threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
         blocks: config.blocks,
         threads: config.threads,
     }
@@ -82,13 +82,14 @@ fn of_ranks(agreed: &Agreed) -> Check {
             "to_bytes": range.map(|(_, to)| to),
         }));
     }
-    let text = format!("{} ranks: {}", agreed.ranks, shown.join(", "));
+    let guess = if agreed.is_guess() { " (the ends are not measured on these GPUs with this many ranks)" } else { "" };
+    let text = format!("{} ranks: {}{guess}", agreed.ranks, shown.join(", "));
     let check = if data.iter().any(|range| range["to_bytes"].is_null()) {
         Check::warn("routes", text, "see the variables of Dime above: DIME_KERNEL and DIME_THRESHOLD_BYTES decide")
     } else {
         Check::ok("routes", text)
     };
-    check.with("ranks", agreed.ranks).with("fast", data)
+    check.with("ranks", agreed.ranks).with("measured", !agreed.is_guess()).with("fast", data)
 }
 
 #[cfg(test)]
@@ -103,7 +104,7 @@ mod tests {
                 arch: 90,
                 multiprocessors: 132,
                 forced: None,
-                threshold_bytes: None,
+                threshold_setting: None,
                 blocks: 0,
                 threads: 0,
             };
@@ -124,7 +125,7 @@ mod tests {
             arch: 90,
             multiprocessors: 132,
             forced: None,
-            threshold_bytes: Some(4096),
+            threshold_setting: Some(4096),
             blocks: 0,
             threads: 0,
         };

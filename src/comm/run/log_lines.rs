@@ -10,7 +10,7 @@ use crate::comm::table::fast::{Comm, Fast};
 use crate::nccl::{AllReduce, DataType, RedOp, ncclComm_t, ncclSuccess};
 use crate::observe::counters;
 use crate::real;
-use crate::route::{LaunchPlan, Reason};
+use crate::route::{Agreed, LaunchPlan, Reason};
 
 /// How a log line names a communicator and this rank.
 pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> String {
@@ -31,6 +31,13 @@ fn asked_name(handle: ncclComm_t) -> String {
         (Ok(rank), Ok(ranks)) if told => name(handle, rank, ranks, device),
         _ => format!("communicator {handle:p}"),
     }
+}
+
+/// Up to which sizes a communicator is fast.
+pub fn thresholds(agreed: &Agreed) -> String {
+    let [floats, integers] = [true, false].map(|float| agreed.threshold_bytes(float));
+    let guess = if agreed.is_guess() { ", not measured on these GPUs with this many ranks" } else { "" };
+    format!("up to {floats} bytes (integers {integers}){guess}")
 }
 
 /// Logs that a communicator forwards, if that was decided without a setup.
@@ -95,5 +102,26 @@ fn operation(call: &AllReduce) -> String {
             format!("communicator {handle:p}: all-reduce of {bytes} bytes, {name} {op}")
         }
         None => format!("communicator {handle:p}: all-reduce of {count} elements, type {} {op}", call.datatype),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thresholds_say_where_nobody_measured_them() {
+        let agreed = |arch, ranks| Agreed {
+            ranks,
+            arch,
+            multiprocessors: 132,
+            forced: None,
+            threshold_setting: None,
+            blocks: 0,
+            threads: 0,
+        };
+        assert_eq!(thresholds(&agreed(90, 2)), "up to 16777216 bytes (integers 8388608)");
+        let guess = "up to 1048576 bytes (integers 1048576), not measured on these GPUs with this many ranks";
+        assert_eq!(thresholds(&agreed(100, 8)), guess);
     }
 }

@@ -499,7 +499,7 @@ impl SetupRun {
             arch: self.device.arch,
             multiprocessors: hello::sms_of_a_rank(self.agreement.hellos()),
             forced: config.kernel.0,
-            threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+            threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
             blocks: config.blocks,
             threads: config.threads,
         };
@@ -527,9 +527,10 @@ impl SetupRun {
         }
         let why = why_legacy_ipc(&self.agreement, config, &self.variables);
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, {}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.agreement.sharing(),
+            log_lines::thresholds(&agreed),
             began.elapsed().as_secs_f64() * 1e3,
             self.rounds_ms,
             self.kernels_ms
