@@ -198,6 +198,7 @@ mod tests {
             multiprocessors: 132,
             forced: None,
             threshold_setting: None,
+            batch_invariant: false,
             blocks: 0,
             threads: 0,
         };

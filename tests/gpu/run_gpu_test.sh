@@ -6,7 +6,7 @@
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
 #   devices dependent-launch forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
-#   situations torch abort lost-rank torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
+#   situations torch batch-invariant abort lost-rank torch-own-gpu ddp-N soak-wrap soak-wrap-KERNEL soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
 # NVCC (else CUDA_HOME, PATH, /usr/local/cuda/bin, target/cuda), COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin,
@@ -171,6 +171,7 @@ fi
 if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)' 2>/dev/null; then
     stage torch 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
         "$here/torch_allreduce.py" --ranks "$gpus"
+    stage batch-invariant 300 "$python" "$here/batch_invariant.py" --dime "$library" --ranks "$gpus"
     stage abort 60 "$python" "$here/abort.py" "$library"
     stage lost-rank 120 "$python" "$here/lost_rank.py" --dime "$library"
     stage torch-own-gpu 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
@@ -182,7 +183,7 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
     [ $power -gt 2 ] && stage "ddp-$power" 200 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" \
         --out "$results/ddp-$power" --limit 90 -- "$here/torch_ddp.py" --ranks $power
 else
-    for name in torch abort lost-rank torch-own-gpu ddp-2; do
+    for name in torch batch-invariant abort lost-rank torch-own-gpu ddp-2; do
         missing $name "$python has no torch that sees a GPU"
     done
 fi

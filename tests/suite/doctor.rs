@@ -548,6 +548,15 @@ fn variables_that_change_what_dime_does_are_named() {
     ] {
         json(doctor().env(variable, value)).check(name, status, &[words]);
     }
+    let both = on_node().env("DIME_SIM_DEVICES", "2").env("DIME_BATCH_INVARIANT", "1").env("DIME_THRESHOLD_BYTES", "0");
+    let report = Report::of(both);
+    report.has("dime_variable", "ok", &["DIME_BATCH_INVARIANT=1: 1: all-reduces of floats of every size"]);
+    report.has(
+        "dime_variable",
+        "warn",
+        &["DIME_THRESHOLD_BYTES=0: it holds for integers only", "unset one of the two"],
+    );
+    report.has("routes", "warn", &["bf16 2 B to 1 TiB", "int32 none"]);
     for (variable, value) in [("DIME_DISABLE", "1"), ("NCCL_P2P_LEVEL", "LOC"), ("CUDA_LAUNCH_BLOCKING", "1")] {
         let report = Report::of(on_node().env(variable, value));
         report.check("routes", "warn", &["no all-reduce would be fast", variable]);

@@ -12,7 +12,7 @@ use crate::doctor::surroundings::Surroundings;
 const TYPES: [(DataType, &str); 3] =
     [(DataType::Bfloat16, "bf16"), (DataType::Float32, "f32"), (DataType::Int32, "int32")];
 /// More elements than any fast all-reduce has, as a power of 2.
-const MOST_ELEMENTS_LOG2: u32 = 32;
+const MOST_ELEMENTS_LOG2: u32 = 41;
 
 /// The smallest and the largest message of a type whose sum is fast, in bytes.
 fn fast_bytes(agreed: &Agreed, datatype: DataType) -> Option<(usize, usize)> {
@@ -39,6 +39,7 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
         multiprocessors: set.iter().map(|gpu| gpu.multiprocessors).min().unwrap_or_default(),
         forced: config.kernel.0,
         threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+        batch_invariant: config.batch_invariant,
         blocks: config.blocks,
         threads: config.threads,
     }
@@ -46,7 +47,7 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
 
 /// A size as people write it, when it is a round one.
 fn size_text(bytes: usize) -> String {
-    [(1 << 20, "MiB"), (1 << 10, "KiB")]
+    [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
         .into_iter()
         .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
         .map_or_else(|| format!("{bytes} B"), |(unit, name)| format!("{} {name}", bytes / unit))
@@ -105,6 +106,7 @@ mod tests {
                 multiprocessors: 132,
                 forced: None,
                 threshold_setting: None,
+                batch_invariant: false,
                 blocks: 0,
                 threads: 0,
             };
@@ -126,16 +128,21 @@ mod tests {
             multiprocessors: 132,
             forced: None,
             threshold_setting: Some(4096),
+            batch_invariant: false,
             blocks: 0,
             threads: 0,
         };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
+        let invariant = Agreed { batch_invariant: true, ..agreed };
+        assert_eq!(fast_bytes(&invariant, DataType::Float32), Some((4, 1 << 40)));
+        assert_eq!(fast_bytes(&invariant, DataType::Int32), Some((4, 4096)));
         let forced = Agreed { forced: dime::kernel::Kernel::named("one_shot_sentinel"), ..agreed };
         assert_eq!(fast_bytes(&forced, DataType::Int32), None);
     }
 
     #[test]
     fn sizes_are_written_in_the_largest_unit_that_divides_them() {
-        assert_eq!([2, 4096, 16 << 20, 1025].map(size_text), ["2 B", "4 KiB", "16 MiB", "1025 B"]);
+        let sizes = [2, 4096, 16 << 20, 1025, 3 << 30, 1 << 40].map(size_text);
+        assert_eq!(sizes, ["2 B", "4 KiB", "16 MiB", "1025 B", "3 GiB", "1 TiB"]);
     }
 }
