@@ -197,7 +197,8 @@ mod tests {
             arch: 90,
             multiprocessors: 132,
             forced: None,
-            threshold_bytes: None,
+            threshold_setting: None,
+            batch_invariant: false,
             blocks: 0,
             threads: 0,
         };

@@ -10,12 +10,21 @@ use crate::route::geometry::{self, Grid, most_blocks};
 use crate::route::plan::LaunchPlan;
 use crate::route::reason::Reason;
 use crate::route::shape::Shape;
-use crate::route::tables::{forced_grid, kernel_and_grid, threshold_bytes};
+use crate::route::tables::{forced_grid, is_measured, kernel_and_grid, threshold_bytes};
 
 /// The most bytes of a message that can be fast, whatever the settings: no threshold is above it, and a larger message
 /// starts no setup. A constant, so that it cannot differ between ranks, which have not agreed on anything before the
 /// setup.
 pub const FAST_LIMIT_BYTES: usize = 32 << 20;
+
+/// As [`FAST_LIMIT_BYTES`], of floats on a batch-invariant communicator, whose ranks know that of each other before the
+/// setup. More than any GPU holds; the number of launches stays below 2^32.
+const BATCH_INVARIANT_LIMIT_BYTES: usize = 1 << 40;
+
+/// The most bytes of a message that can be fast.
+const fn limit_bytes(batch_invariant: bool, float: bool) -> usize {
+    if batch_invariant && float { BATCH_INVARIANT_LIMIT_BYTES } else { FAST_LIMIT_BYTES }
+}
 
 /// The values on which the ranks agreed, as far as routing needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +39,35 @@ pub struct Agreed {
     pub multiprocessors: u32,
     /// The kernel that DIME_KERNEL names, if any.
     pub forced: Option<Kernel>,
-    /// The largest message that is fast, in bytes, if it is set; else the table's threshold.
-    pub threshold_bytes: Option<usize>,
+    /// DIME_THRESHOLD_BYTES, if it is set; else the threshold is the routing table's.
+    pub threshold_setting: Option<usize>,
+    /// Floats of every size are fast (DIME_BATCH_INVARIANT).
+    pub batch_invariant: bool,
     /// Blocks of a launch; 0: from the table.
     pub blocks: u32,
     /// Threads of a block; 0: from the table.
     pub threads: u32,
+}
+
+impl Agreed {
+    /// The largest message that is fast.
+    pub fn threshold_bytes(&self, float: bool) -> usize {
+        if self.batch_invariant && float {
+            return BATCH_INVARIANT_LIMIT_BYTES;
+        }
+        let threshold = match (self.threshold_setting, self.forced) {
+            (Some(bytes), _) => bytes,
+            // A forced kernel takes every size that it can carry.
+            (None, Some(_)) => FAST_LIMIT_BYTES,
+            (None, None) => threshold_bytes(self.arch, float, self.ranks),
+        };
+        threshold.min(FAST_LIMIT_BYTES)
+    }
+
+    /// The thresholds are the routing table's, and nobody has measured them with this architecture and number of ranks.
+    pub fn is_guess(&self) -> bool {
+        self.threshold_setting.is_none() && self.forced.is_none() && !is_measured(self.arch, self.ranks)
+    }
 }
 
 /// Why a communicator of this many ranks is never fast.
@@ -50,11 +82,12 @@ pub const fn never_fast(ranks: usize) -> Option<Reason> {
 }
 
 /// Whether an all-reduce of this shape could be fast, when only the number of ranks is known. All ranks answer alike,
-/// whatever their environment. The first such call sets the communicator up.
-pub fn may_need_setup(ranks: usize, shape: &Shape) -> Result<(), Reason> {
+/// whatever their environment. The first such call sets the communicator up. `batch_invariant`: the communicator was
+/// made with DIME_BATCH_INVARIANT=1, on all ranks.
+pub fn may_need_setup(ranks: usize, shape: &Shape, batch_invariant: bool) -> Result<(), Reason> {
     match never_fast(ranks) {
         Some(reason) => Err(reason),
-        None if shape.bytes > FAST_LIMIT_BYTES => Err(Reason::TooLarge),
+        None if shape.bytes > limit_bytes(batch_invariant, shape.datatype.is_float()) => Err(Reason::TooLarge),
         None => Ok(()),
     }
 }
@@ -67,13 +100,7 @@ pub const fn can_carry(kernel: Kernel, datatype: DataType) -> bool {
 /// The launch plan of an all-reduce, or why NCCL does it.
 pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
     let Shape { datatype, op, bytes } = *shape;
-    let threshold = match (agreed.threshold_bytes, agreed.forced) {
-        (Some(bytes), _) => bytes,
-        // A forced kernel takes every size that it can carry.
-        (None, Some(_)) => FAST_LIMIT_BYTES,
-        (None, None) => threshold_bytes(datatype.is_float(), agreed.ranks),
-    };
-    if bytes > threshold.min(FAST_LIMIT_BYTES) {
+    if bytes > agreed.threshold_bytes(datatype.is_float()) {
         return Err(Reason::TooLarge);
     }
     if datatype.is_fp8() && agreed.arch < 90 {
@@ -146,7 +173,16 @@ mod tests {
     }
 
     fn agreed(ranks: usize) -> Agreed {
-        Agreed { ranks, arch: 90, multiprocessors: 132, forced: None, threshold_bytes: None, blocks: 0, threads: 0 }
+        Agreed {
+            ranks,
+            arch: 90,
+            multiprocessors: 132,
+            forced: None,
+            threshold_setting: None,
+            batch_invariant: false,
+            blocks: 0,
+            threads: 0,
+        }
     }
 
     #[test]
@@ -158,7 +194,7 @@ mod tests {
                         let bytes = ((1_isize << shift) + delta).max(1) as usize;
                         let count = bytes.div_ceil(datatype.bytes());
                         let Ok(plan) = choose(&agreed(ranks), count, datatype as i32, 0) else {
-                            assert!(count * datatype.bytes() > threshold_bytes(datatype.is_float(), ranks));
+                            assert!(count * datatype.bytes() > threshold_bytes(90, datatype.is_float(), ranks));
                             continue;
                         };
                         assert!(can_carry(plan.kernel, datatype));
@@ -189,8 +225,13 @@ mod tests {
         }
     }
 
+    fn setup_for_with(ranks: usize, batch_invariant: bool, count: usize, datatype: DataType) -> Result<(), Reason> {
+        let shape = Shape::parse(count, datatype as i32, 0)?;
+        may_need_setup(ranks, &shape, batch_invariant)
+    }
+
     fn setup_for(ranks: usize, count: usize, datatype: i32, op: i32) -> Result<(), Reason> {
-        Shape::parse(count, datatype, op).and_then(|shape| may_need_setup(ranks, &shape))
+        Shape::parse(count, datatype, op).and_then(|shape| may_need_setup(ranks, &shape, false))
     }
 
     #[test]
@@ -279,8 +320,72 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_depend_on_architecture_and_ranks() {
+        const MIB: usize = 1 << 20;
+        // Floats and integers, with 2, 3, 4, 5, 7 and 8 ranks.
+        let rows = [
+            (&[90][..], [16, 16, 16, 8, 8, 8], [8, 4, 4, 4, 4, 4]),
+            (&[80, 86, 89, 103, 120], [4; 6], [4; 6]),
+            // The last ones are in no table.
+            (&[100, 87, 110, 121, 130], [2, 2, 2, 1, 1, 1], [2, 2, 2, 1, 1, 1]),
+        ];
+        for (archs, floats, integers) in rows {
+            for (&arch, (at, ranks)) in
+                archs.iter().flat_map(|arch| [2, 3, 4, 5, 7, 8].into_iter().enumerate().map(move |it| (arch, it)))
+            {
+                let agreed = Agreed { arch, ..agreed(ranks) };
+                let thresholds = [true, false].map(|float| agreed.threshold_bytes(float));
+                assert_eq!(thresholds, [floats[at] * MIB, integers[at] * MIB], "{arch} {ranks}");
+                for (datatype, bytes) in [(DataType::Float32, thresholds[0]), (DataType::Uint8, thresholds[1])] {
+                    let last = choose(&agreed, bytes / datatype.bytes(), datatype as i32, 0);
+                    let next = choose(&agreed, bytes / datatype.bytes() + 1, datatype as i32, 0);
+                    assert!(last.is_ok() && next == Err(Reason::TooLarge), "{arch} {ranks} {datatype:?}");
+                }
+                assert_eq!(agreed.is_guess(), arch != 90 || ranks > 4);
+                assert!(!Agreed { threshold_setting: Some(MIB), ..agreed }.is_guess());
+            }
+        }
+    }
+
+    #[test]
+    fn batch_invariance_keeps_floats_of_every_size_and_leaves_integers() {
+        for ranks in 2..=MAX_RANKS {
+            for (arch, forced, threshold_setting) in
+                [(90, None, None), (100, None, Some(0)), (80, Some(Kernel::OneShotLl), Some(4096))]
+            {
+                let usual = Agreed { arch, forced, threshold_setting, ..agreed(ranks) };
+                let agreed = Agreed { batch_invariant: true, ..usual };
+                for datatype in DataType::ALL.into_iter().filter(|datatype| arch >= 90 || !datatype.is_fp8()) {
+                    for bytes in [8, 3 << 20, 40 << 20, 256 << 20, 3 << 30, 1 << 40] {
+                        let count = bytes / datatype.bytes();
+                        let plan = choose(&agreed, count, datatype as i32, 0);
+                        assert_eq!(
+                            setup_for_with(ranks, true, count, datatype),
+                            match datatype.is_float() {
+                                true => Ok(()),
+                                false => setup_for(ranks, count, datatype as i32, 0),
+                            }
+                        );
+                        if !datatype.is_float() {
+                            assert_eq!(plan, choose(&usual, count, datatype as i32, 0));
+                            continue;
+                        }
+                        let plan = plan.expect("every size");
+                        let capacity = geometry::capacity_bytes(plan.kernel, ranks);
+                        let whole = (u64::from(plan.pieces) - 1) * plan.piece.bytes as u64 + plan.last.bytes as u64;
+                        assert_eq!(whole, (count * datatype.bytes()) as u64, "{ranks} {datatype:?} {bytes}");
+                        assert!(plan.piece.bytes <= capacity && plan.last.bytes <= capacity && plan.last.bytes > 0);
+                    }
+                }
+                assert_eq!(choose(&agreed, (1 << 38) + 1, DataType::Float32 as i32, 0), Err(Reason::TooLarge));
+                assert_eq!(setup_for_with(ranks, true, (1 << 38) + 1, DataType::Float32), Err(Reason::TooLarge));
+            }
+        }
+    }
+
+    #[test]
     fn the_threshold_setting_moves_the_threshold() {
-        let agreed = Agreed { threshold_bytes: Some(4096), ..agreed(2) };
+        let agreed = Agreed { threshold_setting: Some(4096), ..agreed(2) };
         assert!(choose(&agreed, 1024, 7, 0).is_ok());
         assert_eq!(choose(&agreed, 1025, 7, 0), Err(Reason::TooLarge));
     }

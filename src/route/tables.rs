@@ -29,7 +29,8 @@ const fn row(up_to_bytes: usize, kernel: Kernel, blocks: u32, threads: u32, tile
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-// Sources: docs/performance.md, "The search behind the tables". With 64 blocks and fewer a launch of an H200 may start early.
+// The rows are those of an H200, on every architecture. Sources: docs/performance.md, "The search behind the tables". With
+// 64 blocks and fewer a launch of an H200 may start early.
 
 /// 2 ranks, sums of f16, bf16 and f32: H200, search of 2026-11-22, as all of 2 ranks.
 const SUM_2: &[Row] = &[
@@ -101,14 +102,33 @@ const INTEGER_N: &[Row] = &[
     row(usize::MAX, Kernel::TwoShotBulk, 128, 256, 1, 1),
 ];
 
-/// The thresholds: messages above these sizes go to NCCL. They are the largest sizes that were measured to be clearly faster than
-/// NCCL.
-pub(super) const fn threshold_bytes(float: bool, ranks: usize) -> usize {
-    match (float, ranks) {
-        (true, _) => 16 * MIB,
-        (false, 2) => 8 * MIB,
-        (false, _) => 4 * MIB,
+/// The largest message that is fast by default, in bytes, for floats. Measured on an H200 with 2 to 4 ranks: the largest
+/// sizes that were clearly faster than NCCL. All others are guesses, below what other libraries take for themselves
+/// there (docs/performance.md). An architecture that is not listed has the smallest of them.
+const fn float_threshold_bytes(arch: u32, ranks: usize) -> usize {
+    match (arch, ranks) {
+        (90, 0..=4) => 16 * MIB,
+        (90, _) => 8 * MIB,
+        (80 | 86 | 89 | 103 | 120, _) => 4 * MIB,
+        (_, 0..=4) => 2 * MIB,
+        (_, _) => MIB,
     }
+}
+
+/// As [`float_threshold_bytes`], for integers, where it is smaller.
+const fn integer_threshold_bytes(ranks: usize) -> usize {
+    if ranks == 2 { 8 * MIB } else { 4 * MIB }
+}
+
+/// Whether the threshold of this architecture and number of ranks was measured.
+pub(super) const fn is_measured(arch: u32, ranks: usize) -> bool {
+    arch == 90 && ranks <= 4
+}
+
+/// The table's threshold: messages above this size go to NCCL.
+pub(super) const fn threshold_bytes(arch: u32, float: bool, ranks: usize) -> usize {
+    let (of_floats, of_integers) = (float_threshold_bytes(arch, ranks), integer_threshold_bytes(ranks));
+    if float || of_floats < of_integers { of_floats } else { of_integers }
 }
 
 const fn table(float: bool, specialised: bool, ranks: usize) -> &'static [Row] {

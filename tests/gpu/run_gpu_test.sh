@@ -6,7 +6,8 @@
 #
 # STAGE is a name or a pattern, for example check-* or torch. Without any, all stages run. Stages, in order:
 #   devices dependent-launch forwards fingerprint check check-one-thread check-processes check-own-gpu leak memcheck racecheck
-#   situations torch abort lost-rank torch-own-gpu ddp-N pynccl-vllm pynccl-sglang soak-wrap soak-wrap-KERNEL soak-processes soak
+#   situations torch batch-invariant abort lost-rank torch-own-gpu ddp-N pynccl-vllm pynccl-sglang soak-wrap soak-wrap-KERNEL
+#   soak-processes soak
 # Environment: CHECK_SECONDS (time for the cases of the sweep, 240), MODEL_SECONDS (20), SOAK_SECONDS (600), WRAP_SECONDS (30),
 # LEAK_CYCLES (200), LEAK_VIA (init or split), SANITIZE_CASES (40), DEVICES (0,1,2,...), PYTHON (python3, with torch),
 # NVCC (else CUDA_HOME, PATH, /usr/local/cuda/bin, target/nvcc), COMPUTE_SANITIZER (else PATH, /usr/local/cuda/bin,
@@ -171,6 +172,7 @@ fi
 if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() else 1)' 2>/dev/null; then
     stage torch 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch" -- \
         "$here/torch_allreduce.py" --ranks "$gpus"
+    stage batch-invariant 300 "$python" "$here/batch_invariant.py" --dime "$library" --ranks "$gpus"
     stage abort 60 "$python" "$here/abort.py" "$library"
     stage lost-rank 120 "$python" "$here/lost_rank.py" --dime "$library"
     stage torch-own-gpu 330 "${apart[@]}" "$python" "$here/compare_torch.py" --dime "$library" --out "$results/torch-own-gpu" -- \
@@ -191,7 +193,7 @@ if "$python" -c 'import torch; raise SystemExit(0 if torch.cuda.is_available() e
         fi
     done
 else
-    for name in torch abort lost-rank torch-own-gpu ddp-2 pynccl-vllm pynccl-sglang; do
+    for name in torch batch-invariant abort lost-rank torch-own-gpu ddp-2 pynccl-vllm pynccl-sglang; do
         missing $name "$python has no torch that sees a GPU"
     done
 fi

@@ -161,13 +161,21 @@ fn a_node_where_all_is_right_has_no_warning_in_its_sections() {
     let routes = report.all("routes");
     assert_eq!(routes.len(), 3, "{}", report.outcome);
     report.has("routes", "ok", &["2 ranks", "bf16 2 B to 16 MiB", "f32 4 B to 16 MiB", "int32 4 B to 8 MiB"]);
-    report.has("routes", "ok", &["4 ranks", "int32 4 B to 4 MiB", "\"to_bytes\": 4194304"]);
+    report.has("routes", "ok", &["4 ranks", "int32 4 B to 4 MiB", "\"to_bytes\": 4194304", "\"measured\": true"]);
     assert!(
         report.checks.iter().all(|check| check.section == "frameworks" || check.status == "ok"),
         "{}",
         report.outcome
     );
     assert_eq!(report.outcome.code, 0);
+}
+
+#[test]
+fn thresholds_that_nobody_measured_are_marked() {
+    let newer = on_topology("blackwell", "2", "device 0 arch 100\ndevice 1 arch 100\n");
+    newer.has("routes", "ok", &["bf16 2 B to 2 MiB", "int32 4 B to 2 MiB (the ends are not measured"]);
+    let many = on_topology("eight", "8", "");
+    many.has("routes", "ok", &["8 ranks", "bf16 2 B to 8 MiB", "int32 4 B to 4 MiB (the ends", "\"measured\": false"]);
 }
 
 #[test]
@@ -540,6 +548,15 @@ fn variables_that_change_what_dime_does_are_named() {
     ] {
         json(doctor().env(variable, value)).check(name, status, &[words]);
     }
+    let both = on_node().env("DIME_SIM_DEVICES", "2").env("DIME_BATCH_INVARIANT", "1").env("DIME_THRESHOLD_BYTES", "0");
+    let report = Report::of(both);
+    report.has("dime_variable", "ok", &["DIME_BATCH_INVARIANT=1: 1: all-reduces of floats of every size"]);
+    report.has(
+        "dime_variable",
+        "warn",
+        &["DIME_THRESHOLD_BYTES=0: it holds for integers only", "unset one of the two"],
+    );
+    report.has("routes", "warn", &["bf16 2 B to 1 TiB", "int32 none"]);
     for (variable, value) in [("DIME_DISABLE", "1"), ("NCCL_P2P_LEVEL", "LOC"), ("CUDA_LAUNCH_BLOCKING", "1")] {
         let report = Report::of(on_node().env(variable, value));
         report.check("routes", "warn", &["no all-reduce would be fast", variable]);

@@ -28,6 +28,7 @@ mod pynccl;
 mod run;
 mod sim_aborted;
 mod sim_aborts;
+mod sim_batch_invariant;
 mod sim_crowded;
 mod sim_dependents;
 mod sim_faults;

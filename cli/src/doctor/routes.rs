@@ -12,7 +12,7 @@ use crate::doctor::surroundings::Surroundings;
 const TYPES: [(DataType, &str); 3] =
     [(DataType::Bfloat16, "bf16"), (DataType::Float32, "f32"), (DataType::Int32, "int32")];
 /// More elements than any fast all-reduce has, as a power of 2.
-const MOST_ELEMENTS_LOG2: u32 = 32;
+const MOST_ELEMENTS_LOG2: u32 = 41;
 
 /// The smallest and the largest message of a type whose sum is fast, in bytes.
 fn fast_bytes(agreed: &Agreed, datatype: DataType) -> Option<(usize, usize)> {
@@ -38,7 +38,8 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
         arch: set.iter().map(|gpu| gpu.arch).min().unwrap_or_default(),
         multiprocessors: set.iter().map(|gpu| gpu.multiprocessors).min().unwrap_or_default(),
         forced: config.kernel.0,
-        threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+        threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+        batch_invariant: config.batch_invariant,
         blocks: config.blocks,
         threads: config.threads,
     }
@@ -46,7 +47,7 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
 
 /// A size as people write it, when it is a round one.
 fn size_text(bytes: usize) -> String {
-    [(1 << 20, "MiB"), (1 << 10, "KiB")]
+    [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
         .into_iter()
         .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
         .map_or_else(|| format!("{bytes} B"), |(unit, name)| format!("{} {name}", bytes / unit))
@@ -82,13 +83,14 @@ fn of_ranks(agreed: &Agreed) -> Check {
             "to_bytes": range.map(|(_, to)| to),
         }));
     }
-    let text = format!("{} ranks: {}", agreed.ranks, shown.join(", "));
+    let guess = if agreed.is_guess() { " (the ends are not measured on these GPUs with this many ranks)" } else { "" };
+    let text = format!("{} ranks: {}{guess}", agreed.ranks, shown.join(", "));
     let check = if data.iter().any(|range| range["to_bytes"].is_null()) {
         Check::warn("routes", text, "see the variables of Dime above: DIME_KERNEL and DIME_THRESHOLD_BYTES decide")
     } else {
         Check::ok("routes", text)
     };
-    check.with("ranks", agreed.ranks).with("fast", data)
+    check.with("ranks", agreed.ranks).with("measured", !agreed.is_guess()).with("fast", data)
 }
 
 #[cfg(test)]
@@ -103,7 +105,8 @@ mod tests {
                 arch: 90,
                 multiprocessors: 132,
                 forced: None,
-                threshold_bytes: None,
+                threshold_setting: None,
+                batch_invariant: false,
                 blocks: 0,
                 threads: 0,
             };
@@ -124,17 +127,22 @@ mod tests {
             arch: 90,
             multiprocessors: 132,
             forced: None,
-            threshold_bytes: Some(4096),
+            threshold_setting: Some(4096),
+            batch_invariant: false,
             blocks: 0,
             threads: 0,
         };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
+        let invariant = Agreed { batch_invariant: true, ..agreed };
+        assert_eq!(fast_bytes(&invariant, DataType::Float32), Some((4, 1 << 40)));
+        assert_eq!(fast_bytes(&invariant, DataType::Int32), Some((4, 4096)));
         let forced = Agreed { forced: dime::kernel::Kernel::named("one_shot_sentinel"), ..agreed };
         assert_eq!(fast_bytes(&forced, DataType::Int32), None);
     }
 
     #[test]
     fn sizes_are_written_in_the_largest_unit_that_divides_them() {
-        assert_eq!([2, 4096, 16 << 20, 1025].map(size_text), ["2 B", "4 KiB", "16 MiB", "1025 B"]);
+        let sizes = [2, 4096, 16 << 20, 1025, 3 << 30, 1 << 40].map(size_text);
+        assert_eq!(sizes, ["2 B", "4 KiB", "16 MiB", "1025 B", "3 GiB", "1 TiB"]);
     }
 }

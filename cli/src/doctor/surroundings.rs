@@ -44,7 +44,7 @@ impl Surroundings {
         let of_nccl = NcclVariables::from_env();
         let forwards = if config.disable {
             Some("DIME_DISABLE is set")
-        } else if config.threshold_bytes.is_some_and(|bytes| bytes.0 == 0) {
+        } else if forwards_by_threshold(&config) {
             Some("DIME_THRESHOLD_BYTES is 0")
         } else if of_nccl.forbids_peer_access() {
             Some("NCCL_P2P_DISABLE or NCCL_P2P_LEVEL forbids access between GPUs")
@@ -56,6 +56,10 @@ impl Surroundings {
         let allows_pcie = config.allow_pcie && of_nccl.allows_pcie();
         Self { config, forwards, allows_pcie }
     }
+}
+
+fn forwards_by_threshold(config: &Config) -> bool {
+    !config.batch_invariant && config.threshold_bytes.is_some_and(|bytes| bytes.0 == 0)
 }
 
 fn is_launch_blocking() -> bool {
@@ -119,10 +123,13 @@ fn dime_checks() -> Vec<Check> {
         let text = format!("{}={}", variable.name, value.display());
         let forwards = match variable.name {
             "DIME_DISABLE" => config.disable,
-            "DIME_THRESHOLD_BYTES" => config.threshold_bytes.is_some_and(|bytes| bytes.0 == 0),
+            "DIME_THRESHOLD_BYTES" => forwards_by_threshold(&config),
             _ => false,
         };
-        let check = if forwards {
+        let check = if variable.name == "DIME_THRESHOLD_BYTES" && config.batch_invariant {
+            let text = format!("{text}: it holds for integers only, since DIME_BATCH_INVARIANT is 1");
+            Check::warn("dime_variable", text, "unset one of the two")
+        } else if forwards {
             Check::warn("dime_variable", format!("{text}: every call is forwarded"), format!("unset {}", variable.name))
         } else {
             let sentence = variable.doc.split_once(". ").map_or(variable.doc, |(first, _)| first);

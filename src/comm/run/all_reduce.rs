@@ -113,7 +113,9 @@ unsafe fn all_reduce_on_fast(comm: &'static Comm, call: &AllReduce, shape: Resul
 /// # Safety
 /// As [`all_reduce`].
 unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result<Shape, Reason>) -> ncclResult_t {
-    let may_be_ours = shape.and_then(|shape| route::may_need_setup(comm.ranks(), &shape).map(|()| shape));
+    let may_be_ours = shape.and_then(|shape| {
+        route::may_need_setup(comm.ranks(), &shape, beacon::is_batch_invariant(call.comm)).map(|()| shape)
+    });
     let shape = match may_be_ours {
         Ok(shape) => shape,
         Err(reason) => {
@@ -132,7 +134,7 @@ unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result
     }
     if let Err(reason) = all_here {
         comm.set_forward(reason);
-        log_lines::decided(call.comm, reason.text());
+        log_lines::decided(call.comm, reason, "");
         // SAFETY: the caller's contract.
         return unsafe { count_and_forward(call, reason) };
     }
@@ -173,7 +175,7 @@ fn register(call: &AllReduce) -> Option<&'static Comm> {
     comm.set_ranks(ranks);
     if let Some(reason) = route::never_fast(ranks).or_else(|| beacon::reason_so_far(call.comm)) {
         comm.set_forward(reason);
-        log_lines::decided(call.comm, reason.text());
+        log_lines::decided(call.comm, reason, "");
     }
     Some(comm)
 }

@@ -47,7 +47,9 @@ pub unsafe fn explain(
         None | Some((_, Status::New)) => {
             let may_be_ours = match route::never_fast(ranks) {
                 Some(reason) => Err(reason),
-                None => shape.and_then(|shape| route::may_need_setup(ranks, &shape)),
+                None => {
+                    shape.and_then(|shape| route::may_need_setup(ranks, &shape, beacon::is_batch_invariant(handle)))
+                }
             };
             match may_be_ours {
                 // A missing beacon is not reported: its rank may have taken part and ended the communicator already.

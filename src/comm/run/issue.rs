@@ -6,12 +6,13 @@ use crate::comm::run::dispatch::{self, forward};
 use crate::comm::run::group::Kept;
 use crate::comm::run::stream_barrier::StreamBarrier;
 use crate::comm::run::{capture, log_lines};
+use crate::comm::setup::beacon;
 use crate::comm::setup::concurrent_setups::ConcurrentSetups;
 use crate::comm::table;
 use crate::comm::table::fast::{Comm, Status};
 use crate::gpu::driver::DriverError;
 use crate::host::error::Error;
-use crate::nccl::{ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
+use crate::nccl::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
 use crate::real;
 use crate::route::Reason;
 
@@ -60,6 +61,9 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
             // SAFETY: the caller's contract.
             Some((comm, Status::Fast)) => unsafe { dispatch::run(comm, &call, shape) },
             Some((comm, Status::Poisoned(_))) => dispatch::error_of_poisoned(comm),
+            Some((_, Status::New)) if shape.datatype.is_float() && beacon::is_batch_invariant(call.comm) => {
+                refuse_capture()
+            }
             other => {
                 match other {
                     Some((_, Status::Forward(reason))) => log_lines::count_forward(&call, reason),
@@ -98,6 +102,14 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
         }
     };
     if result == ncclSuccess { one } else { result }
+}
+
+/// The error of a captured all-reduce that NCCL would do, with other bits than the later ones.
+#[cold]
+fn refuse_capture() -> ncclResult_t {
+    let text = "DIME_BATCH_INVARIANT=1: the first all-reduce of a communicator is captured, and NCCL would do it with \
+                other bits: call one all-reduce outside of captures first";
+    Error::new(ncclInvalidUsage, text).report()
 }
 
 #[cold]

@@ -7,10 +7,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::comm::table::fast::{Comm, Fast};
+use crate::host::config::Config;
 use crate::nccl::{AllReduce, DataType, RedOp, ncclComm_t, ncclSuccess};
 use crate::observe::counters;
 use crate::real;
-use crate::route::{LaunchPlan, Reason};
+use crate::route::{Agreed, LaunchPlan, Reason};
 
 /// How a log line names a communicator and this rank.
 pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> String {
@@ -33,11 +34,33 @@ fn asked_name(handle: ncclComm_t) -> String {
     }
 }
 
-/// Logs that a communicator forwards, if that was decided without a setup.
+/// Up to which sizes a communicator is fast.
+pub fn thresholds(agreed: &Agreed) -> String {
+    let [floats, integers] = [true, false].map(|float| agreed.threshold_bytes(float));
+    let floats = if agreed.batch_invariant {
+        "floats of every size are batch-invariant".to_owned()
+    } else {
+        format!("up to {floats} bytes")
+    };
+    let guess = if agreed.is_guess() { ", not measured on these GPUs with this many ranks" } else { "" };
+    format!("{floats} (integers up to {integers}){guess}")
+}
+
+/// Logs that a communicator forwards, if that was decided without a setup. `detail` follows the reason.
 #[cold]
-pub fn decided(handle: ncclComm_t, why: &str) {
-    if log::log_enabled!(log::Level::Info) {
-        log::info!("{}: all-reduces are forwarded: {why}", asked_name(handle));
+pub fn decided(handle: ncclComm_t, reason: Reason, detail: &str) {
+    // One rank's result is its contribution, whoever makes it.
+    let varies = reason != Reason::OneRank && Config::from_env().0.batch_invariant;
+    if log::log_enabled!(log::Level::Info) || varies {
+        forwards(&asked_name(handle), &format!("{}{detail}", reason.text()), varies);
+    }
+}
+
+/// Logs that a communicator forwards. `varies`: although it was to be batch-invariant.
+pub fn forwards(name: &str, why: &str, varies: bool) {
+    log::info!("{name}: all-reduces are forwarded: {why}");
+    if varies {
+        log::warn!("{name}: DIME_BATCH_INVARIANT=1 does not hold, since all-reduces are forwarded: {why}");
     }
 }
 
@@ -64,7 +87,7 @@ pub fn count_forward_undecided(comm: &Comm, call: &AllReduce, reason: Reason) {
 pub fn count_forward_unknown(call: &AllReduce) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
-        decided(call.comm, Reason::TableFull.text());
+        decided(call.comm, Reason::TableFull, "");
     }
     count_forward(call, Reason::TableFull);
 }
@@ -95,5 +118,27 @@ fn operation(call: &AllReduce) -> String {
             format!("communicator {handle:p}: all-reduce of {bytes} bytes, {name} {op}")
         }
         None => format!("communicator {handle:p}: all-reduce of {count} elements, type {} {op}", call.datatype),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thresholds_say_where_nobody_measured_them() {
+        let agreed = |arch, ranks| Agreed {
+            ranks,
+            arch,
+            multiprocessors: 132,
+            forced: None,
+            threshold_setting: None,
+            batch_invariant: false,
+            blocks: 0,
+            threads: 0,
+        };
+        assert_eq!(thresholds(&agreed(90, 2)), "up to 16777216 bytes (integers up to 8388608)");
+        let guess = "up to 1048576 bytes (integers up to 1048576), not measured on these GPUs with this many ranks";
+        assert_eq!(thresholds(&agreed(100, 8)), guess);
     }
 }

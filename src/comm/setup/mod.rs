@@ -27,6 +27,7 @@ pub mod under_way;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::comm::life::deferred_free;
@@ -64,10 +65,11 @@ use crate::route::{Agreed, Reason};
 /// Sets a communicator up. Afterwards it is fast or forwards, or is poisoned.
 pub fn set_up(comm: &'static Comm) {
     let began = Instant::now();
-    let (config, _) = Config::from_env();
+    let (mut config, _) = Config::from_env();
     // NCCL reads its own configuration files at its first communicator and may have set NCCL_DEBUG since.
     crate::observe::log::start(&config);
     crate::observe::nvtx::start();
+    settle_batch_invariance(comm, &mut config);
     let _relaxed = RelaxedCapture::enter();
     let under_way = UnderWay::begin();
     let Some(mut run) = SetupRun::open(comm, &config) else { return };
@@ -83,6 +85,26 @@ pub fn set_up(comm: &'static Comm) {
     // From here on no other rank waits for this one.
     drop(under_way);
     run.finish(&config, began);
+}
+
+/// Whether a communicator is batch-invariant was decided when it was made: before the setup a rank must know whether a
+/// large message begins it. Replaces the environment's value of now.
+fn settle_batch_invariance(comm: &Comm, config: &mut Config) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let handle = comm.handle() as ncclComm_t;
+    let was_asked_for = beacon::is_batch_invariant(handle);
+    if config.batch_invariant && !was_asked_for {
+        log::warn!(
+            "communicator {handle:p}: DIME_BATCH_INVARIANT=1 does not hold, since it was set after the communicator was made"
+        );
+    }
+    config.batch_invariant = was_asked_for;
+    if was_asked_for && config.threshold_bytes.is_some() && !SAID.swap(true, Ordering::Relaxed) {
+        log::error!(
+            "DIME_BATCH_INVARIANT=1 and DIME_THRESHOLD_BYTES are both set: floats of every size stay with Dime, and the \
+             threshold holds for integers only. Unset one of them"
+        );
+    }
 }
 
 /// The handle of a communicator that this thread is in a call on. None: it was aborted meanwhile, and NCCL may have
@@ -156,8 +178,7 @@ impl SetupRun {
                 // Forwarding is safe: a rank that other processes count on has lit its beacon, and for that it opened
                 // the driver.
                 comm.set_forward(Reason::NoDriver);
-                let why = format!("{}: {detail}", Reason::NoDriver.text());
-                log_lines::decided(comm.handle() as ncclComm_t, &why);
+                log_lines::decided(comm.handle() as ncclComm_t, Reason::NoDriver, &format!(": {detail}"));
                 return None;
             }
         };
@@ -472,7 +493,8 @@ impl SetupRun {
                     Some((reason, detail)) => format!("; this rank: {}: {detail}", reason.text()),
                     None => String::new(),
                 };
-                log::info!("{line}: all-reduces are forwarded: {} (rank {}{own})", refusal.reason.text(), refusal.rank);
+                let why = format!("{} (rank {}{own})", refusal.reason.text(), refusal.rank);
+                log_lines::forwards(&line, &why, config.batch_invariant);
                 self.comm.set_forward(refusal.reason);
                 return self.defer_free();
             }
@@ -500,7 +522,8 @@ impl SetupRun {
             arch: self.device.arch,
             multiprocessors: hello::sms_of_a_rank(self.agreement.hellos()),
             forced: config.kernel.0,
-            threshold_bytes: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+            threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
+            batch_invariant: config.batch_invariant,
             blocks: config.blocks,
             threads: config.threads,
         };
@@ -528,9 +551,10 @@ impl SetupRun {
         }
         let why = why_legacy_ipc(&self.agreement, config, &self.variables);
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, {}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.agreement.sharing(),
+            log_lines::thresholds(&agreed),
             began.elapsed().as_secs_f64() * 1e3,
             self.rounds_ms,
             self.kernels_ms

@@ -7,6 +7,8 @@ pub struct Seen {
     pub lit: usize,
     /// Names that it could not look up.
     pub unknown: usize,
+    /// Beacons of ranks that have another DIME_BATCH_INVARIANT.
+    pub differing: usize,
 }
 
 /// Whether all ranks have lit their beacons.
@@ -16,6 +18,8 @@ pub enum Conclusion {
     AllLit,
     /// Some rank has not: every rank forwards.
     SomeMissing,
+    /// All have, but they differ in DIME_BATCH_INVARIANT: every rank forwards.
+    SettingsDiffer,
     /// This rank cannot tell. A rank that can will send it a verdict message.
     Unknown,
 }
@@ -27,6 +31,8 @@ pub enum Heard {
     AllLit,
     /// A rank that could look says that some beacon is missing.
     SomeMissing,
+    /// A rank that could look says that the ranks differ in DIME_BATCH_INVARIANT.
+    SettingsDiffer,
     /// No message came: no rank with Dime could look.
     Nothing,
     /// It cannot receive messages either.
@@ -36,8 +42,10 @@ pub enum Heard {
 /// The conclusion of a rank that looked up the beacons of `ranks` ranks. `is_visible`: the other ranks see this
 /// rank's beacon.
 pub fn after_looking(is_visible: bool, seen: Seen, ranks: usize) -> Conclusion {
-    if !is_visible || seen.lit + seen.unknown < ranks {
+    if !is_visible || seen.lit + seen.unknown + seen.differing < ranks {
         Conclusion::SomeMissing
+    } else if seen.lit + seen.unknown < ranks {
+        Conclusion::SettingsDiffer
     } else if seen.lit >= ranks {
         Conclusion::AllLit
     } else {
@@ -52,6 +60,7 @@ pub fn after_waiting(heard: Heard) -> Conclusion {
         // A beacon that cannot be checked counts as lit: usually every rank has Dime, and a rank without it is the
         // exception.
         Heard::AllLit | Heard::CannotReceive => Conclusion::AllLit,
+        Heard::SettingsDiffer => Conclusion::SettingsDiffer,
         Heard::SomeMissing | Heard::Nothing => Conclusion::SomeMissing,
     }
 }

@@ -22,14 +22,35 @@ enum Kind {
     CannotReceive,
     /// Nothing fails.
     Fine,
+    /// As `Fine`, with another DIME_BATCH_INVARIANT.
+    FineDiffering,
+    /// As `CannotLook`, with another DIME_BATCH_INVARIANT.
+    CannotLookDiffering,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::NoDime, Kind::Disabled, Kind::NoBeacon, Kind::CannotLook, Kind::CannotReceive, Kind::Fine];
+const KINDS: [Kind; 8] = [
+    Kind::NoDime,
+    Kind::Disabled,
+    Kind::NoBeacon,
+    Kind::CannotLook,
+    Kind::CannotReceive,
+    Kind::Fine,
+    Kind::FineDiffering,
+    Kind::CannotLookDiffering,
+];
 
 impl Kind {
     fn lights(self) -> bool {
-        matches!(self, Kind::CannotLook | Kind::CannotReceive | Kind::Fine)
+        !matches!(self, Kind::NoDime | Kind::Disabled | Kind::NoBeacon)
+    }
+
+    /// DIME_BATCH_INVARIANT.
+    fn setting(self) -> bool {
+        matches!(self, Kind::FineDiffering | Kind::CannotLookDiffering)
+    }
+
+    fn cannot_look(self) -> bool {
+        matches!(self, Kind::CannotLook | Kind::CannotReceive | Kind::CannotLookDiffering)
     }
 
     /// Its conclusion has to be that of the others.
@@ -50,6 +71,8 @@ enum Protocol {
     IgnoresItsOwn,
     /// A rank that is disabled lights its beacon.
     DisabledLights,
+    /// Beacons of ranks with another DIME_BATCH_INVARIANT have the same names.
+    SameNames,
 }
 
 /// What each rank with Dime concludes, in a world of these kinds. Bit `o` of `unknown[r]`: rank `r` cannot look up
@@ -60,15 +83,18 @@ fn conclusions(kinds: &[Kind], unknown: &[usize], protocol: Protocol) -> Vec<Con
         |rank: usize| kinds[rank].lights() || protocol == Protocol::DisabledLights && kinds[rank] == Kind::Disabled;
     let look = |rank: usize| {
         let is_hidden = |other: usize| unknown[rank] >> other & 1 == 1;
-        let open = (0..ranks).filter(|other| !is_hidden(*other));
+        let open = || (0..ranks).filter(|other| !is_hidden(*other));
+        let is_alike =
+            |other: usize| protocol == Protocol::SameNames || kinds[rank].setting() == kinds[other].setting();
         let is_own = |other: usize| protocol == Protocol::IgnoresItsOwn && other == rank;
         let mut seen = Seen {
-            lit: open.filter(|other| lights(*other) || is_own(*other)).count(),
+            lit: open().filter(|other| is_alike(*other) && lights(*other) || is_own(*other)).count(),
             unknown: (0..ranks).filter(|other| is_hidden(*other)).count(),
+            differing: open().filter(|other| !is_alike(*other) && lights(*other)).count(),
         };
         match protocol {
             Protocol::UnknownIsMissing => seen.unknown = 0,
-            Protocol::UnknownIsLit => seen = Seen { lit: seen.lit + seen.unknown, unknown: 0 },
+            Protocol::UnknownIsLit => seen = Seen { lit: seen.lit + seen.unknown, unknown: 0, ..seen },
             _ => {}
         }
         // A disabled rank forwards without looking.
@@ -82,6 +108,7 @@ fn conclusions(kinds: &[Kind], unknown: &[usize], protocol: Protocol) -> Vec<Con
         (0..ranks).filter(tells).find_map(|from| match looked[from] {
             Conclusion::AllLit => Some(Heard::AllLit),
             Conclusion::SomeMissing => Some(Heard::SomeMissing),
+            Conclusion::SettingsDiffer => Some(Heard::SettingsDiffer),
             Conclusion::Unknown => None,
         })
     };
@@ -96,7 +123,9 @@ fn conclusions(kinds: &[Kind], unknown: &[usize], protocol: Protocol) -> Vec<Con
 /// What is wrong with these conclusions, if anything.
 fn fault(kinds: &[Kind], found: &[Conclusion]) -> Option<&'static str> {
     let would_all_answer = kinds.iter().all(|kind| kind.lights());
-    if found.windows(2).any(|two| two[0] != two[1]) {
+    // Ranks that forward may say so for different reasons.
+    let is_set_up = |conclusion: &Conclusion| *conclusion == Conclusion::AllLit;
+    if found.windows(2).any(|two| is_set_up(&two[0]) != is_set_up(&two[1])) {
         return Some("ranks conclude differently");
     }
     if found.contains(&Conclusion::Unknown) {
@@ -105,8 +134,14 @@ fn fault(kinds: &[Kind], found: &[Conclusion]) -> Option<&'static str> {
     if !would_all_answer && found.contains(&Conclusion::AllLit) {
         return Some("ranks come to a setup that one does not answer in");
     }
-    if kinds.iter().all(|kind| *kind == Kind::Fine) && found.contains(&Conclusion::SomeMissing) {
-        return Some("all forward for no reason");
+    if found.contains(&Conclusion::AllLit) && kinds.iter().any(|kind| kind.setting() != kinds[0].setting()) {
+        return Some("ranks with different settings come to a setup");
+    }
+    let all_look = kinds.iter().all(|kind| matches!(kind, Kind::Fine | Kind::FineDiffering));
+    let are_alike = kinds.iter().all(|kind| kind == &kinds[0]);
+    let expected = if are_alike { Conclusion::AllLit } else { Conclusion::SettingsDiffer };
+    if all_look && found.iter().any(|conclusion| *conclusion != expected) {
+        return Some("all forward for no reason, or for a wrong one");
     }
     None
 }
@@ -133,7 +168,7 @@ fn search(ranks: usize, protocol: Protocol, leave_out: fn(&[Kind]) -> bool) -> (
         }
         // The names that a rank cannot look up: any subset, if it lost that ability. Its own name may be among them.
         let unknown = |rank: usize| match kinds[rank] {
-            Kind::CannotLook | Kind::CannotReceive => (0..1 << ranks).collect(),
+            kind if kind.cannot_look() => (0..1 << ranks).collect(),
             _ => vec![0],
         };
         for_all(&unknown, ranks, &mut Vec::new(), &mut |unknown: &[usize]| {
@@ -149,7 +184,12 @@ fn search(ranks: usize, protocol: Protocol, leave_out: fn(&[Kind]) -> bool) -> (
 #[test]
 fn all_ranks_conclude_the_same_in_every_world_in_which_each_can_look_or_receive() {
     for ranks in 2..=4 {
-        let (worlds, faults) = search(ranks, Protocol::Ours, |kinds| kinds.contains(&Kind::CannotReceive));
+        // With four ranks, those that differ in DIME_BATCH_INVARIANT can all look, to keep the search short.
+        let is_left_out = |kinds: &[Kind]| {
+            let is_long = kinds.len() == 4 && kinds.contains(&Kind::CannotLookDiffering);
+            is_long || kinds.contains(&Kind::CannotReceive)
+        };
+        let (worlds, faults) = search(ranks, Protocol::Ours, is_left_out);
         println!("{ranks} ranks: {worlds} worlds");
         assert_eq!(faults, BTreeMap::new());
     }
@@ -157,11 +197,11 @@ fn all_ranks_conclude_the_same_in_every_world_in_which_each_can_look_or_receive(
 
 #[test]
 fn a_rank_that_can_neither_look_nor_receive_goes_wrong_only_beside_one_without_a_beacon() {
-    // Left out, beside a rank that can neither look nor receive: a rank without a beacon, and a rank that can receive
-    // but not look. The wait of the latter may time out if no rank with a beacon can look.
+    // Left out, beside a rank that can neither look nor receive: a rank without a beacon or with another setting, and a
+    // rank that can receive but not look. The wait of the latter may time out if no rank with a beacon can look.
     let is_left_out = |kinds: &[Kind]| {
-        let any_cannot_look = kinds.contains(&Kind::CannotLook);
-        kinds.contains(&Kind::CannotReceive) && (any_cannot_look || kinds.iter().any(|kind| !kind.lights()))
+        let is_wrong = |kind: &Kind| *kind == Kind::CannotLook || !kind.lights() || kind.setting();
+        !kinds.contains(&Kind::CannotReceive) || kinds.iter().any(is_wrong)
     };
     for ranks in 2..=4 {
         let (_, faults) = search(ranks, Protocol::Ours, is_left_out);
@@ -176,6 +216,7 @@ fn the_search_detects_broken_protocols() {
         (Protocol::UnknownIsLit, "ranks come to a setup that one does not answer in"),
         (Protocol::IgnoresItsOwn, "ranks conclude differently"),
         (Protocol::DisabledLights, "ranks conclude differently"),
+        (Protocol::SameNames, "ranks with different settings come to a setup"),
     ];
     for (protocol, fault) in expected {
         let (_, faults) = search(3, protocol, |kinds| kinds.contains(&Kind::CannotReceive));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::comm::setup::beacon::conclusion;
 use crate::comm::setup::beacon::conclusion::{Conclusion, Seen};
 use crate::comm::setup::beacon::socket;
-use crate::comm::setup::beacon::socket::{Beacon, OriginKey, Sight, VerdictMessage, Whose};
+use crate::comm::setup::beacon::socket::{Beacon, OriginKey, Sight, VerdictMessage, Whose, beacon_key};
 use crate::comm::table::Reservation;
 use crate::route;
 use crate::route::Reason;
@@ -47,6 +47,8 @@ pub(super) struct Membership {
     /// This rank's beacon and the key in its name, while another rank may look for it.
     pub(super) beacon: Beacon,
     pub(super) beacon_key: OriginKey,
+    /// This rank has DIME_BATCH_INVARIANT=1. So have all others, if all beacons are lit.
+    pub(super) batch_invariant: bool,
     /// A coordinator has two more beacons: one for the parent's ranks, one for the new ones.
     pub(super) coordinator_beacons: Vec<Beacon>,
     /// The reserved entry in the communicator table, until the communicator takes it.
@@ -68,6 +70,7 @@ impl Membership {
             view: View::Decided,
             beacon: Beacon::Unlit,
             beacon_key: key,
+            batch_invariant: false,
             coordinator_beacons: Vec::new(),
             reservation: None,
             outcome: Some(outcome),
@@ -75,16 +78,19 @@ impl Membership {
     }
 
     /// A member that lights its beacon unless there is an obstacle. `shared`: the same beacon, if this process has
-    /// lit it before.
+    /// lit it before under this key.
     pub(super) fn arriving(
-        shared: impl FnOnce() -> Option<Arc<UnixDatagram>>,
+        shared: impl FnOnce(&OriginKey) -> Option<Arc<UnixDatagram>>,
         obstacle: Option<Reason>,
         key: OriginKey,
         member: usize,
         members: usize,
         view: View,
+        batch_invariant: bool,
     ) -> Self {
-        let mut membership = Self { view, outcome: None, ..Self::without_beacon(key, member, members, Ok(())) };
+        let beacon_key = beacon_key(&key, batch_invariant);
+        let membership = Self::without_beacon(key, member, members, Ok(()));
+        let mut membership = Self { view, outcome: None, beacon_key, batch_invariant, ..membership };
         if let Some(reason) = obstacle {
             membership.outcome = Some(Err(reason));
             return membership;
@@ -94,10 +100,10 @@ impl Membership {
             membership.outcome = Some(Err(Reason::TableFull));
             return membership;
         }
-        membership.beacon = match Beacon::light(&key, Whose::Member(member)) {
+        membership.beacon = match Beacon::light(&beacon_key, Whose::Member(member)) {
             // NCCL_COMM_ID gives the same unique id again and again. The beacon of an earlier communicator says the
             // same of this one.
-            Beacon::Taken => shared().map_or(Beacon::Taken, Beacon::Lit),
+            Beacon::Taken => shared(&beacon_key).map_or(Beacon::Taken, Beacon::Lit),
             beacon => beacon,
         };
         if !membership.beacon.is_visible() {
@@ -111,7 +117,8 @@ impl Membership {
         if self.outcome.is_some() {
             return;
         }
-        self.coordinator_beacons = keys.map(|key| Beacon::light(key, Whose::Coordinator)).into();
+        let light = |key| Beacon::light(&beacon_key(key, self.batch_invariant), Whose::Coordinator);
+        self.coordinator_beacons = keys.map(light).into();
         if !self.coordinator_beacons.iter().all(|beacon| matches!(beacon, Beacon::Lit(_))) {
             self.set_outcome(Err(Reason::NoBeacon));
         }
@@ -144,11 +151,13 @@ impl Membership {
             View::Coordinator(key) => {
                 // The lookup comes before the receive: a coordinator that finds a beacon missing sends its verdict
                 // message first, then puts its beacon out.
-                let is_gone = socket::look(&key, Whose::Coordinator) == Sight::Missing;
+                let sight = |invariant| socket::look(&beacon_key(&key, invariant), Whose::Coordinator);
+                let is_gone = sight(self.batch_invariant) == Sight::Missing;
+                let differs = is_gone && sight(!self.batch_invariant) == Sight::Lit;
                 if let Some(message) = self.beacon.receive(&self.beacon_key) {
                     self.conclude_from_message(message);
                 } else if is_gone {
-                    self.set_outcome(Err(Reason::Absent));
+                    self.conclude(if differs { Conclusion::SettingsDiffer } else { Conclusion::SomeMissing });
                 }
             }
             View::Decided => {}
@@ -158,9 +167,12 @@ impl Membership {
     fn look_at(&mut self, parts: &[MemberRange], ranks: usize) {
         let mut seen = Seen::default();
         let mut lit = Vec::new();
-        let all_members = parts.iter().flat_map(|part| (part.from..part.to).map(|member| (&part.key, member)));
-        for (key, member) in all_members {
-            match socket::look(key, Whose::Member(member)) {
+        let members_with = |invariant| {
+            let keys = parts.iter().map(move |part| (beacon_key(&part.key, invariant), part.from..part.to));
+            keys.flat_map(|(key, members)| members.map(move |member| (key, member)))
+        };
+        for (key, member) in members_with(self.batch_invariant) {
+            match socket::look(&key, Whose::Member(member)) {
                 Sight::Lit => {
                     seen.lit += 1;
                     lit.push((key, member));
@@ -172,23 +184,33 @@ impl Membership {
                 break;
             }
         }
+        if seen.lit + seen.unknown < ranks {
+            let differing = members_with(!self.batch_invariant);
+            lit.extend(differing.filter(|(key, member)| socket::look(key, Whose::Member(*member)) == Sight::Lit));
+            seen.differing = lit.len() - seen.lit;
+        }
         let is_coordinator = parts.len() > 1;
         let origin_key = self.origin_key.filter(|_| is_coordinator).unwrap_or_default();
-        lit.retain(|(key, member)| (*key, *member) != (&self.beacon_key, self.member));
+        lit.retain(|(key, member)| (*key, *member) != (self.beacon_key, self.member));
         // False: some rank has put its beacon out meanwhile.
-        let send_to_all = |all_lit: bool| {
-            let verdict = VerdictMessage { all_lit, origin_key };
+        let send_to_all = |conclusion: Conclusion| {
+            let verdict = VerdictMessage { conclusion, origin_key };
             lit.iter()
                 .fold(true, |told, (key, member)| socket::send_verdict(key, Whose::Member(*member), &verdict) && told)
         };
         let conclusion = match conclusion::after_looking(self.beacon.is_visible(), seen, ranks) {
-            Conclusion::AllLit if send_to_all(true) => Conclusion::AllLit,
+            Conclusion::AllLit if send_to_all(Conclusion::AllLit) => Conclusion::AllLit,
             Conclusion::Unknown => Conclusion::Unknown,
-            Conclusion::AllLit | Conclusion::SomeMissing => {
-                send_to_all(false);
-                Conclusion::SomeMissing
-            }
+            Conclusion::SettingsDiffer => Conclusion::SettingsDiffer,
+            // A rank with another setting may have put its beacon out, after it sent its verdict message.
+            Conclusion::AllLit | Conclusion::SomeMissing => match self.beacon.receive(&self.beacon_key) {
+                Some(VerdictMessage { conclusion: Conclusion::SettingsDiffer, .. }) => Conclusion::SettingsDiffer,
+                _ => Conclusion::SomeMissing,
+            },
         };
+        if matches!(conclusion, Conclusion::SomeMissing | Conclusion::SettingsDiffer) {
+            send_to_all(conclusion);
+        }
         self.conclude(conclusion);
     }
 
@@ -197,6 +219,7 @@ impl Membership {
         match conclusion {
             Conclusion::AllLit => self.set_outcome(Ok(())),
             Conclusion::SomeMissing => self.set_outcome(Err(Reason::Absent)),
+            Conclusion::SettingsDiffer => self.set_outcome(Err(Reason::Settings)),
             Conclusion::Unknown => {}
         }
     }
@@ -206,6 +229,6 @@ impl Membership {
         if matches!(self.view, View::Coordinator(_)) {
             self.origin_key = Some(message.origin_key);
         }
-        self.conclude(if message.all_lit { Conclusion::AllLit } else { Conclusion::SomeMissing });
+        self.conclude(message.conclusion);
     }
 }

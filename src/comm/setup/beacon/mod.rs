@@ -11,10 +11,12 @@
 //!    that it needs to keep the promise: the driver, an entry in the communicator table, a socket to look up names
 //!    with. It also looks up its own beacon. A rank that lacks any of these lights no beacon. A rank with
 //!    DIME_DISABLE=1 lights none and makes no socket at all.
+//!    Ranks with DIME_BATCH_INVARIANT=1 have names of their own.
 //! 2. *Look.* NCCL has made a communicator only when every rank has called it. So every rank that lights a beacon has
 //!    lit it by then. Directly after NCCL, each rank looks up all names and keeps its conclusion, because it may lose
-//!    the ability to look later (a sandbox, a limit of descriptors). If some beacon is missing, it forwards. If all
-//!    are lit, it takes part in the setup. A rank without a beacon of its own forwards without looking.
+//!    the ability to look later (a sandbox, a limit of descriptors). If some beacon is missing, it forwards. If it is lit
+//!    under the name for the other value of DIME_BATCH_INVARIANT, it forwards too. If all are lit, it takes part in the
+//!    setup. A rank without a beacon of its own forwards without looking.
 //! 3. *Tell.* A rank that has concluded sends a verdict message, a datagram, to every beacon that it found.
 //! 4. *Wait.* A rank that could not look waits in its first all-reduce for a verdict message. Usually the message is
 //!    there already; it is not if no rank could look. If none comes within DIME_SETUP_TIMEOUT_S, the rank puts its
@@ -27,9 +29,12 @@
 //! no rank could look, or no other rank has Dime, no rank is told and all forward. Only a rank that forwards puts its
 //! beacon out earlier, and by then that is every rank's conclusion. `exhaustive.rs` checks all combinations.
 //!
+//! DIME_BATCH_INVARIANT is in the names because it decides before the setup: with it a message of floats of any size
+//! begins the setup, without it a large one does not.
+//!
 //! In two cases ranks can conclude differently. First: between lighting and looking, a rank loses both
-//! the ability to connect and the ability to read from an open socket, and another rank has no Dime. The rank counts
-//! as lit what it cannot look up. Second, a race: two ranks could not look, and a third looks when the timeout of the
+//! the ability to connect and the ability to read from an open socket, and another rank has no Dime or another
+//! DIME_BATCH_INVARIANT. The rank counts as lit what it cannot look up. Second, a race: two ranks could not look, and a third looks when the timeout of the
 //! one has passed and that of the other has not. It may have told the second that all beacons are lit before it finds
 //! the first one's put out.
 //!
@@ -61,12 +66,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use crate::comm::run::group;
 use crate::comm::setup::beacon::conclusion::Heard;
 use crate::comm::setup::beacon::membership::{MemberRange, Membership, View};
-use crate::comm::setup::beacon::socket::{Beacon, OriginKey};
+use crate::comm::setup::beacon::socket::{Beacon, OriginKey, key_of};
 use crate::comm::setup::sockets;
 use crate::comm::table::Reservation;
 use crate::gpu::driver::Driver;
@@ -140,19 +143,13 @@ impl Arrival {
     }
 }
 
-fn key_of(parts: &[&[u8]]) -> OriginKey {
-    let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
-    hash.finalize().into()
-}
-
 /// This process could not look, and no verdict message came in time. It lights no more beacons, so that it does not
 /// wait in vain again.
 static NO_VERDICT_CAME: AtomicBool = AtomicBool::new(false);
 
 /// Why this rank lights no beacon. None: it does.
-fn reason_for_no_beacon() -> Option<Reason> {
-    if Config::from_env().0.disable {
+fn reason_for_no_beacon(config: &Config) -> Option<Reason> {
+    if config.disable {
         Some(Reason::Disabled)
     } else if NO_VERDICT_CAME.load(Ordering::Relaxed) {
         Some(Reason::NoBeacon)
@@ -163,6 +160,36 @@ fn reason_for_no_beacon() -> Option<Reason> {
     }
 }
 
+/// Some communicator of this process was made with DIME_BATCH_INVARIANT=1. Makes the answer cheap for all others.
+static ANY_BATCH_INVARIANT: AtomicBool = AtomicBool::new(false);
+
+/// What this rank's environment decides about a communicator that is made now.
+#[derive(Clone, Copy)]
+struct Environment {
+    /// Why this rank lights no beacon.
+    obstacle: Option<Reason>,
+    batch_invariant: bool,
+}
+
+impl Environment {
+    fn read() -> Self {
+        let (config, _) = Config::from_env();
+        if config.batch_invariant {
+            ANY_BATCH_INVARIANT.store(true, Ordering::Relaxed);
+        }
+        Self { obstacle: reason_for_no_beacon(&config), batch_invariant: config.batch_invariant }
+    }
+}
+
+/// Whether a communicator was made with DIME_BATCH_INVARIANT=1. Then it was on all ranks, unless all forward.
+pub fn is_batch_invariant(handle: ncclComm_t) -> bool {
+    ANY_BATCH_INVARIANT.load(Ordering::Relaxed)
+        && with_state(|state| {
+            state.adopt_by_handle(handle);
+            state.find(handle).is_some_and(|membership| membership.batch_invariant)
+        })
+}
+
 impl State {
     fn find(&mut self, handle: ncclComm_t) -> Option<&mut Membership> {
         self.memberships.iter_mut().find(|membership| membership.handle == handle as usize)
@@ -171,13 +198,15 @@ impl State {
     /// The membership of a rank whose communicator is about to be made.
     fn arriving(
         &self,
-        obstacle: Option<Reason>,
+        environment: Environment,
         key: OriginKey,
         member: usize,
         members: usize,
         view: View,
     ) -> Membership {
-        Membership::arriving(|| self.beacon_of(&key, member), obstacle, key, member, members, view)
+        let shared = |key: &OriginKey| self.beacon_of(key, member);
+        let Environment { obstacle, batch_invariant } = environment;
+        Membership::arriving(shared, obstacle, key, member, members, view, batch_invariant)
     }
 
     fn beacon_of(&self, key: &OriginKey, member: usize) -> Option<Arc<UnixDatagram>> {
@@ -263,10 +292,10 @@ pub fn arrive(ids: &[u8], ranks: i32, rank: i32) -> Arrival {
         return Arrival::UNTRACED;
     }
     let key = key_of(&[ids, &ranks.to_le_bytes()]);
-    let obstacle = reason_for_no_beacon();
+    let environment = Environment::read();
     let membership = if members <= MAX_RANKS {
         let view = View::Beacons(vec![MemberRange { key, from: 0, to: members }]);
-        with_state(|state| state.arriving(obstacle, key, member, members, view))
+        with_state(|state| state.arriving(environment, key, member, members, view))
     } else {
         // It is never fast, but a communicator made of it may be.
         Membership::without_beacon(key, member, members, Err(Reason::ManyRanks))
@@ -281,14 +310,14 @@ pub fn arrive_from(parent: ncclComm_t, what: Option<&[u8]>) -> Arrival {
         return Arrival::UNTRACED;
     }
     await_key(parent);
-    let obstacle = reason_for_no_beacon();
+    let environment = Environment::read();
     let membership = with_state(|state| {
         let of = state.find(parent)?;
         of.children += 1;
         let key = key_of(&[of.origin_key.as_ref()?, &of.children.to_le_bytes(), what?]);
         let (member, members) = (of.member, of.members);
         let view = View::Beacons(vec![MemberRange { key, from: 0, to: members }]);
-        Some(state.arriving(obstacle, key, member, members, view))
+        Some(state.arriving(environment, key, member, members, view))
     });
     Arrival(membership.map(|membership| Box::new(Arrived { membership, parent: parent as usize })))
 }
@@ -311,7 +340,7 @@ pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
         return Arrival::UNTRACED;
     }
     await_key(parent);
-    let obstacle = reason_for_no_beacon();
+    let environment = Environment::read();
     let mut member = 0;
     // SAFETY: the caller's contract; the out pointer is ours.
     let asked = unsafe { real::ncclCommUserRank(parent, &mut member) };
@@ -325,14 +354,14 @@ pub unsafe fn arrive_growing(parent: ncclComm_t, ranks: i32) -> Arrival {
         of.children += 1;
         let old = key_of(&[of.origin_key.as_ref()?, &of.children.to_le_bytes(), b"grown"]);
         let Some(id) = of.growth_id.take() else {
-            let mut membership = state.arriving(obstacle, old, member, members, View::Coordinator(old));
+            let mut membership = state.arriving(environment, old, member, members, View::Coordinator(old));
             membership.origin_key = None;
             return Some(membership);
         };
         let new = key_of_new(&id, ranks);
         let parts = [(old, 0, old_ranks), (new, old_ranks, members)];
         let view = View::Beacons(parts.map(|(key, from, to)| MemberRange { key, from, to }).into());
-        let mut membership = state.arriving(obstacle, old, member, members, view);
+        let mut membership = state.arriving(environment, old, member, members, view);
         membership.coordinate([&old, &new]);
         membership.origin_key = Some(key_of(&[&new, b"grown"]));
         Some(membership)
@@ -347,8 +376,8 @@ pub fn arrive_in_growing(id: &[u8], ranks: i32, rank: i32) -> Arrival {
         return Arrival::UNTRACED;
     }
     let key = key_of_new(id, ranks);
-    let obstacle = reason_for_no_beacon();
-    let mut membership = with_state(|state| state.arriving(obstacle, key, member, members, View::Coordinator(key)));
+    let environment = Environment::read();
+    let mut membership = with_state(|state| state.arriving(environment, key, member, members, View::Coordinator(key)));
     membership.origin_key = None;
     Arrival::of(membership)
 }
@@ -367,7 +396,8 @@ pub fn all_made(handles: &[ncclComm_t]) {
     let made = MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes();
     let random = sockets::random().unwrap_or_default();
     let key = key_of(&[b"one process", &std::process::id().to_le_bytes(), &made, &random]);
-    let is_disabled = Config::from_env().0.disable;
+    let Environment { obstacle, batch_invariant } = Environment::read();
+    let is_disabled = obstacle == Some(Reason::Disabled);
     let reservations: Vec<_> = handles.iter().map(|_| if is_disabled { None } else { Reservation::make() }).collect();
     // All ranks have the same conclusion.
     let outcome = match &reservations {
@@ -378,7 +408,7 @@ pub fn all_made(handles: &[ncclComm_t]) {
     with_state(|state| {
         for (member, (handle, reservation)) in handles.iter().zip(reservations).enumerate() {
             let membership = Membership::without_beacon(key, member, handles.len(), outcome);
-            state.add(Membership { reservation, ..membership }, *handle);
+            state.add(Membership { reservation, batch_invariant, ..membership }, *handle);
         }
     });
 }
@@ -492,7 +522,7 @@ pub fn reason_so_far(handle: ncclComm_t) -> Option<Reason> {
         state.adopt_by_handle(handle);
         state.find(handle).map(|membership| membership.outcome.and_then(Result::err))
     });
-    membership.unwrap_or_else(|| Some(reason_for_no_beacon().unwrap_or(Reason::Untraced)))
+    membership.unwrap_or_else(|| Some(reason_for_no_beacon(&Config::from_env().0).unwrap_or(Reason::Untraced)))
 }
 
 /// Whether all `ranks` ranks of a communicator will take part in a setup, or why all forward. Called at the first
@@ -636,7 +666,8 @@ mod tests {
         let key = key_of(&[&ids("again")]);
         let view = || View::Beacons(vec![MemberRange { key, from: 0, to: 2 }]);
         for handle in [0x130, 0x131] {
-            let membership = with_state(|state| state.arriving(None, key, 0, 2, view()));
+            let environment = Environment { obstacle: None, batch_invariant: false };
+            let membership = with_state(|state| state.arriving(environment, key, 0, 2, view()));
             assert!(matches!(membership.beacon, Beacon::Lit(_)));
             add(membership, handle);
         }
@@ -644,6 +675,61 @@ mod tests {
         assert_eq!(socket::look(&key, Whose::Member(0)), Sight::Lit);
         forget(0x131 as ncclComm_t);
         assert_eq!(socket::look(&key, Whose::Member(0)), Sight::Missing);
+    }
+
+    #[test]
+    fn ranks_that_differ_in_batch_invariance_all_forward_for_that_reason() {
+        // `differing`: bit r is rank r's DIME_BATCH_INVARIANT.
+        for (ranks, differing) in [(2, 0b10), (2, 0b01), (3, 0b010), (3, 0b101), (4, 0b0001)] {
+            let key = key_of(&[&ids("differ"), &[ranks as u8, differing as u8]]);
+            let handles: Vec<usize> = (0..ranks).map(|rank| 0x600 + rank).collect();
+            for (rank, &handle) in handles.iter().enumerate() {
+                let environment = Environment { obstacle: None, batch_invariant: differing >> rank & 1 == 1 };
+                let view = View::Beacons(vec![MemberRange { key, from: 0, to: ranks }]);
+                add(with_state(|state| state.arriving(environment, key, rank, ranks, view)), handle);
+            }
+            // One after the other: the later ones find the beacons of the earlier ones put out.
+            for &handle in &handles {
+                assert_eq!(of(handle, ranks), Err(Reason::Settings), "{ranks} {differing:b} {handle:x}");
+            }
+            handles.iter().for_each(|handle| forget(*handle as ncclComm_t));
+        }
+    }
+
+    #[test]
+    fn ranks_that_all_ask_for_batch_invariance_are_set_up() {
+        let key = key_of(&[&ids("invariant")]);
+        let environment = Environment { obstacle: None, batch_invariant: true };
+        let view = || View::Beacons(vec![MemberRange { key, from: 0, to: 2 }]);
+        (0..2).for_each(|rank| {
+            add(with_state(|state| state.arriving(environment, key, rank, 2, view())), 0x610 + rank);
+        });
+        assert_eq!([0x610, 0x611].map(|handle| of(handle, 2)), [Ok(()); 2]);
+        [0x610, 0x611].iter().for_each(|handle| forget(*handle as ncclComm_t));
+    }
+
+    #[test]
+    fn a_coordinator_with_another_batch_invariance_is_seen_and_sees() {
+        let ids = ids("grows differently");
+        let (old, new) = (key_of(&[&ids, b"old"]), key_of(&[&ids, b"new"]));
+        let arriving = |batch_invariant, key, member, view| {
+            let environment = Environment { obstacle: None, batch_invariant };
+            with_state(|state| state.arriving(environment, key, member, 2, view))
+        };
+        for coordinator_first in [false, true] {
+            let parts = [(old, 0, 1), (new, 1, 2)].map(|(key, from, to)| MemberRange { key, from, to });
+            let mut coordinator = arriving(true, old, 0, View::Beacons(parts.into()));
+            coordinator.coordinate([&old, &new]);
+            add(coordinator, 0x620);
+            add(arriving(false, new, 1, View::Coordinator(new)), 0x621);
+            let order = if coordinator_first { [0x620, 0x621] } else { [0x621, 0x620] };
+            assert_eq!(of(order[0], 2), Err(Reason::Settings));
+            let second = of(order[1], 2);
+            // The waiting rank sends no message, so the coordinator finds only that it has gone.
+            let expected = if coordinator_first { Reason::Settings } else { Reason::Absent };
+            assert_eq!(second, Err(expected));
+            [0x620, 0x621].iter().for_each(|handle| forget(*handle as ncclComm_t));
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
+use sha2::{Digest, Sha256};
 
-use crate::comm::setup::beacon::conclusion::Heard;
+use crate::comm::setup::beacon::conclusion::{Conclusion, Heard};
 
 /// The origin key of a communicator (see the module above). The first half is a part of the beacons' names, which
 /// every process can list. The second half proves that a verdict message comes from a rank that knows the key.
@@ -24,6 +25,19 @@ const ATTEMPTS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often a waiting rank checks for a verdict message and for an abort.
 const INTERVAL: Duration = Duration::from_millis(2);
+
+/// A key that is the hash of these parts.
+pub fn key_of(parts: &[&[u8]]) -> OriginKey {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// The key in the name of a beacon. Ranks that differ in DIME_BATCH_INVARIANT have beacons of different names, so that
+/// each sees whether all others have its value.
+pub fn beacon_key(key: &OriginKey, batch_invariant: bool) -> OriginKey {
+    if batch_invariant { key_of(&[key, b"batch invariant"]) } else { *key }
+}
 
 /// Whose beacon it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +73,8 @@ pub enum Sight {
 /// Sent by a rank that could look to those that could not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerdictMessage {
-    /// All ranks' beacons are lit.
-    pub all_lit: bool,
+    /// What it concluded; not [`Conclusion::Unknown`].
+    pub conclusion: Conclusion,
     /// The origin key of a grown communicator, which only its coordinator can compute.
     pub origin_key: OriginKey,
 }
@@ -110,9 +124,7 @@ impl Beacon {
                 let _ = socket.shutdown(Shutdown::Read);
             }
             match next_verdict(socket, key) {
-                Ok(Some(verdict)) => {
-                    return (if verdict.all_lit { Heard::AllLit } else { Heard::SomeMissing }, Some(verdict));
-                }
+                Ok(Some(verdict)) => return (verdict.heard(), Some(verdict)),
                 Ok(None) if is_too_late => return (Heard::Nothing, None),
                 Ok(None) => std::thread::sleep(INTERVAL),
                 Err(_) => return (Heard::CannotReceive, None),
@@ -141,21 +153,33 @@ fn next_verdict(socket: &UnixDatagram, key: &OriginKey) -> io::Result<Option<Ver
     }
 }
 
+/// The conclusions that a verdict message can carry, by their number in it.
+const IN_MESSAGES: [Conclusion; 3] = [Conclusion::SomeMissing, Conclusion::AllLit, Conclusion::SettingsDiffer];
+
 impl VerdictMessage {
+    fn heard(&self) -> Heard {
+        match self.conclusion {
+            Conclusion::AllLit => Heard::AllLit,
+            Conclusion::SettingsDiffer => Heard::SettingsDiffer,
+            Conclusion::SomeMissing | Conclusion::Unknown => Heard::SomeMissing,
+        }
+    }
+
     fn encode(&self, key: &OriginKey) -> [u8; VERDICT_BYTES] {
         let mut bytes = [0; VERDICT_BYTES];
         bytes[..PROOF_BYTES].copy_from_slice(&key[PROOF_BYTES..]);
-        bytes[PROOF_BYTES] = u8::from(self.all_lit);
+        let number = IN_MESSAGES.iter().position(|conclusion| *conclusion == self.conclusion);
+        bytes[PROOF_BYTES] = number.unwrap_or(0) as u8;
         bytes[PROOF_BYTES + 1..].copy_from_slice(&self.origin_key);
         bytes
     }
 
     fn decode(bytes: &[u8], key: &OriginKey) -> Option<Self> {
         let (proof, rest) = bytes.split_first_chunk::<PROOF_BYTES>()?;
-        let (verdict, origin_key) = rest.split_first()?;
-        let is_ours = proof == &key[PROOF_BYTES..] && *verdict <= 1;
+        let (number, origin_key) = rest.split_first()?;
+        let conclusion = *IN_MESSAGES.get(usize::from(*number))?;
         let origin_key = origin_key.try_into().ok()?;
-        is_ours.then_some(Self { all_lit: *verdict == 1, origin_key })
+        (proof == &key[PROOF_BYTES..]).then_some(Self { conclusion, origin_key })
     }
 }
 
@@ -251,7 +275,7 @@ mod tests {
     fn a_verdict_message_arrives_and_one_without_the_proof_does_not() {
         let (key, mut of_another) = (key(2), key(2));
         let beacon = lit(&key, 0);
-        let verdict = VerdictMessage { all_lit: true, origin_key: [7; 32] };
+        let verdict = VerdictMessage { conclusion: Conclusion::AllLit, origin_key: [7; 32] };
         assert_eq!(beacon.receive(&key), None);
         // The name alone, which every process can list, is not enough.
         of_another[..16].copy_from_slice(&key[..16]);
@@ -261,13 +285,21 @@ mod tests {
         );
         assert_eq!(beacon.receive(&key), Some(verdict));
         assert_eq!(beacon.receive(&key), None);
+        for conclusion in IN_MESSAGES {
+            let verdict = VerdictMessage { conclusion, ..verdict };
+            assert_eq!(VerdictMessage::decode(&verdict.encode(&key), &key), Some(verdict));
+        }
+        let mut unknown = verdict.encode(&key);
+        unknown[PROOF_BYTES] = IN_MESSAGES.len() as u8;
+        assert_eq!(VerdictMessage::decode(&unknown, &key), None);
         assert_eq!(VerdictMessage::decode(&verdict.encode(&key)[..VERDICT_BYTES - 1], &key), None);
     }
 
     #[test]
     fn waiting_for_a_verdict_ends_at_the_deadline_and_takes_what_came_before() {
         let key = key(3);
-        let (beacon, verdict) = (lit(&key, 0), VerdictMessage { all_lit: false, origin_key: [0; 32] });
+        let (beacon, verdict) =
+            (lit(&key, 0), VerdictMessage { conclusion: Conclusion::SomeMissing, origin_key: [0; 32] });
         assert!(send_verdict(&key, Whose::Member(0), &verdict));
         let past = Instant::now();
         assert_eq!(beacon.await_verdict(&key, past, || false), (Heard::SomeMissing, Some(verdict)));
