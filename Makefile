@@ -6,6 +6,7 @@
 # make fuzz        fuzzes what reads bytes from outside, each target for FUZZ_SECONDS (3600)
 # make gpu-test    tests that need at least two GPUs
 # make bench       latency of libdime.so and of the real NCCL on the GPUs here
+# make plot        draws docs/latency-h200.svg again, from perf/results
 # make search      the search behind the routing tables, on GPUS GPUs
 # make headers     writes include/ and docs/configuration.md again; make check-headers fails when that would change them
 # make docs        the documentation of the Rust code, in target/doc
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda nvcc sim demo check test fuzz gpu-test bench search headers check-headers docs clean
+.PHONY: build packages cuda nvcc sim demo check test fuzz gpu-test bench plot search headers check-headers docs clean
 
 # Two invocations: in one, cargo would give the tools the exports of libdime.so, and they would interpose themselves.
 build: packages cuda
@@ -56,6 +57,10 @@ gpu-test: build
 
 bench: build
 	tests/gpu/run_bench.sh
+
+# tests/suite/plot.rs fails when this would change the file.
+plot: build
+	target/release/dime plot perf/results/h200-x2.jsonl perf/results/h200-x4.jsonl --mode graph --out docs/latency-h200.svg
 
 # GPUS=8 SEARCH_ARGUMENTS="0 256 8388608" narrow it down.
 GPUS ?= 2

@@ -11,12 +11,12 @@
 
 mod measure;
 mod peers;
-mod plan;
-mod plot;
+pub mod plan;
+pub mod plot;
 mod progress;
 mod refused;
 mod report;
-mod row;
+pub mod row;
 mod rows;
 mod simulated;
 
@@ -33,7 +33,7 @@ use dime_harness::output::{note, print};
 use dime_harness::payload::{Kind, Payload};
 use dime_harness::rig::{Buffers, Communicator, Gpu, open_gpus, wait_all};
 use dime_harness::team::{Seat, Team, set_variables};
-use dime_harness::{Fallible, cuda};
+use dime_harness::{Fallible, cuda, stats};
 
 use plan::{Drive, Method, Mode, Ops, Range, Types};
 use progress::Progress;
@@ -241,6 +241,7 @@ fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usi
             in_place: plan.in_place,
             drive: plan.drive,
             is_simulated: node.is_simulated,
+            date: stats::now_utc(),
         };
         let bench = Bench { plan, seat, payloads: &payloads, facts: &facts, file, progress: &progress };
         let gpus = open_gpus(seat)?;

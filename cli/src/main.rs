@@ -1,6 +1,7 @@
 //! `dime`: the command-line tool beside libdime.so.
 //!
-//! `run` starts a program with libdime.so in front of its NCCL, `bench` times all-reduces of libdime.so and of the real NCCL,
+//! `run` starts a program with libdime.so in front of its NCCL, `bench` times all-reduces of libdime.so and of the real NCCL, `plot`
+//! draws what it measured,
 //! `devices` lists the GPUs, `doctor` says whether all-reduces here would be fast. The tool talks to both libraries through NCCL's C
 //! API; `doctor` also has the library's routing and memory code linked in, without its exports. The checks of libdime.so itself
 //! are subcommands of `dime-qa`.
@@ -10,6 +11,7 @@
 mod bench;
 mod devices;
 mod doctor;
+mod plot;
 mod run;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -29,6 +31,8 @@ enum Command {
     Run(run::Options),
     /// Time all-reduces of libdime.so against the real NCCL
     Bench(Box<bench::Options>),
+    /// Draw measurements that `dime bench --json` wrote
+    Plot(plot::Options),
     /// Print the GPUs of this machine
     Devices(devices::Options),
     /// Check libraries, GPUs and settings here, and say what to do about what is not right
@@ -46,6 +50,7 @@ fn execute(cli: &Cli) -> Result<bool, Failure> {
     match &cli.command {
         Command::Run(options) => run::run(options),
         Command::Bench(options) => Ok(bench::run(options)?),
+        Command::Plot(options) => Ok(plot::run(options)?),
         Command::Devices(options) => Ok(devices::run(options)?),
         Command::Doctor(options) => doctor::run(options),
     }

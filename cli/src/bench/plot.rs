@@ -98,7 +98,7 @@ struct Line {
 pub fn draw(path: &Path, rows: &[(Row, Facts)]) -> Fallible<()> {
     let panels = panels(rows, &command());
     if panels.is_empty() {
-        return Err(format!("--plot {}: nothing was measured", path.display()));
+        return Err(format!("{}: there is nothing to draw", path.display()));
     }
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| "the font cannot be read".to_owned())?;
@@ -106,7 +106,7 @@ pub fn draw(path: &Path, rows: &[(Row, Facts)]) -> Fallible<()> {
         Some(Kind::Png) => png_of(&panels)?,
         _ => svg_of(&panels)?.into_bytes(),
     };
-    std::fs::write(path, bytes).map_err(|error| format!("--plot {}: {error}", path.display()))
+    std::fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The command line, as the caption shows it.
@@ -144,7 +144,7 @@ fn panels(rows: &[(Row, Facts)], command: &str) -> Vec<Panel> {
                 facts.nccl_version,
                 facts.driver,
                 facts.drive.name(),
-                stats::now_utc(),
+                facts.date,
                 first.method
             ),
             lines: lines(&here),

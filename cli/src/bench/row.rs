@@ -1,7 +1,6 @@
 //! One measurement, and its JSON object.
 
 use dime_harness::number::{Dtype, Op};
-use dime_harness::stats;
 use serde_json::{Map, Value, json};
 
 use super::plan::{Drive, Mode};
@@ -49,6 +48,8 @@ pub struct Facts {
     pub in_place: bool,
     pub drive: Drive,
     pub is_simulated: bool,
+    /// When the run began, as 2025-06-30T12:34:56Z.
+    pub date: String,
 }
 
 /// One measurement.
@@ -135,7 +136,7 @@ impl Row {
         if self.repeat > 0 {
             object["repeat"] = json!(self.repeat);
         }
-        object["date"] = json!(stats::now_utc());
+        object["date"] = json!(facts.date);
         object["gpu"] = json!(facts.gpu);
         object["driver"] = json!(facts.driver);
         object["nccl_version"] = json!(facts.nccl_version);
@@ -181,8 +182,10 @@ impl Row {
             nccl_version: text(object, "nccl_version")?,
             dime_version: text(object, "dime_version")?,
             in_place: object.contains_key("in_place"),
-            drive: Drive::from_name(&text(object, "model")?)?,
+            // A file without the field was written when there were only threads.
+            drive: text(object, "model").map_or(Some(Drive::Threads), |name| Drive::from_name(&name))?,
             is_simulated: object.contains_key("simulated"),
+            date: text(object, "date")?,
         };
         Some((row, facts))
     }
@@ -218,6 +221,7 @@ pub mod samples {
             in_place: false,
             drive: Drive::Threads,
             is_simulated: false,
+            date: "2025-06-30T12:34:56Z".into(),
         }
     }
 
