@@ -4,7 +4,8 @@
 #   tests/gpu/run_bench.sh [RESULTS_DIR] [STAGE...]
 #
 # For each of 2, 4 and 8 GPUs as far as present: stage graph-N (both libraries, every size), stage eager-N (host cost), and stage
-# kernels-N (each kernel forced; only when named). Measurements are appended as JSON lines to RESULTS_DIR/<gpu>-x<N>.jsonl,
+# kernels-N (each kernel forced; only when named), stage overlap-N (beside GEMMs, overlap.py; with a python3 that has torch).
+# Measurements are appended as JSON lines to RESULTS_DIR/<gpu>-x<N>.jsonl,
 # for example perf/results/h200-x8.jsonl; tables are in the logs beside it. KEEP=1 appends to existing files instead
 # of replacing them.
 # Environment: GPUS ("2 4 8"), REPEAT (1), BYTES (256..16M), EAGER_BYTES (256..64K), DIME_NCCL_LIB.
@@ -40,7 +41,17 @@ for gpus in ${GPUS:-2 4 8}; do
         stage "kernels-$gpus" 300 "$dime" bench --gpus "$gpus" --bytes "${BYTES:-256..16M}" --kernels all \
             --repeat "$repeat" --json "$results/${short%-x*}-x$gpus-kernels.jsonl"
     fi
-    for name in graph eager kernels; do
+    if is_wanted "overlap-$gpus"; then
+        if python3 -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null; then
+            overlap=$results/${short%-x*}-x$gpus-overlap.jsonl
+            [ -n "${KEEP:-}" ] || rm -f "$overlap"
+            stage "overlap-$gpus" 240 python3 "$here/overlap.py" --ranks "$gpus" --dime "$root/target/release/libdime.so" \
+                --json "$overlap"
+        else
+            missing "overlap-$gpus" "python3 has no torch that sees a GPU"
+        fi
+    fi
+    for name in graph eager kernels overlap; do
         if is_wanted "$name-$gpus" && [ -e "$results/$name-$gpus.log" ]; then tail -n +2 "$results/$name-$gpus.log"; fi
     done
 done
