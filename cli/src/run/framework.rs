@@ -37,6 +37,8 @@ struct Needs {
     /// Its Python package.
     package: &'static str,
     switches: &'static [Switch],
+    /// Left as they are, since their default is this value.
+    defaults: &'static [Switch],
     /// To be added to the command.
     arguments: &'static [Argument],
     /// Not to be in the command.
@@ -61,6 +63,14 @@ const VLLM: Needs = Needs {
             effect: "vLLM does not use FlashInfer's all-reduce",
         },
     ],
+    defaults: &[
+        Switch { variable: "VLLM_USE_NCCL_SYMM_MEM", value: "0", effect: "vLLM does not use NCCL's symmetric memory" },
+        Switch {
+            variable: "VLLM_ALLREDUCE_USE_FLASHINFER_PCIE_IPC",
+            value: "0",
+            effect: "vLLM does not use FlashInfer's all-reduce over PCIe",
+        },
+    ],
     arguments: &[
         Argument { text: "--disable-custom-all-reduce", effect: "vLLM does not use its custom all-reduce" },
         Argument {
@@ -77,6 +87,7 @@ const SGLANG: Needs = Needs {
     programs: &["sglang"],
     package: "sglang",
     switches: &[],
+    defaults: &[],
     arguments: &[
         Argument { text: "--disable-custom-all-reduce", effect: "SGLang does not use its custom all-reduce" },
         Argument {
@@ -99,6 +110,7 @@ const TRTLLM: Needs = Needs {
     programs: &["trtllm-serve", "trtllm-bench", "trtllm-eval", "trtllm-llmapi-launch"],
     package: "tensorrt_llm",
     switches: &[],
+    defaults: &[],
     arguments: &[],
     harmful: &[],
     by_hand: Some(Argument {
@@ -187,6 +199,10 @@ impl Framework {
                 Some(text) => Step::Kept { variable, value: text, wanted: value, effect },
             }
         });
+        let defaults = needs.defaults.iter().filter_map(|&Switch { variable, value, effect }| {
+            let text = environment(variable).filter(|text| !text.is_empty() && text != value)?;
+            Some(Step::Kept { variable, value: text, wanted: value, effect })
+        });
         let arguments = needs.arguments.iter().map(|&Argument { text, effect }| match Given::find(text, words) {
             Given::No => Step::Add { argument: text, effect },
             Given::Yes => Step::IsThere { argument: text, effect },
@@ -197,7 +213,7 @@ impl Framework {
             is_given.then(|| Step::Harmful { argument: text.to_owned(), effect })
         });
         let by_hand = needs.by_hand.iter().map(|&Argument { text, effect }| Step::ByHand { text, effect });
-        switches.chain(arguments).chain(harmful).chain(by_hand).collect()
+        switches.chain(defaults).chain(arguments).chain(harmful).chain(by_hand).collect()
     }
 }
 
@@ -260,6 +276,16 @@ mod tests {
         }
         // An empty one counts as not set.
         assert!(matches!(Framework::Vllm.steps(&[], |_| Some("".into()))[0], Step::Set { .. }));
+    }
+
+    #[test]
+    fn a_variable_whose_default_is_right_is_a_warning_if_it_is_set_otherwise_and_else_not_named() {
+        let names = |text: &str| text.contains("VLLM_USE_NCCL_SYMM_MEM");
+        for (value, words) in [("1", 1), ("0", 0), ("", 0)] {
+            let all = lines(Framework::Vllm, "serve model", &[("VLLM_USE_NCCL_SYMM_MEM", value)]);
+            assert_eq!(all.iter().filter(|line| names(line) && line.contains("stays")).count(), words, "{all:?}");
+        }
+        assert!(!lines(Framework::Vllm, "serve model", &[]).iter().any(|line| names(line)));
     }
 
     #[test]
