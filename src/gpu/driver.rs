@@ -83,6 +83,7 @@ driver_functions! {
             (CUstream, *mut c_int, *mut u64, *mut CUgraph, *mut *const CUgraphNode, *mut *const EdgeData, *mut usize);
     }
     init = "cuInit" (c_uint);
+    driver_get_version = "cuDriverGetVersion" (*mut c_int);
     get_error_string = "cuGetErrorString" (c_int, *mut *const c_char);
     device_get_count = "cuDeviceGetCount" (*mut c_int);
     device_get_attribute = "cuDeviceGetAttribute" (*mut c_int, c_int, CUdevice);
@@ -170,6 +171,20 @@ impl Driver {
         Ok(driver)
     }
 
+    /// The driver's version in words, such as "580.159.03 (CUDA 13.0)". Reads a file: not for the path of a call.
+    pub fn version(&self) -> String {
+        let mut cuda = 0;
+        // SAFETY: the out pointer is ours.
+        let asked = unsafe { (self.driver_get_version)(&mut cuda) };
+        let cuda =
+            if asked == 0 { format!("CUDA {}.{}", cuda / 1000, cuda % 1000 / 10) } else { "CUDA unknown".into() };
+        let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+        match module_version(&text) {
+            Some(version) => format!("{version} ({cuda})"),
+            None => format!("unknown ({cuda})"),
+        }
+    }
+
     /// Turns a driver result into an error that names the call.
     pub fn check(&self, call: &'static str, code: c_int) -> DriverResult<()> {
         if code == 0 { Ok(()) } else { Err(self.error(call, code)) }
@@ -188,6 +203,12 @@ impl Driver {
         };
         DriverError { call, code, text }
     }
+}
+
+/// The version in the text that the kernel module shows: the first word of digits and dots.
+fn module_version(text: &str) -> Option<&str> {
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.split_whitespace().find(is_version)
 }
 
 fn open_library() -> Result<*mut c_void, String> {
@@ -210,4 +231,17 @@ fn symbol(library: *mut c_void, name: &'static str) -> Option<*mut c_void> {
     // SAFETY: an open handle and a string that ends in NUL.
     let address = unsafe { libc::dlsym(library, name.as_ptr().cast()) };
     (!address.is_null()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::module_version;
+
+    #[test]
+    fn the_version_is_found_in_what_the_kernel_module_shows() {
+        let text =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build\nGCC version: 12.2.0\n";
+        assert_eq!(module_version(text), Some("580.159.03"));
+        assert_eq!(module_version(""), None);
+    }
 }

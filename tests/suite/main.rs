@@ -39,6 +39,7 @@ mod sim_node;
 mod sim_observed;
 mod sim_parts;
 mod sim_presence;
+mod sim_probe;
 mod sim_processes;
 mod sim_schedules;
 mod sim_shared_gpus;

@@ -471,7 +471,15 @@ impl SetupRun {
                     Some((reason, detail)) => format!("; this rank: {}: {detail}", reason.text()),
                     None => String::new(),
                 };
-                log::info!("{line}: all-reduces are forwarded: {} (rank {}{own})", refusal.reason.text(), refusal.rank);
+                // Damaged memory is never as intended.
+                let is_damaged = matches!(self.objection, Some((Reason::Probe, _)));
+                let level = if is_damaged { log::Level::Warn } else { log::Level::Info };
+                log::log!(
+                    level,
+                    "{line}: all-reduces are forwarded: {} (rank {}{own})",
+                    refusal.reason.text(),
+                    refusal.rank
+                );
                 self.comm.set_forward(refusal.reason);
                 return self.defer_free();
             }
