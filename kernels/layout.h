@@ -50,9 +50,12 @@
 // no word keeps its epoch until the 32-bit counter comes round to it (device/epoch.h).
 #define DIME_CLEAR_PERIOD 4096u
 
-// The probe of a communicator's setup: each sender writes one word of its own in every so many bytes
-// (setup.h).
+// The probe of a communicator's setup (setup.h) divides scratch into strides. Each begins with a word of every
+// sender. In the first stride the reports on the senders follow. Packets lie behind DIME_PROBE_PACKETS_OFFSET,
+// in a few strides that each belong to one sender.
 #define DIME_PROBE_STRIDE 4096u
+#define DIME_PROBE_REPORT_OFFSET (8u * DIME_MAX_RANKS)
+#define DIME_PROBE_PACKETS_OFFSET 512u
 
 enum dime_type {
   DIME_INT8 = 0,
@@ -84,6 +87,15 @@ struct dime_mailbox {
   uint64_t bytes;    // of the launch's message
   uint32_t waits[DIME_MAX_RANKS];  // by rank: the epoch in which a thread waits for that rank; 0: none does
   uint32_t reserved[4];
+};
+
+// What the probe found of one sender, all zeros before.
+struct dime_probe_report {
+  uint32_t differing;  // 64-bit words that are not what the sender wrote
+  uint32_t reserved;
+  uint64_t offset;     // in scratch, of the differing word that was found first
+  uint64_t expected;   // what the sender wrote there
+  uint64_t found;
 };
 
 // The arguments of every all-reduce kernel, passed by value.

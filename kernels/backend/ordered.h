@@ -80,9 +80,9 @@ DIME_DEVICE void or_release_gpu_u64(uint64_t address, uint64_t value) {
   asm volatile("red.release.gpu.global.or.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
 }
 
-// Adds to a counter that only its own GPU accesses. Relaxed.
-DIME_DEVICE void add_relaxed_u32(uint64_t address, uint32_t value) {
-  atomicAdd(reinterpret_cast<uint32_t *>(address), value);
+// Adds to a counter that only its own GPU accesses, and returns what it was before. Relaxed.
+DIME_DEVICE uint32_t fetch_add_relaxed_u32(uint64_t address, uint32_t value) {
+  return atomicAdd(reinterpret_cast<uint32_t *>(address), value);
 }
 
 }  // namespace dime

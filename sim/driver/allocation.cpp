@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <string>
 
+#include "bad_link.h"
 #include "device.h"
 #include "failure.h"
 
@@ -69,6 +70,7 @@ bool Allocation::is_open_elsewhere() const {
 uint64_t Allocation::map(size_t map_bytes, int protection, void *at, CUresult otherwise) const {
   void *address = mmap(at, map_bytes, protection, MAP_SHARED | (at ? MAP_FIXED : 0), descriptor, 0);
   require(address != MAP_FAILED, otherwise);
+  bad_link::mapped(uint64_t(address), map_bytes, host_number);
   return uint64_t(address);
 }
 

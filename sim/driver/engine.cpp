@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bad_link.h"
 #include "threads.h"
 #include "variables.h"
 
@@ -80,6 +81,7 @@ bool Engine::finish_what_is_over(Lock &lock, std::vector<Running> &running) {
 }
 
 void Engine::run() {
+  bad_link::run_kernels_of(host_number_);
   Processor::Shape shape;
   shape.sms = sms_;
   Processor processor(shape, weak_seed(host_number_));

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "bad_link.h"
 #include "device.h"
 #include "driver.h"
 #include "failure.h"
@@ -159,6 +160,7 @@ Memory::Ranges::const_iterator Memory::range_around(uint64_t address, size_t byt
 }
 
 void Memory::unmap(Ranges::iterator range) {
+  bad_link::unmapped(range->first);
   if (!range->second.is_registered) munmap(reinterpret_cast<void *>(range->first), range->second.bytes);
   ranges_.erase(range);
 }

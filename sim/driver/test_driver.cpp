@@ -1556,12 +1556,12 @@ TEST("kernels are found and run") {
   CHECK(version == 90);
 
   CUstream stream = new_stream();
-  uint64_t scratch, salt = 123, counter;
+  uint64_t scratch, salt = 123, report;
   uint32_t from = 1, to = 0;
   DO(cuMemAlloc_v2(reinterpret_cast<CUdeviceptr *>(&scratch), 256 * MIB));
-  Words wrong(1);
-  counter = wrong.address;
-  void *parameters[] = {&scratch, &from, &to, &salt, &counter};
+  Words wrong(8);  // a struct dime_probe_report
+  report = wrong.address;
+  void *parameters[] = {&scratch, &from, &to, &salt, &report};
   CUlaunchConfig config = config_of(16, 256, stream);
   wrong.set(0, stream);
   DO(cuLaunchKernelEx(&config, write, parameters, nullptr));
@@ -1574,6 +1574,46 @@ TEST("kernels are found and run") {
   DO(cuStreamSynchronize(stream));
   CHECK(wrong[0] != 0);
 }
+
+// How many words of the probe's pattern are wrong that device 0 stores into memory of device 1.
+uint32_t wrong_words_from_0_to_1() {
+  start();
+  CUcontext own, peer;
+  DO(cuCtxGetCurrent(&own));
+  DO(cuDevicePrimaryCtxRetain(&peer, 1));
+  CUfunction write = new_function("dime_probe_write");
+  CUstream stream = new_stream();
+  DO(cuCtxSetCurrent(peer));
+  CUfunction check = new_function("dime_probe_check");
+  CUstream peer_stream = new_stream();
+  uint64_t scratch, salt = 123, report;
+  uint32_t from = 0, to = 1;
+  DO(cuMemAlloc_v2(reinterpret_cast<CUdeviceptr *>(&scratch), 64 * MIB));
+  Words wrong(8);
+  report = wrong.address;
+  wrong.set(0, peer_stream);
+  void *parameters[] = {&scratch, &from, &to, &salt, &report};
+  CUlaunchConfig config = config_of(16, 256, stream);
+  DO(cuCtxSetCurrent(own));
+  DO(cuLaunchKernelEx(&config, write, parameters, nullptr));
+  DO(cuStreamSynchronize(stream));
+  DO(cuCtxSetCurrent(peer));
+  config = config_of(16, 256, peer_stream);
+  DO(cuLaunchKernelEx(&config, check, parameters, nullptr));
+  DO(cuStreamSynchronize(peer_stream));
+  return wrong[0];
+}
+
+// 224 packets of each kind, two words each, and a word in each of 16384 strides.
+TEST("what crosses a link arrives as it was stored") { CHECK(wrong_words_from_0_to_1() == 0); }
+TEST_IN("a bad link damages all stores in its direction", {"DIME_SIM_BAD_LINK=0:1"}) {
+  CHECK(wrong_words_from_0_to_1() == 16384 + 3 * 2 * 224);
+}
+TEST_IN("a bad link may damage packets alone", {"DIME_SIM_BAD_LINK=0:1:packets"}) {
+  CHECK(wrong_words_from_0_to_1() == 2 * 2 * 224);
+}
+TEST_IN("a bad link damages nothing else", {"DIME_SIM_BAD_LINK=1:0,0:2"}) { CHECK(wrong_words_from_0_to_1() == 0); }
+TEST_ENDING(SIGABRT, "a link that is none ends the process", {"DIME_SIM_BAD_LINK=0-1"}) { wrong_words_from_0_to_1(); }
 
 TEST("a launch that no GPU could do is refused") {
   CUcontext other;

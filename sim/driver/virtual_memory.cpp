@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bad_link.h"
 #include "driver.h"
 #include "failure.h"
 #include "variables.h"
@@ -69,6 +70,7 @@ void VirtualMemory::unmap(uint64_t address, size_t bytes, Lock &lock) {
   for (int device : devices) Driver::instance().devices[size_t(device)]->engine.synchronize(lock);
   for (uint64_t mapping : mappings_of(address, bytes)) {
     mmap(pointer(mapping), mappings_[mapping].bytes, PROT_NONE, RESERVED | MAP_FIXED, -1, 0);
+    bad_link::unmapped(mapping);
     mappings_.erase(mapping);
   }
 }

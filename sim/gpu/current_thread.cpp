@@ -1,5 +1,6 @@
 #include "current_thread.h"
 
+#include <sim/driver/bad_link.h>
 #include <sim/driver/fault.h>
 
 #include "block.h"
@@ -38,15 +39,14 @@ void maybe_yield(Thread &self) {
   self.fiber.yield();
 }
 
-void change(uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change) {
+uint64_t change(uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change) {
   Thread &self = Thread::current();
   self.moved = true;
   if (self.block->weakness) {
     maybe_yield(self);
-    self.block->weakness->memory.change(self.index, self.block->id, address, bytes, value, release, change);
-  } else {
-    change_now(address, bytes, value, change);
+    return self.block->weakness->memory.change(self.index, self.block->id, address, bytes, value, release, change);
   }
+  return change_now(address, bytes, value, change);
 }
 
 }  // namespace
@@ -99,6 +99,7 @@ uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire) {
 void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release) {
   Thread &self = Thread::current();
   self.moved = true;
+  value = bad_link::arriving(address, value, scope == Scope::System);
   if (self.block->weakness) {
     maybe_yield(self);
     self.block->weakness->memory.store(self.index, self.block->id, self.sight, address, bytes, value, scope, release);
@@ -112,7 +113,7 @@ void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool r
   }
 }
 
-void add(uint64_t address, uint32_t bytes, uint64_t value, bool release) { change(address, bytes, value, release, Change::Add); }
+uint64_t add(uint64_t address, uint32_t bytes, uint64_t value, bool release) { return change(address, bytes, value, release, Change::Add); }
 void bit_or(uint64_t address, uint32_t bytes, uint64_t value, bool release) { change(address, bytes, value, release, Change::Or); }
 
 void fence_system() {

@@ -25,8 +25,8 @@ void let_dependents_start();
 
 uint64_t load(uint64_t address, uint32_t bytes, Scope scope, bool acquire);
 void store(uint64_t address, uint32_t bytes, uint64_t value, Scope scope, bool release);
-// Atomic add and or, of 4 or 8 bytes.
-void add(uint64_t address, uint32_t bytes, uint64_t value, bool release);
+// Atomic add and or, of 4 or 8 bytes. `add` returns the value before.
+uint64_t add(uint64_t address, uint32_t bytes, uint64_t value, bool release);
 void bit_or(uint64_t address, uint32_t bytes, uint64_t value, bool release);
 void fence_system();
 

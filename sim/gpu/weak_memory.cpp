@@ -38,18 +38,16 @@ void write_bytes(uint64_t address, uint32_t bytes, uint64_t value) {
 }
 
 template <class T>
-void change_of(uint64_t address, uint64_t value, Change change) {
+uint64_t change_of(uint64_t address, uint64_t value, Change change) {
   T *word = reinterpret_cast<T *>(address);
-  if (change == Change::Add)
-    __atomic_fetch_add(word, T(value), __ATOMIC_SEQ_CST);
-  else
-    __atomic_fetch_or(word, T(value), __ATOMIC_SEQ_CST);
+  return change == Change::Add ? __atomic_fetch_add(word, T(value), __ATOMIC_SEQ_CST)
+                               : __atomic_fetch_or(word, T(value), __ATOMIC_SEQ_CST);
 }
 
 }  // namespace
 
-void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change) {
-  bytes == 8 ? change_of<uint64_t>(address, value, change) : change_of<uint32_t>(address, value, change);
+uint64_t change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change) {
+  return bytes == 8 ? change_of<uint64_t>(address, value, change) : change_of<uint32_t>(address, value, change);
 }
 
 const History::Word *History::find(uint64_t address) const {
@@ -222,8 +220,8 @@ void WeakMemory::store(uint32_t thread, uint32_t block, Sight &sight, uint64_t a
     push(address + 4 * half, 4, half == 0 ? value & 0xffffffffu : value >> 32, release && half != first);
 }
 
-void WeakMemory::change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release,
-                        Change change) {
+uint64_t WeakMemory::change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release,
+                            Change change) {
   if (release) drain([&](const Store &store) { return is_visible(store, thread, block); });
   History &history = History::instance();
   std::lock_guard lock(history.mutex);
@@ -236,7 +234,7 @@ void WeakMemory::change(uint32_t thread, uint32_t block, uint64_t address, uint3
   // An atomic change without release keeps the word's release: it passes it on.
   if (release) word.release_time = history.now;
   word.device_scope = true;
-  change_now(address, bytes, value, change);
+  return change_now(address, bytes, value, change);
 }
 
 void WeakMemory::fence_system(uint32_t thread, uint32_t block, Sight &sight) {

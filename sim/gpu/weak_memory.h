@@ -46,8 +46,8 @@ enum class Scope : uint8_t { Weak, Device, System };
 // The atomic operations.
 enum class Change : uint8_t { Add, Or };
 
-// Changes a word of 4 or 8 bytes atomically, in memory.
-void change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change);
+// Changes a word of 4 or 8 bytes atomically, in memory. Returns its value before.
+uint64_t change_now(uint64_t address, uint32_t bytes, uint64_t value, Change change);
 
 // Which state of memory a thread must see. Each simulated thread has one. Times are those of History::now.
 struct Sight {
@@ -112,7 +112,8 @@ class WeakMemory {
              Scope scope, bool release);
   // Changes a word of 4 or 8 bytes atomically; no store to it may wait here. A release takes effect for all
   // devices, more than its device scope promises.
-  void change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change);
+  // Returns the value before.
+  uint64_t change(uint32_t thread, uint32_t block, uint64_t address, uint32_t bytes, uint64_t value, bool release, Change change);
   void fence_system(uint32_t thread, uint32_t block, Sight &sight);
   // All threads of the block have reached a barrier: each sees the stores of the others from now on.
   void barrier(uint32_t block);

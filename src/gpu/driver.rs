@@ -181,6 +181,13 @@ impl Driver {
         Ok(DriverVersion(version as u32))
     }
 
+    /// The driver's version in words, such as "580.159.03 (CUDA 13.0)". Reads a file: not for the path of a call.
+    pub fn version_in_words(&self) -> String {
+        let cuda = self.version().map_or_else(|_| "unknown".to_owned(), DriverVersion::cuda);
+        let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+        format!("{} (CUDA {cuda})", module_version(&text).unwrap_or("unknown"))
+    }
+
     /// Turns a driver result into an error that names the call.
     pub fn check(&self, call: &'static str, code: c_int) -> DriverResult<()> {
         if code == 0 { Ok(()) } else { Err(self.error(call, code)) }
@@ -199,6 +206,12 @@ impl Driver {
         };
         DriverError { call, code, text }
     }
+}
+
+/// The version in the text that the kernel module shows: the first word of digits and dots.
+fn module_version(text: &str) -> Option<&str> {
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.split_whitespace().find(is_version)
 }
 
 fn open_library() -> Result<*mut c_void, String> {
@@ -221,4 +234,17 @@ fn symbol(library: *mut c_void, name: &'static str) -> Option<*mut c_void> {
     // SAFETY: an open handle and a string that ends in NUL.
     let address = unsafe { libc::dlsym(library, name.as_ptr().cast()) };
     (!address.is_null()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::module_version;
+
+    #[test]
+    fn the_version_is_found_in_what_the_kernel_module_shows() {
+        let text =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build\nGCC version: 12.2.0\n";
+        assert_eq!(module_version(text), Some("580.159.03"));
+        assert_eq!(module_version(""), None);
+    }
 }

@@ -29,7 +29,7 @@ pub struct Functions {
     all_reduce: [[AllReduceFunction; REDUCTIONS.len()]; KERNELS.len()],
     /// Writes a pattern into a peer's scratch.
     pub probe_write: CUfunction,
-    /// Counts the words of the pattern that differ.
+    /// Reports the words of the pattern that differ.
     pub probe_check: CUfunction,
     /// Waits for the launches of a lane.
     pub await_blocks: CUfunction,

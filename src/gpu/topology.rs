@@ -168,6 +168,17 @@ fn nvml_reports_nvlink(device: [u8; 16], peer: [u8; 16]) -> bool {
     }
 }
 
+/// How a log line names a device: its number here, if this process sees it, and its UUID, which is the same in every
+/// process.
+pub fn name(driver: &Driver, uuid: [u8; 16]) -> String {
+    let text = uuid_text(uuid);
+    let text = text.to_string_lossy();
+    match visible(driver, uuid) {
+        Some(ordinal) => format!("GPU {ordinal} ({text})"),
+        None => text.into_owned(),
+    }
+}
+
 /// A UUID as the management tools write it.
 fn uuid_text(uuid: [u8; 16]) -> CString {
     let hex: Vec<String> = uuid.iter().map(|byte| format!("{byte:02x}")).collect();

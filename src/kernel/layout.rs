@@ -40,8 +40,12 @@ pub const COUNT_OFFSET: usize = STOP_OFFSET + 4 * MAX_BLOCKS as usize;
 pub const COUNT_SHIFT: u32 = 32;
 /// The stop mark: later launches of this rank send nothing.
 pub const STOPPED: u32 = 1;
-/// Bytes between two words of the probe.
+/// Bytes between two of a sender's words in the probe.
 pub const PROBE_STRIDE: usize = 4096;
+/// Where the probe's reports begin, one for each sender.
+pub const PROBE_REPORT_OFFSET: usize = 8 * MAX_RANKS;
+/// Where the packets of a stride begin, in the strides that have any.
+pub const PROBE_PACKETS_OFFSET: usize = 512;
 
 /// The arguments of every all-reduce kernel; see `struct dime_args`.
 #[repr(C)]
@@ -100,6 +104,22 @@ pub struct LaneMailbox {
     pub reserved: [u32; 4],
 }
 
+/// What the probe found of one sender; see `struct dime_probe_report`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// 64-bit words that are not what the sender wrote.
+    pub differing: u32,
+    /// Not used.
+    pub reserved: u32,
+    /// Offset in scratch of the differing word that was found first.
+    pub offset: u64,
+    /// What the sender wrote there.
+    pub expected: u64,
+    /// What was found there.
+    pub found: u64,
+}
+
 /// Command: go on.
 pub const COMMAND_GO_ON: u32 = 0;
 /// Command: stop spinning and end.
@@ -131,6 +151,7 @@ mod tests {
           printf(#name " %d %d %d %d\n", packet_bytes, exchanges, carries_integers, has_pair_form);
         #define CONSTANT(name) printf(#name " %zu\n", (size_t)(name))
         #define MAILBOX(name) printf(#name " %zu\n", offsetof(struct dime_mailbox, name))
+        #define REPORT(name) printf(#name " %zu\n", offsetof(struct dime_probe_report, name))
         #define FIELD(name) printf(#name " %zu\n", offsetof(struct dime_args, name))
         int main(void) {
           CONSTANT(DIME_MAX_RANKS); CONSTANT(DIME_LANES); CONSTANT(DIME_PARITY_BYTES); CONSTANT(DIME_DATA_BYTES);
@@ -138,6 +159,8 @@ mod tests {
           CONSTANT(DIME_LANE_BYTES); CONSTANT(DIME_SCRATCH_BYTES); CONSTANT(DIME_MAX_BLOCKS); CONSTANT(DIME_MAX_STAGES);
           CONSTANT(DIME_EPOCH_OFFSET); CONSTANT(DIME_STOP_OFFSET);
           CONSTANT(DIME_COUNT_OFFSET); CONSTANT(DIME_COUNT_SHIFT); CONSTANT(DIME_STOPPED); CONSTANT(DIME_PROBE_STRIDE);
+          CONSTANT(DIME_PROBE_REPORT_OFFSET); CONSTANT(DIME_PROBE_PACKETS_OFFSET);
+          REPORT(differing); REPORT(offset); REPORT(expected); REPORT(found); CONSTANT(sizeof(struct dime_probe_report));
           FIELD(input); FIELD(output); FIELD(bytes); FIELD(inbox); FIELD(mailbox); FIELD(packets); FIELD(chunk_packets);
           FIELD(epoch); FIELD(rank); FIELD(ranks); FIELD(type); FIELD(op); FIELD(tile_log2); FIELD(stages); FIELD(triggers_dependents); FIELD(kernel);
           FIELD(blocks_before);
@@ -179,6 +202,13 @@ mod tests {
             ("DIME_COUNT_SHIFT", COUNT_SHIFT as usize),
             ("DIME_STOPPED", STOPPED as usize),
             ("DIME_PROBE_STRIDE", PROBE_STRIDE),
+            ("DIME_PROBE_REPORT_OFFSET", PROBE_REPORT_OFFSET),
+            ("DIME_PROBE_PACKETS_OFFSET", PROBE_PACKETS_OFFSET),
+            ("differing", offset_of!(ProbeReport, differing)),
+            ("offset", offset_of!(ProbeReport, offset)),
+            ("expected", offset_of!(ProbeReport, expected)),
+            ("found", offset_of!(ProbeReport, found)),
+            ("sizeof(struct dime_probe_report)", size_of::<ProbeReport>()),
             ("input", offset_of!(Args, input)),
             ("output", offset_of!(Args, output)),
             ("bytes", offset_of!(Args, bytes)),
@@ -229,9 +259,10 @@ mod tests {
         assert_eq!(epoch_after(5, u64::from(u32::MAX) - 1), 5);
     }
 
-    // The probe of every rank lies between two strides, and the control words fit.
+    // The probe's words, reports and packets do not overlap, and the control words fit.
     const _: () = {
-        assert!(8 * (MAX_RANKS + 1) <= PROBE_STRIDE);
+        assert!(PROBE_REPORT_OFFSET + MAX_RANKS * size_of::<ProbeReport>() <= PROBE_PACKETS_OFFSET);
+        assert!(PROBE_PACKETS_OFFSET < PROBE_STRIDE && LL_OFFSET.is_multiple_of(PROBE_STRIDE));
         assert!(COUNT_OFFSET.is_multiple_of(8) && COUNT_OFFSET + 8 <= PARITY_BYTES);
         assert!(LL_OFFSET + LL_BYTES <= CONTROL_OFFSET);
     };

@@ -43,6 +43,7 @@ mod sim_observed;
 mod sim_old_driver;
 mod sim_parts;
 mod sim_presence;
+mod sim_probe;
 mod sim_processes;
 mod sim_schedules;
 mod sim_shared_gpus;

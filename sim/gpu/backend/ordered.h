@@ -55,7 +55,9 @@ inline void add_release_gpu_u64(uint64_t address, uint64_t value) {
 inline void or_release_gpu_u64(uint64_t address, uint64_t value) {
   sim::current_thread::bit_or(address, 8, value, true);
 }
-inline void add_relaxed_u32(uint64_t address, uint32_t value) { sim::current_thread::add(address, 4, value, false); }
+inline uint32_t fetch_add_relaxed_u32(uint64_t address, uint32_t value) {
+  return uint32_t(sim::current_thread::add(address, 4, value, false));
+}
 
 }  // namespace dime
 

@@ -52,13 +52,13 @@ pub fn decided(handle: ncclComm_t, reason: Reason, detail: &str) {
     // One rank's result is its contribution, whoever makes it.
     let varies = reason != Reason::OneRank && Config::from_env().0.batch_invariant;
     if log::log_enabled!(log::Level::Info) || varies {
-        forwards(&asked_name(handle), &format!("{}{detail}", reason.text()), varies);
+        forwards(&asked_name(handle), &format!("{}{detail}", reason.text()), log::Level::Info, varies);
     }
 }
 
 /// Logs that a communicator forwards. `varies`: although it was to be batch-invariant.
-pub fn forwards(name: &str, why: &str, varies: bool) {
-    log::info!("{name}: all-reduces are forwarded: {why}");
+pub fn forwards(name: &str, why: &str, level: log::Level, varies: bool) {
+    log::log!(level, "{name}: all-reduces are forwarded: {why}");
     if varies {
         log::warn!("{name}: DIME_BATCH_INVARIANT=1 does not hold, since all-reduces are forwarded: {why}");
     }

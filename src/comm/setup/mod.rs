@@ -494,7 +494,10 @@ impl SetupRun {
                     None => String::new(),
                 };
                 let why = format!("{} (rank {}{own})", refusal.reason.text(), refusal.rank);
-                log_lines::forwards(&line, &why, config.batch_invariant);
+                // Damaged memory is never as intended.
+                let is_damaged = matches!(self.objection, Some((Reason::Probe, _)));
+                let level = if is_damaged { log::Level::Warn } else { log::Level::Info };
+                log_lines::forwards(&line, &why, level, config.batch_invariant);
                 self.comm.set_forward(refusal.reason);
                 return self.defer_free();
             }

@@ -7,8 +7,11 @@ use std::ptr;
 use crate::comm::setup::{Objection, SetupRun, memory};
 use crate::gpu::CUdeviceptr;
 use crate::gpu::driver::DriverResult;
+use crate::gpu::topology;
 use crate::host::config::Config;
-use crate::kernel::layout::{DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES};
+use crate::kernel::layout::{
+    DATA_BYTES, EPOCH_OFFSET, LANE_BYTES, LANES, MAX_BLOCKS, MAX_RANKS, PARITY_BYTES, PROBE_REPORT_OFFSET, ProbeReport,
+};
 use crate::route::Reason;
 
 impl SetupRun {
@@ -18,25 +21,25 @@ impl SetupRun {
         u64::from_le_bytes([token[0], token[1], token[2], token[3], token[4], token[5], token[6], token[7]])
     }
 
-    /// Enqueues the probe kernel that writes what rank `from` sends to rank `to`. With `wrong`, the kernel that
-    /// compares it and counts differing words there.
+    /// Enqueues the probe kernel that writes what rank `from` sends to rank `to`. With `report`, the kernel that
+    /// compares it and reports there, as [`ProbeReport`].
     pub(super) fn launch_probe(
         &self,
         scratch: CUdeviceptr,
         from: usize,
         to: usize,
-        wrong: Option<CUdeviceptr>,
+        report: Option<CUdeviceptr>,
     ) -> DriverResult<()> {
         let Some(functions) = &self.resources.functions else { return Ok(()) };
         let (mut scratch, mut from, mut to, mut salt) = (scratch, from as u32, to as u32, self.salt());
-        let mut counter = wrong.unwrap_or(0);
-        let function = if wrong.is_some() { functions.probe_check } else { functions.probe_write };
+        let mut report_address = report.unwrap_or(0);
+        let function = if report.is_some() { functions.probe_check } else { functions.probe_write };
         let mut parameters: [*mut c_void; 5] = [
             (&raw mut scratch).cast(),
             (&raw mut from).cast(),
             (&raw mut to).cast(),
             (&raw mut salt).cast(),
-            (&raw mut counter).cast(),
+            (&raw mut report_address).cast(),
         ];
         let config = crate::gpu::LaunchConfig {
             gridDimX: 16,
@@ -60,32 +63,61 @@ impl SetupRun {
     pub(super) fn check_and_clear(&mut self, config: &Config) -> Result<(), Objection> {
         let Some(scratch) = &self.resources.scratch else { return Ok(()) };
         let address = scratch.address;
-        let wrong = self
-            .in_context(|| {
-                // The first word of scratch that no sender's pattern uses.
-                let counter = address + 8 * MAX_RANKS as CUdeviceptr;
-                let mut wrong = u32::MAX;
-                // SAFETY: within our scratch; `wrong` lives until the stream is synchronised.
-                unsafe {
-                    self.driver()
-                        .check("cuMemsetD32Async", (self.driver().memset_d32_async)(counter, 0, 1, self.stream()))?;
-                    for (peer, _) in &self.resources.peers {
-                        self.launch_probe(address, *peer, self.agreement.rank(), Some(counter))?;
-                    }
-                    self.synchronize()?;
-                    self.driver().check(
-                        "cuMemcpyDtoHAsync",
-                        (self.driver().memcpy_dtoh_async)((&raw mut wrong).cast(), counter, 4, self.stream()),
-                    )?;
-                }
-                self.synchronize()?;
-                Ok(wrong)
-            })
-            .map_err(|error| (Reason::Probe, error.to_string()))?;
-        if wrong != 0 {
-            return Err((Reason::Probe, format!("{wrong} words of the peers' patterns differ")));
+        let reports = self.check(address).map_err(|error| (Reason::Probe, error.to_string()))?;
+        let wrong: Vec<usize> = (0..reports.len()).filter(|from| reports[*from].differing != 0).collect();
+        if let Some((first, others)) = wrong.split_first() {
+            return Err((Reason::Probe, self.describe(*first, &reports[*first], others)));
         }
         self.in_context(|| self.clear(address, config.first_epoch.0)).map_err(memory)
+    }
+
+    /// Compares what every peer wrote. Returns the reports by rank.
+    fn check(&self, scratch: CUdeviceptr) -> DriverResult<[ProbeReport; MAX_RANKS]> {
+        const BYTES: usize = size_of::<[ProbeReport; MAX_RANKS]>();
+        let driver = self.driver();
+        let at = |from: usize| scratch + (PROBE_REPORT_OFFSET + from * size_of::<ProbeReport>()) as CUdeviceptr;
+        let mut reports = [ProbeReport::default(); MAX_RANKS];
+        self.in_context(|| {
+            // SAFETY: within our scratch; `reports` is as long as said and lives until the stream is synchronised.
+            unsafe {
+                driver.check("cuMemsetD8Async", (driver.memset_d8_async)(at(0), 0, BYTES, self.stream()))?;
+                for (peer, _) in &self.resources.peers {
+                    self.launch_probe(scratch, *peer, self.agreement.rank(), Some(at(*peer)))?;
+                }
+                self.synchronize()?;
+                driver.check(
+                    "cuMemcpyDtoHAsync",
+                    (driver.memcpy_dtoh_async)((&raw mut reports).cast(), at(0), BYTES, self.stream()),
+                )?;
+            }
+            self.synchronize()
+        })?;
+        Ok(reports)
+    }
+
+    /// What is wrong with the pattern of rank `from`, for the log. `others`: further ranks whose patterns differ.
+    fn describe(&self, from: usize, report: &ProbeReport, others: &[usize]) -> String {
+        let driver = self.driver();
+        let (rank, hellos) = (self.agreement.rank(), self.agreement.hellos());
+        let gpu = |rank: usize| topology::name(driver, hellos[rank].device_uuid);
+        let also = match others {
+            [] => String::new(),
+            ranks => format!(
+                "; words from rank {} differ too",
+                ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(" and rank ")
+            ),
+        };
+        format!(
+            "what rank {from} on {} wrote into the memory of rank {rank} on {} arrived damaged: {} words differ, the first that was \
+             found at byte {:#x} of scratch: {:#018x}, not {:#018x}{also}; driver {}",
+            gpu(from),
+            gpu(rank),
+            report.differing,
+            report.offset,
+            report.found,
+            report.expected,
+            driver.version_in_words()
+        )
     }
 
     /// Marks every slot empty, zeroes the control words (flags, stop marks, counts), and writes the first epoch into
