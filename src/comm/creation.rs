@@ -16,7 +16,7 @@ use std::ffi::c_int;
 use std::{ptr, slice};
 
 use crate::comm::life::ending;
-use crate::comm::run::graph_usage::GraphUsage;
+use crate::comm::run::declared::Declaration;
 use crate::comm::setup::beacon;
 use crate::comm::setup::beacon::Arrival;
 use crate::nccl::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
@@ -27,7 +27,7 @@ use crate::real::Function;
 
 /// What is noted of a communicator before NCCL is asked for it. The fields are in the order in which they are made.
 struct Request {
-    usage: GraphUsage,
+    declaration: Declaration,
     arrival: Arrival,
 }
 
@@ -40,7 +40,7 @@ impl Request {
         // SAFETY: the caller's contract.
         unsafe { self.arrival.made(place, result) };
         // SAFETY: the caller's contract.
-        unsafe { made(self.usage, place, 1, result) };
+        unsafe { made(self.declaration, place, 1, result) };
         result
     }
 }
@@ -49,9 +49,9 @@ impl Request {
 ///
 /// # Safety
 /// `place` is what NCCL was given for their handles.
-unsafe fn made(usage: GraphUsage, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
+unsafe fn made(declaration: Declaration, place: *const ncclComm_t, count: usize, result: ncclResult_t) {
     // SAFETY: the caller's contract.
-    unsafe { usage.made(place, count, result) };
+    unsafe { declaration.made(place, count, result) };
     // It logs what it makes.
     log::nccl_may_have_opened_its_log();
 }
@@ -98,8 +98,10 @@ pub unsafe fn get_unique_id(id: *mut ncclUniqueId) -> ncclResult_t {
 pub unsafe fn init_rank(place: *mut ncclComm_t, ranks: c_int, id: ncclUniqueId, rank: c_int) -> ncclResult_t {
     // SAFETY: the caller's contract; there is no configuration.
     unsafe {
-        let request =
-            Request { usage: GraphUsage::of(ptr::null()), arrival: beacon::arrive(bytes_of(&id, 1), ranks, rank) };
+        let request = Request {
+            declaration: Declaration::of(ptr::null()),
+            arrival: beacon::arrive(bytes_of(&id, 1), ranks, rank),
+        };
         request.made(place, real::ncclCommInitRank(place, ranks, id, rank))
     }
 }
@@ -117,7 +119,8 @@ pub unsafe fn init_rank_config(
 ) -> ncclResult_t {
     // SAFETY: the caller's contract.
     unsafe {
-        let request = Request { usage: GraphUsage::of(config), arrival: beacon::arrive(bytes_of(&id, 1), ranks, rank) };
+        let request =
+            Request { declaration: Declaration::of(config), arrival: beacon::arrive(bytes_of(&id, 1), ranks, rank) };
         request.made(place, real::ncclCommInitRankConfig(place, ranks, id, rank, config))
     }
 }
@@ -136,8 +139,10 @@ pub unsafe fn init_rank_scalable(
 ) -> ncclResult_t {
     // SAFETY: the caller's contract.
     unsafe {
-        let request =
-            Request { usage: GraphUsage::of(config), arrival: beacon::arrive(bytes_of(ids, id_count), ranks, rank) };
+        let request = Request {
+            declaration: Declaration::of(config),
+            arrival: beacon::arrive(bytes_of(ids, id_count), ranks, rank),
+        };
         request.made(place, real::ncclCommInitRankScalable(place, ranks, rank, id_count, ids, config))
     }
 }
@@ -149,12 +154,12 @@ pub unsafe fn init_rank_scalable(
 pub unsafe fn init_all(place: *mut ncclComm_t, devices: c_int, device_list: *const c_int) -> ncclResult_t {
     // SAFETY: the caller's contract; there is no configuration.
     unsafe {
-        let usage = GraphUsage::of(ptr::null());
+        let declaration = Declaration::of(ptr::null());
         let result = real::ncclCommInitAll(place, devices, device_list);
         if result == ncclSuccess {
             beacon::all_made(handles_of(place, devices));
         }
-        made(usage, place, usize::try_from(devices).unwrap_or(0), result);
+        made(declaration, place, usize::try_from(devices).unwrap_or(0), result);
         result
     }
 }
@@ -174,7 +179,7 @@ pub unsafe fn split(
     // SAFETY: the caller's contract.
     unsafe {
         let request = Request {
-            usage: GraphUsage::of_part(parent, config),
+            declaration: Declaration::of_part(parent, config),
             arrival: beacon::arrive_from(parent, (color != NCCL_SPLIT_NOCOLOR).then_some(&part)),
         };
         request.made(place, real::ncclCommSplit(parent, color, key, place, config))
@@ -199,7 +204,7 @@ pub unsafe fn shrink(
     // SAFETY: the caller's contract.
     unsafe {
         let request = Request {
-            usage: GraphUsage::of_part(parent, config),
+            declaration: Declaration::of_part(parent, config),
             arrival: beacon::arrive_from(parent, Some(b"shrunk")),
         };
         request.made(place, real::ncclCommShrink(parent, excluded_ranks, excluded_count, place, config, flags))
@@ -235,7 +240,7 @@ pub unsafe fn grow(
     // SAFETY: the caller's contract.
     unsafe {
         let request = Request {
-            usage: GraphUsage::of_grown(parent, config),
+            declaration: Declaration::of_grown(parent, config),
             // A new rank has no parent.
             arrival: if parent.is_null() {
                 beacon::arrive_in_growing(bytes_of(id, 1), ranks, rank)

@@ -47,6 +47,8 @@ pub struct Agreed {
     pub blocks: u32,
     /// Threads of a block; 0: from the table.
     pub threads: u32,
+    /// The most blocks of a launch that NCCL's settings allow (NCCL_MAX_CTAS, maxCTAs of ncclConfig_t).
+    pub most_ctas: u32,
 }
 
 impl Agreed {
@@ -124,11 +126,16 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
         _ => (blocks, preferred.tile_log2),
     };
     let threads = threads.min(most_threads);
+    // Where NCCL's settings leave fewer blocks than the table wants, these get more threads and larger tiles.
+    let (threads, tile_log2) = match blocks.div_ceil(agreed.most_ctas).next_power_of_two().min(most_threads / threads) {
+        times @ 2.. if agreed.threads == 0 => (threads * times, tile_log2 + times.ilog2() as u8),
+        _ => (threads, tile_log2),
+    };
     let most_blocks = most_blocks(agreed.multiprocessors);
     let grid = Grid {
         kernel,
         ranks: agreed.ranks,
-        blocks: blocks.min(most_blocks),
+        blocks: blocks.min(most_blocks).min(agreed.most_ctas),
         // In the pair form each thread takes one packet, so the number of busy blocks follows from the threads,
         // whatever the table says.
         tile_log2: if is_pair { threads.ilog2() as u8 } else { tile_log2 },
@@ -182,6 +189,7 @@ mod tests {
             batch_invariant: false,
             blocks: 0,
             threads: 0,
+            most_ctas: u32::MAX,
         }
     }
 
@@ -256,6 +264,33 @@ mod tests {
             let plan = choose(&agreed, 1 << shift, DataType::Uint8 as i32, 0);
             assert!(plan.is_ok_and(|plan| plan.blocks <= 24));
         }
+    }
+
+    #[test]
+    fn a_limit_of_blocks_is_kept_with_more_threads_in_each() {
+        for (most_ctas, ranks) in
+            [1, 4, 16, 32, 100].into_iter().flat_map(|most| (2..=MAX_RANKS).map(move |it| (most, it)))
+        {
+            let limited = Agreed { most_ctas, ..agreed(ranks) };
+            for (datatype, shift) in DataType::ALL.into_iter().flat_map(|it| (3..23).map(move |shift| (it, shift))) {
+                let count = (1 << shift) / datatype.bytes();
+                let usual = choose(&agreed(ranks), count, datatype as i32, 0).expect("below the threshold");
+                let plan = choose(&limited, count, datatype as i32, 0).expect("below the threshold");
+                assert!(plan.blocks <= most_ctas && plan.each_piece().all(|piece| piece.blocks <= most_ctas));
+                assert_eq!((plan.kernel, plan.pieces), (usual.kernel, usual.pieces));
+                let is_lean = plan.reduction.is_specialised() || plan.kernel.uses_pair_form(ranks);
+                assert!(plan.threads.is_multiple_of(32) && plan.threads <= if is_lean { 512 } else { 256 });
+                assert!(
+                    plan.blocks < usual.blocks || plan == usual || plan.threads > usual.threads,
+                    "{most_ctas} {plan:?}"
+                );
+            }
+        }
+        let few = Agreed { most_ctas: 16, ..agreed(4) };
+        let plan = choose(&few, 32 << 10, DataType::Bfloat16 as i32, 0).expect("a sum of bf16");
+        assert_eq!((plan.blocks, plan.threads, plan.tile_log2), (16, 512, 8));
+        let set = Agreed { threads: 128, ..few };
+        assert_eq!(choose(&set, 32 << 10, DataType::Bfloat16 as i32, 0).map(|plan| plan.threads), Ok(128));
     }
 
     #[test]

@@ -687,7 +687,29 @@ static void teams_at_once(struct rank *first) {
         for (int i = 0; i < TEAM_RANKS; i++) MUST(!pthread_join(threads[team][i], NULL));
 }
 
+/* maxCTAs of a communicator's configuration bounds the blocks: the smallest number of all ranks. A part without a configuration has its
+ * parent's. */
+static void few_blocks(struct rank *me) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER, other = NCCL_CONFIG_INITIALIZER;
+    config.maxCTAs = 2 + me->number;
+    ncclComm_t comm, inherits, own;
+    agree_on_ids(me, 1);
+    NCCL(ncclCommInitRankConfig(&comm, me->ranks, shared->ids[0], me->number, &config));
+    sum(me, comm, everybody(me), 1, SMALL);
+    must_be("fast: two_shot_sentinel with up to 2 blocks of 512 threads", comm, 16000);
+    NCCL(ncclCommSplit(comm, 0, me->number, &inherits, NULL));
+    sum(me, inherits, everybody(me), 2, SMALL);
+    must_be("fast: two_shot_sentinel with up to 2 blocks", inherits, 16000);
+    NCCL(ncclCommSplit(comm, 0, me->number, &own, &other));
+    sum(me, own, everybody(me), 3, SMALL);
+    must_be("fast: two_shot_sentinel with up to 15 blocks of 128 threads", own, 16000);
+    NCCL(ncclCommDestroy(own));
+    NCCL(ncclCommDestroy(inherits));
+    NCCL(ncclCommDestroy(comm));
+}
+
 static const struct situation situations[] = {
+    {.name = "few-blocks", .run = few_blocks, .way = PROCESSES, .ranks = 3, .uncounted = 1, .since = 22705},
     {.name = "begins-and-ends", .run = begins_and_ends, .way = PROCESSES, .ranks = 3},
     {.name = "init-all", .run = init_all, .way = ONE_THREAD, .ranks = 3},
     {.name = "splits", .run = splits, .way = PROCESSES, .ranks = 4},

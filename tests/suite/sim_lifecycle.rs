@@ -37,6 +37,11 @@ fn one_thread_makes_the_communicators_of_all_gpus() {
 }
 
 #[test]
+fn a_configuration_that_limits_blocks_is_followed_and_inherited() {
+    situation("few-blocks");
+}
+
+#[test]
 fn a_parent_and_its_children_are_used_in_turn() {
     situation("splits");
     situation("splits-of-threads");

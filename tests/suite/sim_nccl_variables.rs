@@ -52,6 +52,16 @@ fn levels_that_allow_nvlink_change_nothing_on_it() {
 }
 
 #[test]
+fn a_limit_of_blocks_holds_for_all_ranks_and_the_smallest_wins() {
+    all_say("NCCL_MAX_CTAS", "3", ", with at most 3 blocks (NCCL_MAX_CTAS or maxCTAs), set up in");
+    let differing = ["--env", "0", "NCCL_MAX_CTAS=8", "--env", "2", "NCCL_MAX_CTAS=2"];
+    let outcome = ranks().args(differing).args(["--counts", "100003"]).succeeds();
+    assert!(lines(&outcome).iter().all(|line| line.contains(", with at most 2 blocks")), "{outcome}");
+    let outcome = ranks().env("NCCL_MAX_CTAS", "-1").succeeds();
+    assert!(lines(&outcome).iter().all(|line| line.contains("fast: ") && !line.contains("at most")), "{outcome}");
+}
+
+#[test]
 fn pcie_is_used_only_as_far_as_the_level_of_every_rank_allows() {
     let topology = support::write(
         work_dir("sim_nccl_variables/topology").join("pcie"),

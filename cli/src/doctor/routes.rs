@@ -42,6 +42,7 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
         batch_invariant: config.batch_invariant,
         blocks: config.blocks,
         threads: config.threads,
+        most_ctas: u32::MAX,
     }
 }
 
@@ -109,6 +110,7 @@ mod tests {
                 batch_invariant: false,
                 blocks: 0,
                 threads: 0,
+                most_ctas: u32::MAX,
             };
             for (datatype, name) in TYPES {
                 let (from, to) = fast_bytes(&agreed, datatype).expect("a range");
@@ -131,6 +133,7 @@ mod tests {
             batch_invariant: false,
             blocks: 0,
             threads: 0,
+            most_ctas: u32::MAX,
         };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
         let invariant = Agreed { batch_invariant: true, ..agreed };

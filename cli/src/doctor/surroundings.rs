@@ -17,11 +17,12 @@ const LITTLE_LOCKED_BYTES: u64 = 64 << 10;
 const SHARED_MEMORY_BYTES: u64 = 1 << 30;
 
 /// Variables of NCCL that Dime follows or takes over, and what they do to it.
-const OF_NCCL: [(&str, &str); 7] = [
+const OF_NCCL: [(&str, &str); 8] = [
     ("NCCL_P2P_DISABLE", "1 forwards every call"),
     ("NCCL_P2P_LEVEL", "LOC or 0 forwards every call; others limit DIME_ALLOW_PCIE"),
     ("NCCL_CUMEM_ENABLE", "0 shares scratch by legacy IPC handles"),
     ("NCCL_GRAPH_MIXING_SUPPORT", "0 or 1 says whether graphs are ordered among themselves"),
+    ("NCCL_MAX_CTAS", "limits the blocks of Dime's kernels too"),
     ("NCCL_CONF_FILE", "its lines count as variables"),
     ("NCCL_DEBUG", "the level of Dime's log too, if DIME_DEBUG is not set"),
     ("NCCL_DEBUG_FILE", "the file of Dime's log too, if DIME_DEBUG_FILE is not set"),

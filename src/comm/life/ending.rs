@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::comm::life::deferred_free::After;
 use crate::comm::life::{deferred_free, watchdog};
-use crate::comm::run::{graph_usage, group};
+use crate::comm::run::{declared, group};
 use crate::comm::setup::beacon;
 use crate::comm::table;
 use crate::comm::table::fast;
@@ -68,7 +68,7 @@ impl Ending {
         }
         if how != How::Finalized {
             beacon::forget(handle);
-            graph_usage::forget(handle);
+            declared::forget(handle);
         }
         let comm = table::find(handle as usize);
         let known = comm.and_then(Comm::begin_unless_hidden).and_then(|busy| busy.fast().map(|fast| fast.device()));

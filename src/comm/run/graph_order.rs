@@ -14,7 +14,7 @@
 //! other kind of edge.
 //!
 //! NCCL orders graphs in the same way. If it is told not to, Dime does not order them either
-//! ([`crate::comm::run::graph_usage`]).
+//! ([`crate::comm::run::declared`]).
 
 use std::cell::RefCell;
 use std::ptr;

@@ -43,7 +43,11 @@ pub fn thresholds(agreed: &Agreed) -> String {
         format!("up to {floats} bytes")
     };
     let guess = if agreed.is_guess() { ", not measured on these GPUs with this many ranks" } else { "" };
-    format!("{floats} (integers up to {integers}){guess}")
+    let ctas = match agreed.most_ctas {
+        u32::MAX => String::new(),
+        most => format!(", with at most {most} blocks (NCCL_MAX_CTAS or maxCTAs)"),
+    };
+    format!("{floats} (integers up to {integers}){guess}{ctas}")
 }
 
 /// Logs that a communicator forwards, if that was decided without a setup. `detail` follows the reason.
@@ -136,8 +140,11 @@ mod tests {
             batch_invariant: false,
             blocks: 0,
             threads: 0,
+            most_ctas: u32::MAX,
         };
         assert_eq!(thresholds(&agreed(90, 2)), "up to 16777216 bytes (integers up to 8388608)");
+        let few = Agreed { most_ctas: 8, ..agreed(90, 2) };
+        assert!(thresholds(&few).ends_with("8388608), with at most 8 blocks (NCCL_MAX_CTAS or maxCTAs)"));
         let guess = "up to 1048576 bytes (integers up to 1048576), not measured on these GPUs with this many ranks";
         assert_eq!(thresholds(&agreed(100, 8)), guess);
     }

@@ -2,10 +2,10 @@
 
 pub mod all_reduce;
 mod capture;
+pub mod declared;
 mod dispatch;
 pub mod explain;
 pub(crate) mod graph_order;
-pub mod graph_usage;
 pub mod group;
 pub mod group_end;
 mod issue;

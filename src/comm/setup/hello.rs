@@ -3,6 +3,8 @@
 //! A message has 256 bytes, in every round, little-endian. Pure: bytes in, a decision out. Every rank gets the same
 //! messages and runs the same function on them, so all decide alike.
 
+use std::num::NonZeroU16;
+
 use crate::gpu::memory::{IPC_HANDLE_BYTES, Sharing};
 use crate::kernel::layout::MAX_RANKS;
 use crate::route::{REASONS, Reason};
@@ -11,7 +13,7 @@ use crate::route::{REASONS, Reason};
 pub const HELLO_BYTES: usize = 256;
 const MAGIC: u64 = u64::from_le_bytes(*b"DIMEHELO");
 /// Increased whenever the meaning of a message or of scratch changes.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 
 /// The message of one rank in one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,9 @@ pub struct Hello {
     pub refusal: Option<Reason>,
     /// The scratch's legacy IPC handle, if that is how it is shared.
     pub ipc_handle: [u8; IPC_HANDLE_BYTES],
+    /// The most blocks that a launch may have on this rank, if NCCL_MAX_CTAS or the communicator's configuration limits
+    /// them.
+    pub most_ctas: Option<NonZeroU16>,
 }
 
 impl Hello {
@@ -73,6 +78,7 @@ impl Hello {
         put(&self.socket);
         put(&self.token);
         put(&self.ipc_handle);
+        put(&self.most_ctas.map_or(0, NonZeroU16::get).to_le_bytes());
         bytes
     }
 
@@ -99,6 +105,7 @@ impl Hello {
             token: [0; 16],
             refusal: None,
             ipc_handle: [0; IPC_HANDLE_BYTES],
+            most_ctas: None,
         };
         let [shares, refusal] = reader.array()?;
         let shares_descriptors = match shares {
@@ -118,6 +125,7 @@ impl Hello {
             socket: reader.array()?,
             token: reader.array()?,
             ipc_handle: reader.array()?,
+            most_ctas: NonZeroU16::new(reader.array().map(u16::from_le_bytes)?),
             ..hello
         };
         // The rest is zero in this protocol.
@@ -192,6 +200,11 @@ pub fn sms_of_a_rank(hellos: &[Hello]) -> u32 {
     smallest / ranks_on_a_gpu(hellos)
 }
 
+/// The most blocks that a launch may have: the smallest number of all ranks.
+pub fn most_ctas(hellos: &[Hello]) -> Option<NonZeroU16> {
+    hellos.iter().filter_map(|hello| hello.most_ctas).min()
+}
+
 /// What the first round decides: how scratch is shared, or why all forward. `shared_gpus`: ranks may share a GPU.
 pub fn agree(hellos: &[Hello], shared_gpus: bool) -> Result<Sharing, Refusal> {
     let ranks = hellos.len();
@@ -236,6 +249,7 @@ mod tests {
             token: [6; 16],
             refusal: None,
             ipc_handle: [8; IPC_HANDLE_BYTES],
+            most_ctas: NonZeroU16::new(rank as u16),
         }
     }
 
@@ -297,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_limit_of_blocks_holds_for_all() {
+        let with = |limits: [u16; 3]| {
+            let of_rank = |rank: usize| Hello { most_ctas: NonZeroU16::new(limits[rank]), ..hello(rank as u32, 3) };
+            most_ctas(&[of_rank(0), of_rank(1), of_rank(2)]).map(NonZeroU16::get)
+        };
+        for (limits, smallest) in
+            [([0, 0, 0], None), ([0, 16, 0], Some(16)), ([64, 8, 32], Some(8)), ([4, 4, 4], Some(4))]
+        {
+            assert_eq!(with(limits), smallest, "{limits:?}");
+        }
+    }
+
+    #[test]
     fn ranks_that_may_share_a_gpu_divide_its_multiprocessors() {
         let on = |gpus: &[u8]| -> Vec<Hello> {
             let of_rank = |(rank, gpu): (usize, &u8)| Hello { device_uuid: [*gpu; 16], ..hello(rank as u32, 4) };
@@ -351,7 +378,7 @@ mod tests {
                 let at = noise.below(HELLO_BYTES);
                 bytes[at] = noise.next() as u8;
             }
-            let (flag, reason, rest) = (92, 93, 192);
+            let (flag, reason, rest) = (92, 93, 194);
             let Some(read) = Hello::decode(&bytes) else {
                 let is_wrong = bytes[..12] != hello(0, 2).encode()[..12]
                     || bytes[flag] > 1

@@ -34,8 +34,9 @@ use crate::comm::life::deferred_free;
 use crate::comm::life::deferred_free::After;
 use crate::comm::life::resources::Resources;
 use crate::comm::life::watchdog;
+use crate::comm::run::declared;
+use crate::comm::run::declared::Declared;
 use crate::comm::run::graph_order::GraphOrder;
-use crate::comm::run::graph_usage;
 use crate::comm::run::log_lines;
 use crate::comm::run::stream_order::StreamOrder;
 use crate::comm::setup::agreement::{Agreement, STEPS, Step, Verdict};
@@ -146,6 +147,7 @@ struct SetupRun {
     handle: ncclComm_t,
     device: Device,
     variables: NcclVariables,
+    declared: Declared,
     agreement: Agreement,
     /// Why this rank cannot go on, if it cannot. Its next message says so.
     objection: Option<Objection>,
@@ -242,6 +244,7 @@ impl SetupRun {
             [0; 16]
         });
         let variables = NcclVariables::from_env();
+        let declared = declared::of(handle, &variables);
         let listener = if objection.is_none() { Listener::bind(&socket).map(Some) } else { Ok(None) };
         let listener = listener.unwrap_or_else(|error| {
             objection = Some((Reason::Sockets, error.to_string()));
@@ -265,12 +268,14 @@ impl SetupRun {
             token,
             refusal,
             ipc_handle: [0; IPC_HANDLE_BYTES],
+            most_ctas: declared.most_ctas,
         };
         Ok(Self {
             comm,
             handle,
             device,
             variables,
+            declared,
             agreement: Agreement::new(hello).allow_shared_gpus(config.allow_shared_gpu),
             objection,
             resources: Resources::new(context),
@@ -387,7 +392,7 @@ impl SetupRun {
         of_this_process().push((*self.agreement.token(), SameProcess { key, context: context as usize }));
         self.resources.mailbox = Some(self.in_context(|| Mailbox::allocate(driver, self.context())).map_err(memory)?);
         self.resources.order = Some(self.in_context(|| StreamOrder::new(driver)).map_err(memory)?);
-        let between_graphs = graph_usage::mixes(self.handle, self.variables.mixes_graphs());
+        let between_graphs = self.declared.mixes_graphs;
         self.resources.graph_order = Some(self.in_context(|| GraphOrder::new(driver, between_graphs)).map_err(memory)?);
         Ok(())
     }
@@ -529,6 +534,7 @@ impl SetupRun {
             batch_invariant: config.batch_invariant,
             blocks: config.blocks,
             threads: config.threads,
+            most_ctas: hello::most_ctas(self.agreement.hellos()).map_or(u32::MAX, |most| most.get().into()),
         };
         let target = Target {
             functions: *functions,

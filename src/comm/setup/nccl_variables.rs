@@ -4,6 +4,7 @@
 //! are read at setup.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
 
 /// The longest path over which GPUs may access each other's memory.
@@ -25,6 +26,7 @@ pub struct NcclVariables {
     level: Option<Level>,
     cumem: bool,
     graph_mixing: Option<bool>,
+    most_ctas: Option<NonZeroU16>,
 }
 
 impl NcclVariables {
@@ -50,7 +52,14 @@ impl NcclVariables {
                 Some(1) => Some(true),
                 _ => None,
             },
+            most_ctas: number("NCCL_MAX_CTAS").and_then(|number| u16::try_from(number).ok()).and_then(NonZeroU16::new),
         }
+    }
+
+    /// The values of these variables.
+    #[cfg(test)]
+    pub fn of_text(variables: &[(&str, &str)]) -> Self {
+        Self::of(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, text)| OsString::from(text)))
     }
 
     /// GPUs must not access each other's memory (NCCL_P2P_DISABLE, NCCL_P2P_LEVEL).
@@ -73,6 +82,11 @@ impl NcclVariables {
     /// configuration decides.
     pub fn mixes_graphs(&self) -> Option<bool> {
         self.graph_mixing
+    }
+
+    /// The most blocks of a kernel (NCCL_MAX_CTAS). None: the communicator's configuration decides.
+    pub fn most_ctas(&self) -> Option<NonZeroU16> {
+        self.most_ctas
     }
 }
 
@@ -113,9 +127,7 @@ mod tests {
     use super::*;
 
     fn of(variables: &[(&str, &str)]) -> NcclVariables {
-        NcclVariables::of(|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, text)| OsString::from(text))
-        })
+        NcclVariables::of_text(variables)
     }
 
     #[test]
@@ -179,6 +191,10 @@ mod tests {
             [("0", off), (" 0", off), ("00", off), ("off", off), ("1", on), ("0x1", on), ("2", None), ("", None)]
         {
             assert_eq!(of(&[("NCCL_GRAPH_MIXING_SUPPORT", text)]).mixes_graphs(), mixes, "{text}");
+        }
+        for (text, most) in [("8", Some(8)), ("0x10", Some(16)), ("0", None), ("-3", None), ("", None), ("70000", None)]
+        {
+            assert_eq!(of(&[("NCCL_MAX_CTAS", text)]).most_ctas().map(NonZeroU16::get), most, "{text}");
         }
         assert_eq!(number(OsStr::new("99999999999999999999")), None);
     }

@@ -2,6 +2,7 @@
 //! wrong.
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroU16;
 
 use crate::comm::setup::agreement::*;
 use crate::gpu::memory::IPC_HANDLE_BYTES;
@@ -22,9 +23,11 @@ enum Kind {
     NoListener,
     /// NCCL's variables do not allow it.
     NoPeers,
+    /// It limits the blocks of a launch, which the ranks agree on.
+    FewBlocks,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Same,
     Kind::OtherHost,
     Kind::OtherBuild,
@@ -35,6 +38,7 @@ const KINDS: [Kind; 10] = [
     Kind::KnowsNothing,
     Kind::NoListener,
     Kind::NoPeers,
+    Kind::FewBlocks,
 ];
 
 impl Kind {
@@ -108,6 +112,8 @@ enum Protocol {
     IgnoresItsOwnRefusal,
     /// A rank accepts a round although messages are missing.
     TrustsWhatIsMissing,
+    /// A rank takes its own limit of blocks for that of all.
+    UsesItsOwnLimit,
 }
 
 #[derive(Clone)]
@@ -146,6 +152,7 @@ fn introduce(rank: usize, ranks: usize, kind: Kind) -> Hello {
         token: [rank as u8 + 1; 16],
         refusal: kind.refusal(),
         ipc_handle: [8; IPC_HANDLE_BYTES],
+        most_ctas: None,
     };
     match kind {
         Kind::Same | Kind::NoListener | Kind::NoPeers => {}
@@ -160,6 +167,8 @@ fn introduce(rank: usize, ranks: usize, kind: Kind) -> Hello {
         Kind::OtherArchitecture => hello.arch = 100,
         Kind::FirstRanksDevice => hello.device_uuid = [1; 16],
         Kind::NoDescriptors => hello.shares_descriptors = false,
+        // Each rank has another limit.
+        Kind::FewBlocks => hello.most_ctas = NonZeroU16::new(rank as u16 + 3),
     }
     hello
 }
@@ -169,7 +178,7 @@ impl World {
         let hello = |rank: usize| introduce(rank, kinds.len(), kinds[rank]);
         let rank = |rank| Rank { agreement: Agreement::new(hello(rank)), is_stuck: false, has_failed: false };
         let reason = |kind: Kind| match kind {
-            Kind::Same | Kind::NoDescriptors => None,
+            Kind::Same | Kind::NoDescriptors | Kind::FewBlocks => None,
             Kind::KnowsNothing | Kind::NoListener | Kind::NoPeers => kind.refusal(),
             Kind::OtherHost => Some(Reason::SeveralHosts),
             Kind::OtherBuild => Some(Reason::Builds),
@@ -292,7 +301,7 @@ impl World {
     }
 
     /// What is wrong with the outcome, if anything.
-    fn fault(&self) -> Option<&'static str> {
+    fn fault(&self, protocol: Protocol) -> Option<&'static str> {
         let is_fast = |rank: &Rank| rank.agreement.verdict() == Some(Verdict::Fast);
         let refusal = |rank: &Rank| match rank.agreement.verdict() {
             Some(Verdict::Forward(refusal)) => Some(refusal),
@@ -313,6 +322,15 @@ impl World {
         }
         if self.ranks.iter().filter_map(refusal).any(|refusal| !self.causes.contains(&refusal)) {
             return Some("a rank forwards for a reason that no rank had");
+        }
+        let own = |rank: &Rank| rank.agreement.message().most_ctas;
+        let limit = |rank: &Rank| match protocol {
+            Protocol::UsesItsOwnLimit => own(rank),
+            _ => hello::most_ctas(rank.agreement.hellos()),
+        };
+        let smallest = self.ranks.iter().filter_map(own).min();
+        if self.ranks.iter().any(|rank| is_fast(rank) && limit(rank) != smallest) {
+            return Some("ranks are fast with different limits of blocks");
         }
         if !self.causes.is_empty() && self.ranks.iter().any(is_fast) {
             return Some("a rank is fast although there was a reason to forward");
@@ -390,7 +408,7 @@ fn search(kinds: &[Kind], scope: Scope, protocol: Protocol, seen: &mut Seen) {
                 let is_new = known.insert((next.key(), next.causes.is_empty()));
                 seen.states += usize::from(is_new);
                 if is_over(&next) {
-                    if let Some(fault) = next.fault() {
+                    if let Some(fault) = next.fault(protocol) {
                         seen.faults.entry(fault).or_insert_with(|| format!("round {round} of {kinds:?}, {fates:?}"));
                     }
                 } else if is_new {
@@ -449,10 +467,12 @@ fn the_search_detects_broken_protocols() {
         (Protocol::ForwardsAfterAFailure, "one rank is fast and another forwards"),
         (Protocol::IgnoresItsOwnRefusal, "one rank is fast and another forwards"),
         (Protocol::TrustsWhatIsMissing, "a rank on which a round failed does not say so"),
+        (Protocol::UsesItsOwnLimit, "ranks are fast with different limits of blocks"),
     ];
     for (protocol, fault) in expected {
         let mut seen = Seen::default();
-        search(&[Kind::Same; 2], ALL, protocol, &mut seen);
+        let kind = if protocol == Protocol::UsesItsOwnLimit { Kind::FewBlocks } else { Kind::Same };
+        search(&[kind; 2], ALL, protocol, &mut seen);
         assert!(seen.faults.contains_key(fault), "{protocol:?}: {fault}: {:?}", seen.faults);
     }
 }
