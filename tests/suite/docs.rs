@@ -14,6 +14,7 @@ const FOLDERS: &[&str] = &[
     "harness/",
     "include/",
     "kernels/",
+    "packages/",
     "perf/",
     "qa/",
     "sim/",
