@@ -3,6 +3,8 @@
 # make check       while you work: format, lint, unit tests and one sweep on the simulated node, in minutes
 # make sim         builds the simulated node: a CUDA driver and a NCCL that run on the CPU, in target/sim
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
+# make dist        builds the packages into target/dist: a Python wheel, a Debian package, an archive
+# make release-check  whether this commit can be released: versions, all tests, packages that come out the same in another folder
 # make fuzz        fuzzes what reads bytes from outside, each target for FUZZ_SECONDS (3600)
 # make gpu-test    tests that need at least two GPUs
 # make bench       latency of libdime.so and of the real NCCL on the GPUs here
@@ -12,7 +14,8 @@
 # make docs        the documentation of the Rust code, in target/doc
 #
 # Nothing is installed into the system but Debian packages, and those only when they are missing. CUDA's compilers go to
-# target/cuda and target/nvcc, NCCL releases, cargo-deny and cargo-fuzz to ~/.cache/dime (DIME_CACHE_DIR moves that).
+# target/cuda and target/nvcc, NCCL releases, cargo-deny, cargo-fuzz and what `make dist` needs to ~/.cache/dime
+# (DIME_CACHE_DIR moves that).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,7 +23,8 @@ SHELL := /bin/bash
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: build packages cuda nvcc sim demo check test fuzz gpu-test bench plot search headers check-headers docs clean
+.PHONY: build packages cuda nvcc sim demo check test dist release-check fuzz gpu-test bench plot search headers check-headers docs \
+	clean
 
 # Two invocations: in one, cargo would give the tools the exports of libdime.so, and they would interpose themselves.
 build: packages cuda
@@ -48,6 +52,13 @@ check: packages cuda
 
 test:
 	@tools/test.sh
+
+dist: cuda
+	@tools/install_packages.sh dist
+	@tools/dist.sh
+
+release-check:
+	@tools/release_check.sh
 
 fuzz: packages
 	@tools/fuzz.sh

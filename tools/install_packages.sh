@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a Debian-like system lacks, and says what it does. Does nothing, and needs no rights, when nothing is missing.
-# Usage: tools/install_packages.sh build|test
+# Usage: tools/install_packages.sh build|dist|test
 set -euo pipefail
 
 missing=()
@@ -12,11 +12,23 @@ need_command g++ g++
 need_command python3 python3
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
-if [[ ${1:-build} == test ]]; then
-    need_command valgrind valgrind
+purpose="${1:-build}"
+if [[ $purpose == dist || $purpose == test ]]; then
+    need_command dpkg-deb dpkg
     need_command readelf binutils
+    need_command git git
+fi
+if [[ $purpose == test ]]; then
+    need_command valgrind valgrind
     need_command strace strace
     need_command patch patch
+    # What uses the packages.
+    need_command cmake cmake
+    need_command pkg-config pkgconf
+    need_command man man-db
+    need_command zsh zsh
+    need_command fish fish
+    python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
     need_library libtcmalloc_minimal.so.4 libtcmalloc-minimal4
     need_library libjemalloc.so.2 libjemalloc2
 fi

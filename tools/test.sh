@@ -144,16 +144,19 @@ start schedules 15 suite sim_schedules::
 finish nccl-releases
 finish pynccl-files
 finish cargo-tools
+# With the kernels that `build` has kept.
+start dist 5 tools/dist.sh
 start fuzz 10 env FUZZ_SECONDS="${FUZZ_SECONDS:-5}" FUZZ_AT_ONCE=2 tools/fuzz.sh
-start tests 5 suite --skip sim_
+start tests 5 suite --skip sim_ --skip packages::
 start other-tests 5 other_tests
 start simulated-tests 0 suite sim_ --skip sim_schedules::
-for name in sanitizers lint search other-tests tests simulated-tests; do finish "$name"; done
+for name in sanitizers lint search other-tests tests simulated-tests dist; do finish "$name"; done
+start packages 0 suite packages::
 start dependencies 0 dependencies
-for name in dependencies fuzz schedules; do finish "$name"; done
+for name in dependencies packages fuzz schedules; do finish "$name"; done
 
 tail -q -n 7 "$logs/fuzz.log"
 echo "== all passed in $((SECONDS - started)) s"
 # One line for all test programs together.
-cat "$logs"/{tests,other-tests,simulated-tests,schedules}.log |
+cat "$logs"/{tests,other-tests,simulated-tests,schedules,packages}.log |
     awk '/^test result:/ { passed += $4; failed += $6 } END { print passed " passed, " failed " failed" }'

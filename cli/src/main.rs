@@ -1,10 +1,9 @@
 //! `dime`: the command-line tool beside libdime.so.
 //!
 //! `run` starts a program with libdime.so in front of its NCCL, `bench` times all-reduces of libdime.so and of the real NCCL, `plot`
-//! draws what it measured,
-//! `devices` lists the GPUs, `doctor` says whether all-reduces here would be fast. The tool talks to both libraries through NCCL's C
-//! API; `doctor` also has the library's routing and memory code linked in, without its exports. The checks of libdime.so itself
-//! are subcommands of `dime-qa`.
+//! draws what it measured, `devices` lists the GPUs, `doctor` says whether all-reduces here would be fast, `path` prints where
+//! libdime.so is. The tool talks to both libraries through NCCL's C API; `doctor` also has the library's routing and memory code
+//! linked in, without its exports. The checks of libdime.so itself are subcommands of `dime-qa`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -13,10 +12,14 @@ mod devices;
 mod doctor;
 mod plot;
 mod run;
+mod texts;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use dime_harness::Fallible;
 use dime_harness::command::{self, Failure};
+use dime_harness::locate::Paths;
+use dime_harness::output::say;
 
 #[derive(Parser)]
 #[command(name = "dime", version, about = "Runs and times all-reduces with libdime.so")]
@@ -37,6 +40,13 @@ enum Command {
     Devices(devices::Options),
     /// Check libraries, GPUs and settings here, and say what to do about what is not right
     Doctor(doctor::Options),
+    /// Print the path of libdime.so: LD_PRELOAD=$(dime path)
+    Path,
+    /// Print what completes this tool's command line in a shell
+    Completions(texts::Completions),
+    /// Write the pages of the manual into a folder
+    #[command(hide = true)]
+    Manual(texts::Manual),
 }
 
 /// Subcommands of dime-qa, for users who look for them here.
@@ -53,7 +63,16 @@ fn execute(cli: &Cli) -> Result<bool, Failure> {
         Command::Plot(options) => Ok(plot::run(options)?),
         Command::Devices(options) => Ok(devices::run(options)?),
         Command::Doctor(options) => doctor::run(options),
+        Command::Path => Ok(path()?),
+        Command::Completions(options) => Ok(texts::completions::<Cli>(options)?),
+        Command::Manual(options) => Ok(texts::manual::<Cli>(options)?),
     }
+}
+
+/// `dime path`: prints where libdime.so is.
+fn path() -> Fallible<bool> {
+    say!("{}", Paths { dime: None, nccl: None }.find_dime()?.display())?;
+    Ok(true)
 }
 
 /// The same error, or one that names dime-qa when the subcommand is one of its.

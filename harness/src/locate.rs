@@ -13,7 +13,7 @@ mod library_file;
 /// Options that say where the libraries are.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Paths {
-    /// libdime.so [default: beside this program]
+    /// libdime.so [default: beside this program, else where its package has it]
     #[arg(long, value_name = "PATH")]
     pub dime: Option<PathBuf>,
     /// The real libnccl.so.2 [default: DIME_NCCL_LIB, else what libdime.so finds]
@@ -26,7 +26,7 @@ impl Paths {
     pub fn dime_file(&self) -> Fallible<PathBuf> {
         let path = match &self.dime {
             Some(path) => path.clone(),
-            None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("libdime.so"),
+            None => library_of(&std::env::current_exe().map_err(|error| error.to_string())?),
         };
         let absolute = std::path::absolute(&path).map_err(|error| not_dime(&path, &error.to_string()))?;
         library_file::check(&absolute).map_err(|unfit| not_dime(&path, &unfit.to_string()))?;
@@ -92,6 +92,17 @@ impl Paths {
     }
 }
 
+/// Where a package has libdime.so when its tool is in the folder bin: the Python package, the archive, Debian's package.
+const PACKAGED: [&str; 3] = ["lib/libdime.so", "lib/dime/libdime.so", "lib/x86_64-linux-gnu/dime/libdime.so"];
+
+/// The libdime.so that belongs to a tool: the one beside it, else that of its package. The tool's path is to be without links.
+pub fn library_of(tool: &Path) -> PathBuf {
+    let beside = tool.with_file_name("libdime.so");
+    let prefix = tool.parent().and_then(Path::parent).filter(|_| !beside.exists());
+    let mut packaged = prefix.into_iter().flat_map(|prefix| PACKAGED.map(|path| prefix.join(path)));
+    packaged.find(|path| path.exists()).unwrap_or(beside)
+}
+
 fn not_dime(path: &Path, reason: &str) -> String {
     format!("{}: {reason}; name libdime.so with --dime PATH", path.display())
 }
@@ -132,4 +143,27 @@ fn be_silent() -> Fallible<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_finds_its_library_in_each_layout() {
+        let root = std::env::temp_dir().join(format!("dime-locate-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("a folder");
+        let root = root.canonicalize().expect("its path");
+        let tool = root.join("bin/dime");
+        std::fs::create_dir_all(root.join("bin")).expect("a folder");
+        assert_eq!(library_of(&tool), root.join("bin/libdime.so"), "the path that an error names");
+        // From the last to the first, so that each is found before those that are there already.
+        for folder in ["lib/x86_64-linux-gnu/dime", "lib/dime", "lib", "bin"] {
+            let library = root.join(folder).join("libdime.so");
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+            std::fs::write(&library, "").expect("a file");
+            assert_eq!(library_of(&tool), library);
+        }
+        std::fs::remove_dir_all(root).expect("the folder goes");
+    }
 }

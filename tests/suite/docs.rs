@@ -19,6 +19,7 @@ const FOLDERS: &[&str] = &[
     "harness/",
     "include/",
     "kernels/",
+    "packages/",
     "perf/",
     "qa/",
     "sim/",

@@ -24,6 +24,7 @@ mod loader;
 mod loader_refusals;
 mod loader_search;
 mod logging;
+mod packages;
 mod plot;
 mod pynccl;
 mod run;

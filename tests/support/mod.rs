@@ -11,6 +11,7 @@ pub mod callgrind;
 pub mod fake;
 pub mod header;
 pub mod log_line;
+pub mod packages;
 pub mod places;
 pub mod sim;
 

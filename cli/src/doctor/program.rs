@@ -8,6 +8,7 @@ use std::process::Command;
 
 use clap::{Args, FromArgMatches};
 use dime_harness::Fallible;
+use dime_harness::locate::library_of;
 
 use crate::doctor::child::{self, LIMIT};
 use crate::doctor::elf::Elf;
@@ -189,13 +190,26 @@ fn through_run(tool: &Path, words: &[OsString], variables: &mut Variables) -> Fa
     let options = matches.and_then(|matches| run::Options::from_arg_matches(&matches));
     let first_line = |error: clap::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
     let mut options = options.map_err(|error| format!("dime run: {}", first_line(error)))?;
-    // Beside that tool, which need not be this one.
-    let tool = tool.canonicalize().map_err(|error| format!("{}: {error}", tool.display()))?;
-    options.paths.dime.get_or_insert_with(|| tool.with_file_name("libdime.so"));
+    if options.paths.dime.is_none() {
+        options.paths.dime = Some(library_of_tool(tool)?);
+    }
     let before = variable(variables, "LD_PRELOAD");
     let set = run::variables(&options, before.as_deref())?;
     variables.extend(set.into_iter().map(|(name, value)| (name.into(), Some(value))));
     Ok(options.command)
+}
+
+/// The libdime.so of a tool, which need not be this one. The `dime` of the Python package is a script, which is asked.
+fn library_of_tool(tool: &Path) -> Fallible<PathBuf> {
+    let failed = |what: String| format!("{}: {what}", tool.display());
+    if interpreter_of(tool)?.is_none() {
+        return Ok(library_of(&tool.canonicalize().map_err(|error| failed(error.to_string()))?));
+    }
+    let output = child::run(Command::new(tool).arg("path"), LIMIT)?;
+    match output.stdout.strip_suffix('\n') {
+        Some(path) if output.status.success() => Ok(path.into()),
+        _ => Err(failed(format!("dime path {}: {}", child::ending(output.status), output.stderr.trim_end()))),
+    }
 }
 
 /// The interpreter that a script names in its first line, with its argument. None: it is no script.
