@@ -40,11 +40,13 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libnccl.so.2");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
-    let mut sources = files_below(Path::new("kernels"));
-    let kernels_hash = hash(&sources);
-    sources.extend(files_below(Path::new("src")));
+    let mut hasher = Hasher::new();
+    add_files_below(Path::new("kernels"), &mut hasher);
+    let kernels_hash = hasher.value();
+    add_files_below(Path::new("src"), &mut hasher);
+    hasher.add(env::var("CARGO_PKG_VERSION").expect("cargo sets CARGO_PKG_VERSION").as_bytes());
     // Ranks compare this hash in the setup, to detect different builds.
-    println!("cargo:rustc-env=DIME_BUILD_HASH={:016x}", hash(&sources));
+    println!("cargo:rustc-env=DIME_BUILD_HASH={:016x}", hasher.value());
 
     if env::var_os("CARGO_FEATURE_FORWARD_ONLY").is_none() && Path::new(KERNELS).exists() {
         images::build(kernels_hash);
@@ -63,14 +65,11 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn hash(files: &[PathBuf]) -> u64 {
-    let mut hasher = Hasher::new();
-    hasher.add(env::var("CARGO_PKG_VERSION").expect("cargo sets CARGO_PKG_VERSION").as_bytes());
-    for file in files {
+fn add_files_below(folder: &Path, hasher: &mut Hasher) {
+    for file in files_below(folder) {
         hasher.add(file.as_os_str().as_encoded_bytes());
-        hasher.add(&fs::read(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display())));
+        hasher.add(&fs::read(&file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display())));
     }
-    hasher.value()
 }
 
 /// FNV-1a over length-prefixed parts. It distinguishes builds; it is no protection against forgery.
