@@ -13,7 +13,8 @@ if [[ ! -d $tools ]]; then
     # Renamed when complete. Another process that was faster leaves the same.
     partial="$(mktemp -d "$tools.XXXXXX")"
     trap 'rm -rf "$partial"' EXIT
-    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target "$partial" "${packages[@]}" >&2
+    PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
+        python3 -m pip install --quiet --no-deps --only-binary :all: --target "$partial" "${packages[@]}" >&2
     chmod 755 "$partial" "$partial"/bin/* "$partial/ziglang/zig"
     mv -T "$partial" "$tools" 2>/dev/null || [[ -x $tools/ziglang/zig ]]
 fi
