@@ -22,7 +22,7 @@ work="$PWD/target/dist-work"
 builds="$PWD/target/dist-build"
 library="$builds/dime/$triple/release/libdime.so"
 tool="$builds/dime-cli/$triple/release/dime"
-tools="$(tools/install_dist_tools.sh)"
+kit="$(tools/install_dist_tools.sh)"
 
 build() {
     # Two invocations, as in the Makefile. In folders of their own, or each would build again the crate that they have in common.
@@ -31,7 +31,7 @@ build() {
     for package in dime dime-cli; do
         mkdir -p "$builds/$package/$triple"
         ln -sfn "$PWD/target/kernels" "$builds/$package/$triple/kernels" # compiled images are kept by a hash of all that goes in
-        PATH="$tools/bin:$PATH" CARGO_ZIGBUILD_ZIG_PATH="$tools/ziglang/zig" \
+        PATH="$kit/bin:$PATH" CARGO_ZIGBUILD_ZIG_PATH="$kit/ziglang/zig" \
             CARGO_ZIGBUILD_CACHE_DIR="$builds/zig" ZIG_GLOBAL_CACHE_DIR="$builds/zig" ZIG_LOCAL_CACHE_DIR="$builds/zig" \
             RUSTFLAGS="--remap-path-prefix=$PWD=/dime --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
             CARGO_TARGET_DIR="$builds/$package" \
@@ -111,7 +111,7 @@ pack_wheel() {
     install -D -m 644 -t "$info/licenses" LICENSE-APACHE LICENSE-MIT "$work/THIRD-PARTY-LICENSES"
     install -D -m 644 "$work/components.json" "$info/sboms/dime.cdx.json"
     # It writes RECORD, and gives all files the time of SOURCE_DATE_EPOCH.
-    PYTHONPATH="$tools" python3 -m wheel pack --dest-dir "$dist" "$root" >/dev/null
+    PYTHONPATH="$kit" python3 -m wheel pack --dest-dir "$dist" "$root" >/dev/null
 }
 
 build
@@ -119,7 +119,7 @@ rm -rf "$dist" "$work"
 mkdir -p "$dist" "$work"/{man,completions}
 "$tool" manual "$work/man"
 for shell in bash zsh fish; do "$tool" completions "$shell" >"$work/completions/$shell"; done
-python3 tools/components.py "$version" "$triple" "$tools/ziglang" "$work/THIRD-PARTY-LICENSES" "$work/components.json"
+python3 tools/components.py "$version" "$triple" "$kit/ziglang" "$work/THIRD-PARTY-LICENSES" "$work/components.json"
 pack_archive
 pack_deb
 pack_wheel
