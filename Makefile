@@ -4,7 +4,7 @@
 # make sim         builds the simulated node: a CUDA driver and a NCCL that run on the CPU, in target/sim
 # make test        everything that can be checked without a GPU: format, lint, tests, headers, dependencies
 # make dist        builds the packages into target/dist: a Python wheel, a Debian package, an archive
-# make release-check  whether this commit can be released: versions, all tests, packages that come out the same in another folder
+# make release-check  whether this commit can be released: versions, all tests, packages that another build repeats
 # make fuzz        fuzzes what reads bytes from outside, each target for FUZZ_SECONDS (3600)
 # make gpu-test    tests that need at least two GPUs
 # make bench       latency of libdime.so and of the real NCCL on the GPUs here

@@ -2,9 +2,10 @@
 # Builds the packages into target/dist: a Python wheel, a Debian package and an archive, with their checksums and a list of what is in
 # the binaries.
 #
-# The binaries are built apart from those of `make`, in target/TRIPLE, with zig's linker: it links for an older glibc than this
-# machine's. The same commit, compilers and Rust give the same bytes in every folder: times come from the commit, paths of this
-# machine are taken out of the binaries, and files are packed in order.
+# The binaries are built apart from those of `make`, with zig's linker: it links for an older glibc than this machine's. The same commit,
+# Rust and images of the kernels give the same bytes in every folder: times come from the commit, paths of this machine are taken out
+# of the binaries, and files are packed in order. The images themselves depend on the folder: the CUDA compiler writes its path into
+# line information and into names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -18,22 +19,25 @@ SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
 export SOURCE_DATE_EPOCH
 dist="$PWD/target/dist"
 work="$PWD/target/dist-work"
+builds="$PWD/target/dist-build"
+library="$builds/dime/$triple/release/libdime.so"
+tool="$builds/dime-cli/$triple/release/dime"
+kit="$(tools/install_dist_tools.sh)"
 
 build() {
-    local tools binaries="target/$triple/release"
-    tools="$(tools/install_dist_tools.sh)"
-    mkdir -p target/kernels "target/$triple"
-    ln -sfn ../kernels "target/$triple/kernels" # compiled images are kept by a hash of all that goes in
-    # Two invocations, as in the Makefile.
+    # Two invocations, as in the Makefile. In folders of their own, or each would build again the crate that they have in common.
     local package
+    mkdir -p target/kernels
     for package in dime dime-cli; do
-        PATH="$tools/bin:$PATH" CARGO_ZIGBUILD_ZIG_PATH="$tools/ziglang/zig" \
-            CARGO_ZIGBUILD_CACHE_DIR="$PWD/target/zig" ZIG_GLOBAL_CACHE_DIR="$PWD/target/zig/cache" ZIG_LOCAL_CACHE_DIR="$PWD/target/zig/cache" \
+        mkdir -p "$builds/$package/$triple"
+        ln -sfn "$PWD/target/kernels" "$builds/$package/$triple/kernels" # compiled images are kept by a hash of all that goes in
+        PATH="$kit/bin:$PATH" CARGO_ZIGBUILD_ZIG_PATH="$kit/ziglang/zig" \
+            CARGO_ZIGBUILD_CACHE_DIR="$builds/zig" ZIG_GLOBAL_CACHE_DIR="$builds/zig" ZIG_LOCAL_CACHE_DIR="$builds/zig" \
             RUSTFLAGS="--remap-path-prefix=$PWD=/dime --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-            CARGO_TARGET_DIR="$PWD/target" \
+            CARGO_TARGET_DIR="$builds/$package" \
             cargo zigbuild --release --locked --target "$triple.$glibc" --package "$package"
     done
-    tools/check_glibc.sh "$glibc" "$binaries/libdime.so" "$binaries/dime"
+    tools/check_glibc.sh "$glibc" "$library" "$tool"
 }
 
 # fill TEMPLATE FILE NAME=VALUE...: a file from a template, with each @NAME@ replaced.
@@ -49,10 +53,10 @@ fill() {
 # stage PREFIX LIB UP: what both the archive and Debian's package have below their prefix. LIB is the folder of libraries, UP leads from
 # LIB/pkgconfig back to the prefix.
 stage() {
-    local prefix="$1" lib="$1/$2" up="$3" binaries="target/$triple/release"
-    install -D -m 755 "$binaries/dime" "$prefix/bin/dime"
+    local prefix="$1" lib="$1/$2" up="$3"
+    install -D -m 755 "$tool" "$prefix/bin/dime"
     # In a folder of its own: the loader's cache would list libdime.so under its SONAME, libnccl.so.2.
-    install -D -m 644 "$binaries/libdime.so" "$lib/dime/libdime.so"
+    install -D -m 644 "$library" "$lib/dime/libdime.so"
     ln -s libdime.so "$lib/dime/libnccl.so.2"
     ln -s libnccl.so.2 "$lib/dime/libnccl.so"
     install -D -m 644 -t "$prefix/include/dime" include/*.h
@@ -95,11 +99,10 @@ pack_deb() {
 }
 
 pack_wheel() {
-    local root="$work/wheel" binaries="target/$triple/release" tools
+    local root="$work/wheel"
     local info="$root/dime_nccl-$version.dist-info"
-    tools="$(tools/install_dist_tools.sh)"
-    install -D -m 755 "$binaries/dime" "$root/dime/bin/dime"
-    install -D -m 644 "$binaries/libdime.so" "$root/dime/lib/libdime.so"
+    install -D -m 755 "$tool" "$root/dime/bin/dime"
+    install -D -m 644 "$library" "$root/dime/lib/libdime.so"
     install -D -m 644 -t "$root/dime/include" include/*.h
     fill packages/python/dime/__init__.py.in "$root/dime/__init__.py"
     install -m 644 packages/python/dime/__main__.py "$root/dime/__main__.py"
@@ -108,16 +111,15 @@ pack_wheel() {
     install -D -m 644 -t "$info/licenses" LICENSE-APACHE LICENSE-MIT "$work/THIRD-PARTY-LICENSES"
     install -D -m 644 "$work/components.json" "$info/sboms/dime.cdx.json"
     # It writes RECORD, and gives all files the time of SOURCE_DATE_EPOCH.
-    PYTHONPATH="$tools" python3 -m wheel pack --dest-dir "$dist" "$root" >/dev/null
+    PYTHONPATH="$kit" python3 -m wheel pack --dest-dir "$dist" "$root" >/dev/null
 }
 
 build
 rm -rf "$dist" "$work"
 mkdir -p "$dist" "$work"/{man,completions}
-tool="target/$triple/release/dime"
 "$tool" manual "$work/man"
 for shell in bash zsh fish; do "$tool" completions "$shell" >"$work/completions/$shell"; done
-python3 tools/components.py "$version" "$triple" "$(tools/install_dist_tools.sh)/ziglang" "$work/THIRD-PARTY-LICENSES" "$work/components.json"
+python3 tools/components.py "$version" "$triple" "$kit/ziglang" "$work/THIRD-PARTY-LICENSES" "$work/components.json"
 pack_archive
 pack_deb
 pack_wheel

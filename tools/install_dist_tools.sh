@@ -6,15 +6,16 @@ set -euo pipefail
 
 packages=(cargo-zigbuild==0.24.1 ziglang==0.15.2 wheel==0.45.1)
 key="$(printf '%s\n' "${packages[@]}" | sha256sum | cut -c 1-12)"
-tools="${DIME_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dime}/dist-tools-$key"
-if [[ ! -d $tools ]]; then
-    echo "dist: installing ${packages[*]} from PyPI into $tools (100 MB, once)" >&2
-    mkdir -p "$(dirname "$tools")"
+kit="${DIME_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dime}/dist-tools-$key"
+if [[ ! -d $kit ]]; then
+    echo "dist: installing ${packages[*]} from PyPI into $kit (100 MB, once)" >&2
+    mkdir -p "$(dirname "$kit")"
     # Renamed when complete. Another process that was faster leaves the same.
-    partial="$(mktemp -d "$tools.XXXXXX")"
+    partial="$(mktemp -d "$kit.XXXXXX")"
     trap 'rm -rf "$partial"' EXIT
-    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target "$partial" "${packages[@]}" >&2
+    PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 \
+        python3 -m pip install --quiet --no-deps --only-binary :all: --target "$partial" "${packages[@]}" >&2
     chmod 755 "$partial" "$partial"/bin/* "$partial/ziglang/zig"
-    mv -T "$partial" "$tools" 2>/dev/null || [[ -x $tools/ziglang/zig ]]
+    mv -T "$partial" "$kit" 2>/dev/null || [[ -x $kit/ziglang/zig ]]
 fi
-echo "$tools"
+echo "$kit"
