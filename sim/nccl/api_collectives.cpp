@@ -31,6 +31,20 @@ EXPORTED ncclResult_t ncclAllReduce(const void *send, void *receive, size_t coun
   return issue(Kind::ALL_REDUCE, send, receive, count, type, op, 0, comm, stream);
 }
 
+// Its configuration changes nothing here, but is checked as NCCL does.
+EXPORTED ncclResult_t ncclAllReduceConfig(const void *send, void *receive, size_t count, ncclDataType_t type,
+                                          ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream,
+                                          const ncclCollConfig_t *config) {
+  const ncclResult_t checked = boundary("ncclAllReduceConfig", [&] {
+    if (config && config->magic != NCCL_API_MAGIC)
+      fail(ncclInvalidArgument, "the configuration was not initialized with NCCL_COLLCONFIG_INITIALIZER");
+    if (config && config->maxCTAs != NCCL_CONFIG_UNDEF_INT && config->maxCTAs < 1)
+      fail(ncclInvalidArgument, "maxCTAs is %d", config->maxCTAs);
+    return ncclSuccess;
+  });
+  return checked ? checked : ncclAllReduce(send, receive, count, type, op, comm, stream);
+}
+
 EXPORTED ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
                                  int root, ncclComm_t comm, cudaStream_t stream) {
   return issue(Kind::REDUCE, send, receive, count, type, op, root, comm, stream);

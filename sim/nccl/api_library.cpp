@@ -11,8 +11,9 @@ using namespace sim;
 
 namespace {
 
-// The interface is that of this release, without windows and device communicators.
-constexpr int VERSION_CODE = NCCL_VERSION(2, 29, 7);
+// The interface is that of this release, without windows, device communicators and configurations of calls other than
+// all-reduces.
+constexpr int VERSION_CODE = NCCL_VERSION(2, 31, 2);
 
 }  // namespace
 

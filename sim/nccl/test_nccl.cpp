@@ -580,6 +580,12 @@ void init_all_and_small_functions() {
   CHECK_EQUAL(ncclSend(buffer, 1, ncclInt8, 0, comms[0], nullptr), ncclInvalidUsage);  // to itself, alone
   CHECK_EQUAL(ncclAllReduce(nullptr, buffer, 1, ncclInt8, ncclSum, comms[0], nullptr), ncclInvalidArgument);
   NCCL(ncclAllReduce(nullptr, nullptr, 0, ncclInt8, ncclSum, comms[0], nullptr));
+  ncclCollConfig_t of_call = NCCL_COLLCONFIG_INITIALIZER;
+  NCCL(ncclAllReduceConfig(nullptr, nullptr, 0, ncclInt8, ncclSum, comms[0], nullptr, nullptr));
+  NCCL(ncclAllReduceConfig(nullptr, nullptr, 0, ncclInt8, ncclSum, comms[0], nullptr, &of_call));
+  of_call.maxCTAs = 0;
+  CHECK_EQUAL(ncclAllReduceConfig(nullptr, nullptr, 0, ncclInt8, ncclSum, comms[0], nullptr, &of_call),
+              ncclInvalidArgument);
   CHECK_EQUAL(ncclAllReduce(buffer, buffer, 1, ncclInt8, ncclSum, nullptr, nullptr), ncclInvalidArgument);
   CHECK(strstr(ncclGetLastError(nullptr), "NULL"));
   // A failed call fails its group, which does nothing.
@@ -602,7 +608,7 @@ void init_all_and_small_functions() {
 
   int version = 0;
   NCCL(ncclGetVersion(&version));
-  CHECK_EQUAL(version, 22907);
+  CHECK_EQUAL(version, 23102);
   CHECK_EQUAL(ncclGetVersion(nullptr), ncclInvalidArgument);
   void *memory;
   NCCL(ncclMemAlloc(&memory, 1000));

@@ -5,15 +5,17 @@
 //! in `creation` look at flags, a color or a parent.
 
 use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::comm::run::{self, group_end};
+use crate::comm::run::{self, call_config, group_end};
 use crate::host::error;
 use crate::nccl::{
     AllReduce, Text, cudaStream_t, ncclCollConfig_t, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t,
     ncclSimInfo_t,
 };
-use crate::observe::unused_library;
-use crate::real;
+use crate::real::{self, Function};
+use crate::route::Reason;
 
 /// The hook of ncclAllReduce.
 ///
@@ -29,12 +31,13 @@ pub unsafe fn all_reduce(
     comm: ncclComm_t,
     stream: cudaStream_t,
 ) -> ncclResult_t {
-    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream };
+    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream, config: ptr::null() };
     // SAFETY: the caller's contract.
     unsafe { run::all_reduce::all_reduce(call) }
 }
 
-/// The hook of ncclAllReduceConfig: NCCL does it, whatever its configuration says.
+/// The hook of ncclAllReduceConfig: as ncclAllReduce, if its configuration asks for nothing that Dime lacks. Without a
+/// configuration NCCL takes it for ncclAllReduce.
 ///
 /// # Safety
 /// As ncclAllReduceConfig.
@@ -49,9 +52,38 @@ pub unsafe fn all_reduce_config(
     stream: cudaStream_t,
     config: *const ncclCollConfig_t,
 ) -> ncclResult_t {
-    unused_library::uncounted_all_reduce();
+    if config.is_null() && NCCL_HAS_CONFIGURED.load(Ordering::Relaxed) {
+        // SAFETY: the caller's contract.
+        return unsafe { all_reduce(sendbuff, recvbuff, count, datatype, op, comm, stream) };
+    }
+    let call = AllReduce { input: sendbuff, output: recvbuff, count, datatype, op, comm, stream, config };
     // SAFETY: the caller's contract.
-    unsafe { real::ncclAllReduceConfig(sendbuff, recvbuff, count, datatype, op, comm, stream, config) }
+    unsafe { configured(&call) }
+}
+
+/// NCCL has ncclAllReduceConfig. Kept here, since it costs fewer instructions than to ask each time.
+static NCCL_HAS_CONFIGURED: AtomicBool = AtomicBool::new(false);
+
+/// A call with a configuration, or the first without one.
+///
+/// # Safety
+/// As ncclAllReduceConfig.
+#[inline(never)]
+unsafe fn configured(call: &AllReduce) -> ncclResult_t {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if !real::has(Function::ncclAllReduceConfig) {
+            // The error of a function that NCCL lacks.
+            let AllReduce { input, output, count, datatype, op, comm, stream, config } = *call;
+            return real::ncclAllReduceConfig(input, output, count, datatype, op, comm, stream, config);
+        }
+        NCCL_HAS_CONFIGURED.store(true, Ordering::Relaxed);
+        if call.config.is_null() || call_config::most_blocks(call.config).is_some() {
+            run::all_reduce::all_reduce(*call)
+        } else {
+            run::dispatch::count_and_forward(call, Reason::CallConfig)
+        }
+    }
 }
 
 /// The hook of ncclGroupStart.

@@ -1,10 +1,10 @@
 //! One call of ncclAllReduce.
 
 use crate::nccl::cuda::cudaStream_t;
-use crate::nccl::header::ncclComm_t;
+use crate::nccl::header::{ncclCollConfig_t, ncclComm_t};
 use crate::nccl::types::{ncclDataType_t, ncclRedOp_t};
 
-/// The arguments of an ncclAllReduce.
+/// The arguments of an ncclAllReduce or ncclAllReduceConfig.
 #[derive(Clone, Copy, Debug)]
 pub struct AllReduce {
     /// This rank's contribution.
@@ -21,4 +21,6 @@ pub struct AllReduce {
     pub comm: ncclComm_t,
     /// The stream.
     pub stream: cudaStream_t,
+    /// The configuration of ncclAllReduceConfig; NULL: there is none.
+    pub config: *const ncclCollConfig_t,
 }

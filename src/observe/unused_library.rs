@@ -21,8 +21,6 @@ const RANKS: RangeInclusive<usize> = 2..=MAX_RANKS;
 static MADE_BY: AtomicU32 = AtomicU32::new(0);
 /// Ranks of the first that it made.
 static FIRST_RANKS: AtomicUsize = AtomicUsize::new(0);
-/// All-reduces went to NCCL by a function that the counters leave out.
-static HAS_UNCOUNTED: AtomicBool = AtomicBool::new(false);
 
 /// A communicator of so many ranks was made. The first that Dime could serve registers the end of the process.
 pub fn communicator_made(ranks: usize) {
@@ -31,18 +29,11 @@ pub fn communicator_made(ranks: usize) {
         return;
     }
     FIRST_RANKS.store(ranks, Ordering::Relaxed);
-    HAS_UNCOUNTED.store(false, Ordering::Relaxed);
     MADE_BY.store(std::process::id(), Ordering::Release);
     stats_file::start();
     if !IS_REGISTERED.swap(true, Ordering::Relaxed) && !exit::at_exit(at_exit) {
         log::warn!("the end of the process cannot be noted, so nothing will be said if it does no all-reduce");
     }
-}
-
-/// An all-reduce goes to NCCL by a function that the counters leave out.
-#[inline]
-pub fn uncounted_all_reduce() {
-    HAS_UNCOUNTED.store(true, Ordering::Relaxed);
 }
 
 /// Whether this process, not its parent, made one.
@@ -56,7 +47,7 @@ extern "C" fn at_exit() {
 }
 
 fn warn_if_unused() {
-    let is_used = HAS_UNCOUNTED.load(Ordering::Relaxed) || counters::fast() + counters::forwarded() > 0;
+    let is_used = counters::fast() + counters::forwarded() > 0;
     if is_used || !is_made_here() {
         return;
     }

@@ -93,6 +93,7 @@ macro_rules! failure {
 nccl_functions!(calls);
 
 /// Whether the NCCL that was loaded, if any was, has a function.
+#[inline(always)]
 pub fn has(function: Function) -> bool {
     library::known(function as usize).is_some()
 }

@@ -93,4 +93,6 @@ reasons! {
     Untraced = "untraced", "the communicator was made by a call that Dime does not follow";
     /// The driver or the kernel did not answer a rank's query about itself.
     SelfUnknown = "self_unknown", "a rank could not read its own boot id, random bytes or GPU properties";
+    /// ncclAllReduceConfig with a configuration that is not for Dime.
+    CallConfig = "call_config", "the call's configuration asks for an algorithm, an event, a CTA policy or fewer blocks than Dime's kernel has";
 }

@@ -474,7 +474,56 @@ static void first_uses_by_several_threads(struct rank *me) {
     }
 }
 
+/* ---- Configurations of calls ---- */
+
+/* What ncclAllReduceConfig does with a configuration. */
+static void sum_with(const struct rank *me, ncclComm_t comm, const ncclCollConfig_t *config, int is_fast) {
+    void *data = (void *)(size_t)me->buffer;
+    atomic_fetch_add(is_fast ? &expected_fast : &expected_forwarded, 1);
+    NCCL(ncclAllReduceConfig(data, data, SMALL, ncclFloat, ncclSum, comm, me->stream, config));
+}
+
+static void configurations(struct rank *me) {
+    const int all = everybody(me);
+    ncclComm_t comm = communicator_of_all(me);
+    ncclCollConfig_t plain = NCCL_COLLCONFIG_INITIALIZER, few = plain, many = plain, ring = plain;
+    few.maxCTAs = 1;
+    many.maxCTAs = 64;
+    ring.algSelection = "ring";
+    /* The second and the last one go to NCCL. The first one, with all ranks in the setup, is fast. */
+    const ncclCollConfig_t *configs[] = {&plain, &few, NULL, &many, &ring};
+    for (int i = 0; i < 5; i++) {
+        fill(me, i, SMALL);
+        sum_with(me, comm, configs[i], i != 1 && i != 4);
+        check(me, all, i, SMALL);
+    }
+    /* A group keeps calls until its end, when their configurations may be gone. A communicator that is not set up decides there. */
+    ncclComm_t fresh = communicator_of_all(me);
+    for (int round = 0; round < 2; round++) {
+        ncclComm_t of_round = round ? fresh : comm;
+        fill(me, 5 + round, SMALL);
+        NCCL(ncclGroupStart());
+        {
+            ncclCollConfig_t brief = round ? few : many;
+            sum_with(me, of_round, &brief, !round);
+            memset(&brief, 0xee, sizeof brief);
+        }
+        NCCL(ncclGroupEnd());
+        check(me, all, 5 + round, SMALL);
+    }
+    sum(me, fresh, all, 7, SMALL);
+    /* What is no configuration is NCCL's to refuse. */
+    ncclCollConfig_t none = few;
+    none.magic = 0;
+    void *data = (void *)(size_t)me->buffer;
+    atomic_fetch_add(&expected_forwarded, 1);
+    GIVES(ncclInvalidArgument, ncclAllReduceConfig(data, data, SMALL, ncclFloat, ncclSum, comm, me->stream, &none));
+    NCCL(ncclCommDestroy(fresh));
+    NCCL(ncclCommDestroy(comm));
+}
+
 static const struct situation situations[] = {
+    {.name = "configurations", .run = configurations, .way = PROCESSES, .ranks = 2, .since = 23102},
     {.name = "nested", .run = nested, .way = PROCESSES, .ranks = 2},
     {.name = "many-calls", .run = many_calls, .way = PROCESSES, .ranks = 2},
     {.name = "one-thread-with-all", .run = one_thread_with_all, .way = ONE_THREAD, .ranks = 3},

@@ -696,13 +696,13 @@ static void few_blocks(struct rank *me) {
     agree_on_ids(me, 1);
     NCCL(ncclCommInitRankConfig(&comm, me->ranks, shared->ids[0], me->number, &config));
     sum(me, comm, everybody(me), 1, SMALL);
-    must_be("fast: two_shot_sentinel with up to 2 blocks of 512 threads", comm, 16000);
+    must_be("fast: one_shot_sentinel with up to 2 blocks of 512 threads", comm, 16000);
     NCCL(ncclCommSplit(comm, 0, me->number, &inherits, NULL));
     sum(me, inherits, everybody(me), 2, SMALL);
-    must_be("fast: two_shot_sentinel with up to 2 blocks", inherits, 16000);
+    must_be("fast: one_shot_sentinel with up to 2 blocks", inherits, 16000);
     NCCL(ncclCommSplit(comm, 0, me->number, &own, &other));
     sum(me, own, everybody(me), 3, SMALL);
-    must_be("fast: two_shot_sentinel with up to 15 blocks of 128 threads", own, 16000);
+    must_be("fast: one_shot_sentinel with up to 15 blocks of 128 threads", own, 16000);
     NCCL(ncclCommDestroy(own));
     NCCL(ncclCommDestroy(inherits));
     NCCL(ncclCommDestroy(comm));

@@ -20,6 +20,11 @@ fn situation(name: &str) {
 }
 
 #[test]
+fn a_configuration_of_a_call_is_followed_or_goes_to_nccl_with_the_call() {
+    situation("configurations");
+}
+
+#[test]
 fn groups_nest() {
     situation("nested");
 }

@@ -95,11 +95,13 @@ unsafe fn all_reduce_on_fast(comm: &'static Comm, call: &AllReduce, shape: Resul
     let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse_or_forward(comm, call) } };
     // SAFETY: the caller's contract.
     let Some(fast) = busy.fast() else { return unsafe { refuse_or_forward(comm, call) } };
-    let routed = shape.and_then(|shape| route::route(&fast.agreed, &shape).map(|_| shape));
+    // SAFETY: the caller's contract.
+    let routed = shape.and_then(|shape| unsafe { dispatch::plan(fast, call, &shape) }.map(|_| shape));
     drop(busy);
     match routed {
         Ok(shape) => {
-            group::keep(Kept { call: *call, shape });
+            // SAFETY: Dime may do the call.
+            group::keep(unsafe { Kept::of(call, shape) });
             ncclSuccess
         }
         // A call that is forwarded must enter NCCL's group now.
@@ -138,7 +140,8 @@ unsafe fn all_reduce_on_new(comm: &'static Comm, call: &AllReduce, shape: Result
         // SAFETY: the caller's contract.
         return unsafe { count_and_forward(call, reason) };
     }
-    let kept = Kept { call: *call, shape };
+    // SAFETY: Dime may do the call.
+    let kept = unsafe { Kept::of(call, shape) };
     if group::is_open() {
         group::keep(kept);
         return ncclSuccess;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::comm::run::{capture, group, log_lines};
+use crate::comm::run::{call_config, capture, group, log_lines};
 use crate::comm::table::fast::{Comm, Fast, Status};
 use crate::host::error::Error;
 use crate::kernel::Kernel;
@@ -22,7 +22,37 @@ use crate::route::{self, LaunchPlan, Reason, Shape};
 #[inline(always)]
 pub unsafe fn forward(call: &AllReduce) -> ncclResult_t {
     // SAFETY: the caller's contract.
-    unsafe { real::ncclAllReduce(call.input, call.output, call.count, call.datatype, call.op, call.comm, call.stream) }
+    unsafe {
+        if call.config.is_null() {
+            real::ncclAllReduce(call.input, call.output, call.count, call.datatype, call.op, call.comm, call.stream)
+        } else {
+            forward_with_config(call)
+        }
+    }
+}
+
+/// # Safety
+/// As [`forward`].
+#[cold]
+unsafe fn forward_with_config(call: &AllReduce) -> ncclResult_t {
+    let AllReduce { input, output, count, datatype, op, comm, stream, config } = *call;
+    // SAFETY: the caller's contract.
+    unsafe { real::ncclAllReduceConfig(input, output, count, datatype, op, comm, stream, config) }
+}
+
+/// The launch plan of a call on a fast communicator, or why NCCL does it.
+///
+/// # Safety
+/// The call's configuration is NCCL's, or NULL.
+#[inline]
+pub unsafe fn plan(fast: &Fast, call: &AllReduce, shape: &Shape) -> Result<LaunchPlan, Reason> {
+    let plan = route::route(&fast.agreed, shape)?;
+    // SAFETY: the caller's contract.
+    if !call.config.is_null() && unsafe { call_config::most_blocks(call.config) }.is_none_or(|most| plan.blocks > most)
+    {
+        return Err(Reason::CallConfig);
+    }
+    Ok(plan)
 }
 
 /// Counts a call under a reason, and forwards it.
@@ -68,24 +98,28 @@ pub unsafe fn refuse_or_forward(comm: &'static Comm, call: &AllReduce) -> ncclRe
 #[inline]
 pub unsafe fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclResult_t {
     // SAFETY: the caller's contract.
-    let Some(busy) = comm.enter(call.comm as usize) else { return unsafe { refuse_or_forward(comm, call) } };
-    let Some(fast) = busy.fast() else { return error_of_poisoned(comm) };
-    match route::route(&fast.agreed, &shape) {
-        Ok(plan) => match enqueue(fast, &plan, shape, call) {
-            Ok(()) => {
-                counters::count_kernel(plan.kernel);
-                ncclSuccess
-            }
-            Err(failure) => fail(comm, plan.kernel, &failure),
-        },
-        Err(reason) => {
-            // From here on NCCL does the call, and ends it at an abort. So the call must not count here, or the abort
-            // would wait for it.
-            drop(busy);
-            // SAFETY: the caller's contract.
-            unsafe { count_and_forward(call, reason) }
+    unsafe { launch_or_reason(comm, call, shape).unwrap_or_else(|reason| count_and_forward(call, reason)) }
+}
+
+/// As [`run`], but a call that NCCL has to do is left to the caller.
+///
+/// # Safety
+/// As [`forward`].
+#[inline]
+pub unsafe fn launch_or_reason(comm: &'static Comm, call: &AllReduce, shape: Shape) -> Result<ncclResult_t, Reason> {
+    // SAFETY: the caller's contract.
+    let Some(busy) = comm.enter(call.comm as usize) else { return Ok(unsafe { refuse_or_forward(comm, call) }) };
+    let Some(fast) = busy.fast() else { return Ok(error_of_poisoned(comm)) };
+    // What NCCL does, it ends at an abort. So `busy` ends before the caller forwards, or the abort would wait for the call.
+    // SAFETY: the caller's contract.
+    let plan = unsafe { plan(fast, call, &shape) }?;
+    Ok(match enqueue(fast, &plan, shape, call) {
+        Ok(()) => {
+            counters::count_kernel(plan.kernel);
+            ncclSuccess
         }
-    }
+        Err(failure) => fail(comm, plan.kernel, &failure),
+    })
 }
 
 #[cold]

@@ -4,18 +4,35 @@
 //! Whether a call is inside a group never changes whether it is fast: one rank may group calls that another does not.
 
 use std::cell::RefCell;
+use std::ptr;
 
+use crate::comm::run::call_config::OwnConfig;
 use crate::host::thread;
 use crate::nccl::{AllReduce, ncclResult_t, ncclSuccess};
 use crate::route::Shape;
 
 /// An all-reduce that may be fast.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Kept {
-    /// The call.
+    /// The call. Its configuration is ours.
     pub call: AllReduce,
     /// Its shape.
     pub shape: Shape,
+    /// The call's configuration.
+    _config: Option<OwnConfig>,
+}
+
+impl Kept {
+    /// Keeps a call.
+    ///
+    /// # Safety
+    /// The call's configuration is one with which Dime may do a call, or NULL.
+    pub unsafe fn of(call: &AllReduce, shape: Shape) -> Self {
+        // SAFETY: the caller's contract.
+        let config = (!call.config.is_null()).then(|| unsafe { OwnConfig::copy(call.config) });
+        let address = config.as_ref().map_or(ptr::null(), OwnConfig::address);
+        Self { call: AllReduce { config: address, ..*call }, shape, _config: config }
+    }
 }
 
 /// What a group keeps until its end.

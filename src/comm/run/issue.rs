@@ -26,8 +26,13 @@ use crate::route::Reason;
 /// The caller has the contract of ncclAllReduce, for each call.
 pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
     // Each handle is looked up once: an abort from another thread takes it off the table.
-    let calls: Vec<(Kept, Option<&'static Comm>)> =
-        kept.into_iter().map(|kept| (kept, table::find(kept.call.comm as usize))).collect();
+    let calls: Vec<(Kept, Option<&'static Comm>)> = kept
+        .into_iter()
+        .map(|kept| {
+            let comm = table::find(kept.call.comm as usize);
+            (kept, comm)
+        })
+        .collect();
     let mut fresh: Vec<&'static Comm> = Vec::new();
     let mut busy = Vec::new();
     for (Kept { call, .. }, comm) in &calls {
@@ -46,7 +51,8 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
     let barriers = StreamBarrier::of(&calls);
     let mut result = ncclSuccess;
     let mut forwarded = Vec::new();
-    for (index, (Kept { call, shape }, comm)) in calls.into_iter().enumerate() {
+    for (index, (kept, comm)) in calls.into_iter().enumerate() {
+        let (call, shape) = (kept.call, kept.shape);
         if let Some(comm) = comm {
             setups.finish(comm);
         }
@@ -54,12 +60,19 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
         let one = match comm.map(|comm| (comm, comm.status())) {
             Some((comm, _)) if comm.is_revoked() => {
                 log_lines::count_forward(&call, Reason::Revoked);
-                forwarded.push(call);
+                forwarded.push(kept);
                 ncclSuccess
             }
             Some((comm, _)) if comm.is_aborted() => dispatch::error_of_poisoned(comm),
             // SAFETY: the caller's contract.
-            Some((comm, Status::Fast)) => unsafe { dispatch::run(comm, &call, shape) },
+            Some((comm, Status::Fast)) => match unsafe { dispatch::launch_or_reason(comm, &call, shape) } {
+                Ok(result) => result,
+                Err(reason) => {
+                    log_lines::count_forward(&call, reason);
+                    forwarded.push(kept);
+                    ncclSuccess
+                }
+            },
             Some((comm, Status::Poisoned(_))) => dispatch::error_of_poisoned(comm),
             Some((_, Status::New)) if shape.datatype.is_float() && beacon::is_batch_invariant(call.comm) => {
                 refuse_capture()
@@ -70,7 +83,7 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
                     Some((comm, Status::New)) => log_lines::count_forward_undecided(comm, &call, Reason::CaptureFirst),
                     _ => {}
                 }
-                forwarded.push(call);
+                forwarded.push(kept);
                 ncclSuccess
             }
         };
@@ -88,12 +101,12 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
     let one = unsafe {
         match forwarded.as_slice() {
             [] => ncclSuccess,
-            [call] => forward(call),
-            calls => {
+            [kept] => forward(&kept.call),
+            several => {
                 let mut first = real::ncclGroupStart();
-                for call in calls {
+                for kept in several {
                     if first == ncclSuccess {
-                        first = forward(call);
+                        first = forward(&kept.call);
                     }
                 }
                 let end = real::ncclGroupEnd();

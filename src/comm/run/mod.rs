@@ -1,9 +1,10 @@
 //! A running communicator's operations: each call's way, the order across streams and graphs, groups, and log lines.
 
 pub mod all_reduce;
+pub mod call_config;
 mod capture;
 pub mod declared;
-mod dispatch;
+pub mod dispatch;
 pub mod explain;
 pub(crate) mod graph_order;
 pub mod group;
