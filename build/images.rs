@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use crate::Hasher;
 use crate::nvrtc::{Compiled, Nvrtc};
@@ -26,8 +27,17 @@ const FIRST_ARCH_OF_NEW_DRIVERS: u32 = 100;
 const OLD_ABI: u8 = 7;
 /// Where it is in an ELF file.
 const ABI_OFFSET: usize = 8;
-/// In a child: the architecture to compile for, and the folder to write to.
-const CHILD: [&str; 2] = ["DIME_BUILD_ARCH", "DIME_BUILD_FOLDER"];
+/// In a child, whose current folder has the sources: the architecture to compile for, the compiler, and the folder to write
+/// to.
+const CHILD: [&str; 3] = ["DIME_BUILD_ARCH", "DIME_BUILD_COMPILER", "DIME_BUILD_OUT"];
+/// Where the sources of a compilation are: the folders of kernels/ and of CUDA's headers. The compiler writes the paths
+/// and times of files into what it makes, and builds of one commit are to be equal.
+const SOURCES: [&str; 2] = ["/proc/self/cwd/kernels", "/proc/self/cwd/cuda"];
+/// The time that the sources have, in seconds after 1970 began.
+const TIME_OF_SOURCES: Duration = Duration::from_secs(86_400);
+/// What the kernels include of CUDA.
+const HEADERS: [&str; 6] =
+    ["cuda_bf16.h", "cuda_bf16.hpp", "cuda_fp16.h", "cuda_fp16.hpp", "cuda_fp8.h", "cuda_fp8.hpp"];
 /// Level 19 of zstd: a tenth of the size, in seconds.
 const ZSTD_LEVEL: i32 = 19;
 
@@ -39,13 +49,13 @@ struct Toolkit {
 
 /// The child's part, when this process is one: writes machine code and PTX for one architecture, packed.
 pub fn compile_if_child() -> bool {
-    let [Some(arch), Some(folder)] = CHILD.map(env::var_os) else { return false };
+    let [Some(arch), Some(library), Some(out)] = CHILD.map(env::var_os) else { return false };
     let arch = arch.to_str().and_then(|arch| arch.parse().ok()).expect("a child's architecture is a number");
-    match compile(&Toolkit::find(), arch) {
+    match compile(Path::new(&library), arch) {
         Ok(Compiled { code, ptx }) => {
             for (image, content) in images_of(arch).into_iter().zip([code, ptx]) {
                 let packed = zstd::bulk::compress(&content, ZSTD_LEVEL).expect("zstd packs everything");
-                fs::write(Path::new(&folder).join(partial(&image)), packed).expect("OUT_DIR is writable");
+                fs::write(Path::new(&out).join(partial(&image)), packed).expect("OUT_DIR is writable");
             }
         }
         Err(error) => {
@@ -56,34 +66,35 @@ pub fn compile_if_child() -> bool {
     true
 }
 
-fn compile(toolkit: &Toolkit, arch: u32) -> Result<Compiled, String> {
-    let nvrtc = Nvrtc::open(&toolkit.library).map_err(|error| format!("{}: {error}", toolkit.library.display()))?;
+fn compile(library: &Path, arch: u32) -> Result<Compiled, String> {
+    let nvrtc = Nvrtc::open(library).map_err(|error| format!("{}: {error}", library.display()))?;
     let source = fs::read(super::KERNELS).map_err(|error| format!("{}: {error}", super::KERNELS))?;
     let source = CString::new(source).map_err(|_| format!("{} holds a NUL", super::KERNELS))?;
-    let name = CString::new(super::KERNELS).expect("no NUL");
-    let compiled = nvrtc.compile(&source, &name, arch, &options(toolkit)).map_err(|error| error.to_string())?;
+    let name = CString::new(format!("/proc/self/cwd/{}", super::KERNELS)).expect("no NUL");
+    let compiled = nvrtc.compile(&source, &name, arch, &options()).map_err(|error| error.to_string())?;
     let abi = compiled.code.get(ABI_OFFSET).copied().unwrap_or(0);
     if arch < FIRST_ARCH_OF_NEW_DRIVERS && abi != OLD_ABI {
         return Err(format!(
             "{} writes machine code that drivers before 580 refuse (ELF ABI version {abi}, not {OLD_ABI}): set DIME_NVRTC to \
              an NVRTC of CUDA 12",
-            toolkit.library.display()
+            library.display()
         ));
     }
     Ok(compiled)
 }
 
-fn options(toolkit: &Toolkit) -> Vec<String> {
-    ["-std=c++17", "-lineinfo", "-Ikernels"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("-I{}", toolkit.include.display())])
-        .collect()
+fn options() -> Vec<String> {
+    let includes = SOURCES.map(|folder| format!("-I{folder}"));
+    ["-std=c++17", "-lineinfo"].map(str::to_owned).into_iter().chain(includes).collect()
 }
 
 /// Writes `OUT_DIR/images.rs`, and what it includes.
 pub fn build(kernels_hash: u64) {
     let toolkit = Toolkit::find();
+    println!("cargo:rerun-if-changed={}", toolkit.library.display());
+    for header in HEADERS {
+        println!("cargo:rerun-if-changed={}", toolkit.include.join(header).display());
+    }
     let archs = env::var("DIME_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.to_owned());
     let archs: Vec<&str> = archs.split(',').map(str::trim).filter(|arch| !arch.is_empty()).collect();
     let archs: Vec<u32> = archs
@@ -93,6 +104,9 @@ pub fn build(kernels_hash: u64) {
                 .unwrap_or_else(|_| panic!("DIME_CUDA_ARCHS={arch}: an architecture is a number such as 90, for 9.0"))
         })
         .collect();
+    if let Some(twice) = archs.iter().enumerate().find(|(index, arch)| archs[..*index].contains(arch)) {
+        panic!("DIME_CUDA_ARCHS names {} twice: name each architecture once", twice.1);
+    }
     let newest = archs.last().expect("DIME_CUDA_ARCHS names no architecture");
     let images: Vec<String> =
         archs.iter().map(|arch| format!("sm_{arch}")).chain([format!("compute_{newest}")]).collect();
@@ -108,7 +122,10 @@ pub fn build(kernels_hash: u64) {
         .iter()
         .copied()
         .filter(|arch| images_of(*arch).iter().any(|image| images.contains(image) && !kept(image).exists()));
-    compile_all(missing.collect(), &out_dir, kept);
+    let missing: VecDeque<u32> = missing.collect();
+    if !missing.is_empty() {
+        compile_all(missing, &toolkit, &out_dir, kept);
+    }
     for image in &images {
         fs::copy(kept(image), out_dir.join(format!("{image}.zst"))).expect("OUT_DIR is writable");
     }
@@ -122,8 +139,12 @@ fn key(toolkit: &Toolkit, kernels_hash: u64) -> u64 {
     let bytes = fs::metadata(&toolkit.library).expect("it was opened").len();
     let mut key = Hasher::new();
     key.add(&kernels_hash.to_le_bytes());
+    for header in HEADERS {
+        let path = toolkit.include.join(header);
+        key.add(&fs::read(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display())));
+    }
     key.add(format!("{version:?} {bytes} {ZSTD_LEVEL}").as_bytes());
-    key.add(options(&Toolkit { include: PathBuf::new(), library: PathBuf::new() }).join(" ").as_bytes());
+    key.add(options().join(" ").as_bytes());
     key.value()
 }
 
@@ -137,7 +158,10 @@ fn partial(image: &str) -> String {
 }
 
 /// Compiles for architectures, as many at once as cargo has jobs.
-fn compile_all(archs: VecDeque<u32>, out_dir: &Path, kept: impl Fn(&str) -> PathBuf + Sync) {
+fn compile_all(archs: VecDeque<u32>, toolkit: &Toolkit, out_dir: &Path, kept: impl Fn(&str) -> PathBuf + Sync) {
+    let sources = out_dir.join("sources");
+    gather_sources(toolkit, &sources);
+    let library = fs::canonicalize(&toolkit.library).expect("it was opened");
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
     let this = env::current_exe().expect("a build script knows its own path");
     let queue = Mutex::new(archs);
@@ -146,8 +170,13 @@ fn compile_all(archs: VecDeque<u32>, out_dir: &Path, kept: impl Fn(&str) -> Path
             scope.spawn(|| {
                 loop {
                     let Some(arch) = queue.lock().expect("no thread panics with it").pop_front() else { break };
-                    let status = Command::new(&this).env(CHILD[0], arch.to_string()).env(CHILD[1], out_dir).status();
-                    let status = status.expect("a build script can run itself");
+                    let status = Command::new(&this)
+                        .current_dir(&sources)
+                        .env(CHILD[0], arch.to_string())
+                        .env(CHILD[1], &library)
+                        .env(CHILD[2], out_dir)
+                        .status()
+                        .expect("a build script can run itself");
                     assert!(status.success(), "the kernels did not compile for sm_{arch} ({status})");
                     // Renamed when complete, so that an interrupted compiler leaves nothing that looks finished.
                     for image in images_of(arch) {
@@ -157,6 +186,21 @@ fn compile_all(archs: VecDeque<u32>, out_dir: &Path, kept: impl Fn(&str) -> Path
             });
         }
     });
+}
+
+/// Copies what is compiled into a folder, with one time for all files.
+fn gather_sources(toolkit: &Toolkit, folder: &Path) {
+    let _ = fs::remove_dir_all(folder); // of an earlier build
+    let cuda = HEADERS.map(|header| (toolkit.include.join(header), Path::new("cuda").join(header)));
+    let kernels = super::files_below(Path::new("kernels")).into_iter().map(|path| (path.clone(), path));
+    for (from, to) in kernels.chain(cuda) {
+        let to = folder.join(to);
+        let copied = fs::create_dir_all(to.parent().expect("a file lies in a folder"))
+            .and_then(|()| fs::copy(&from, &to))
+            .and_then(|_| fs::File::options().append(true).open(&to))
+            .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH + TIME_OF_SOURCES));
+        copied.unwrap_or_else(|error| panic!("cannot copy {} to {}: {error}", from.display(), to.display()));
+    }
 }
 
 /// The source that includes the images. Each has a section of libdime.so to itself, so that what a library holds can be

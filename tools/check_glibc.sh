@@ -6,7 +6,7 @@ set -euo pipefail
 allowed="${1:?usage: $0 VERSION FILE...}"
 shift
 for file in "$@"; do
-    needs="$(LC_ALL=C readelf --wide --version-info "$file" | grep -o 'GLIBC_[0-9.]*' | cut -d _ -f 2 | sort -uV)"
+    needs="$(LC_ALL=C readelf --wide --version-info "$file" | { grep -o 'GLIBC_[0-9.]*' || true; } | cut -d _ -f 2 | sort -uV)"
     newest="$(tail -n 1 <<<"$needs")"
     if [[ -z $newest ]]; then
         echo "$file: names no version of glibc that it needs, so this is no dynamically linked program" >&2

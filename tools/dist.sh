@@ -2,10 +2,9 @@
 # Builds the packages into target/dist: a Python wheel, a Debian package and an archive, with their checksums and a list of what is in
 # the binaries.
 #
-# The binaries are built apart from those of `make`, with zig's linker: it links for an older glibc than this machine's. The same commit,
-# Rust and images of the kernels give the same bytes in every folder: times come from the commit, paths of this machine are taken out
-# of the binaries, and files are packed in order. The images themselves depend on the folder: the CUDA compiler writes its path into
-# line information and into names.
+# The binaries are built apart from those of `make`, with zig's linker: it links for an older glibc than this machine's. The same
+# commit, Rust and CUDA compiler give the same bytes in every folder: times come from the commit, paths of this machine are taken out
+# of the binaries (build/images.rs keeps them out of the kernels), and files are packed in order.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022

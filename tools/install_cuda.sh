@@ -3,9 +3,9 @@
 # commit use one compiler. Nothing happens when these versions are already there.
 # Usage: tools/install_cuda.sh kernels|nvcc
 #
-#   kernels   into target/cuda: NVRTC of CUDA 12, which compiles the kernels of libdime.so (build.rs): drivers from 525 on load what it
-#             makes for GPUs up to compute capability 9.0, and those from 580 on alone what a compiler of CUDA 13 makes. And the headers
-#             that the simulated node is compiled with
+#   kernels   into target/cuda: NVRTC of CUDA 12, which compiles the kernels of libdime.so (build.rs), and the headers that the simulated
+#             node is compiled with. What it compiles for GPUs up to compute capability 9.0, drivers from 525 on load; what CUDA 13's
+#             compilers make, only drivers from 580 on load
 #   nvcc      into target/nvcc: a whole compiler, for perf/search.cu and for tests with programs of their own
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,16 +45,21 @@ if [[ -f $stamp && $(<"$stamp") == "${packages[*]}" ]]; then
 fi
 
 echo "cuda: installing ${packages[*]} into $folder"
-rm -rf "$folder"
-mkdir -p "$folder"
+# Renamed when complete, so that two that run at once do not delete each other's files.
+mkdir -p target
+partial="$(mktemp -d "$folder.XXXXXX")"
+trap 'rm -rf "$partial"' EXIT
 # Wheels only, no dependencies: the lists above are complete for compiling, and nothing is built from source.
-python3 -m pip install --quiet --no-deps --only-binary :all: --target "$folder" "${packages[@]}"
+python3 -m pip install --quiet --no-deps --only-binary :all: --target "$partial" "${packages[@]}"
 
-if [[ ! -f $folder/$wanted ]]; then
+if [[ ! -f $partial/$wanted ]]; then
     echo "cuda: the packages hold no $wanted" >&2
     exit 1
 fi
 # A wheel unpacked by some versions of pip loses the executable bit.
-find "$folder" \( -path '*/bin/*' -o -path '*/nvvm/bin/*' \) -type f -exec chmod +x {} +
-echo "${packages[*]}" >"$stamp"
+find "$partial" \( -path '*/bin/*' -o -path '*/nvvm/bin/*' \) -type f -exec chmod +x {} +
+echo "${packages[*]}" >"$partial/.packages"
+chmod 755 "$partial"
+rm -rf "$folder"
+mv --no-target-directory "$partial" "$folder" || [[ -f $stamp ]] # another one was first
 echo "cuda: $folder/$wanted is ready"

@@ -36,9 +36,13 @@ pub struct Options {
 
 /// Draws the plot: a panel for each number of GPUs, type, operation and mode.
 pub fn run(options: &Options) -> Fallible<bool> {
-    let mut rows = Vec::new();
+    let mut all = Vec::new();
     for file in &options.files {
-        rows.extend(read(file)?.into_iter().filter(|(row, _)| options.wants(row)));
+        all.extend(read(file)?);
+    }
+    let rows: Vec<(Row, Facts)> = all.iter().filter(|(row, _)| options.wants(row)).cloned().collect();
+    if rows.is_empty() && !all.is_empty() {
+        return Err(format!("none of the {} measurements is asked for; there are {}", all.len(), kinds(&all)));
     }
     plot::draw(&options.out, &rows)?;
     note!("{}: {} measurements", options.out.display(), rows.len());
@@ -52,6 +56,18 @@ impl Options {
             && self.dtype.is_none_or(|dtype| dtype == row.dtype)
             && self.op.is_none_or(|op| op == row.op)
     }
+}
+
+/// What there is of measurements, in words.
+fn kinds(rows: &[(Row, Facts)]) -> String {
+    let mut kinds: Vec<String> = Vec::new();
+    for (Row { gpus, dtype, op, mode, .. }, _) in rows {
+        let kind = format!("--gpus {gpus} --dtype {} --op {} --mode {}", dtype.name(), op.name(), mode.name());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds.join(", ")
 }
 
 /// The measurements of a file, in which every line is one.

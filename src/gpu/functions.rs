@@ -6,7 +6,7 @@ use std::ptr;
 use cudarc::driver::sys::CUmodule;
 
 use crate::gpu::driver::{Driver, DriverError, DriverResult};
-use crate::gpu::image::{self, Target};
+use crate::gpu::image::{self, Image, Target};
 use crate::gpu::{CUcontext, CUfunction};
 use crate::host::lock::Lock;
 use crate::kernel::{KERNELS, Kernel, REDUCTIONS, Reduction};
@@ -81,25 +81,31 @@ fn module_of(driver: &Driver, context: CUcontext, arch: u32) -> DriverResult<CUm
     let mut id = 0;
     // SAFETY: the context is current; the out pointer is ours.
     driver.check("cuCtxGetId", unsafe { (driver.ctx_get_id)(context, &mut id) })?;
-    let mut modules = MODULES.hold();
-    if let Some((_, module)) = modules.iter().find(|(of, _)| *of == id) {
-        return Ok(*module as CUmodule);
+    let loaded =
+        |modules: &[(u64, usize)]| modules.iter().find(|(of, _)| *of == id).map(|(_, module)| *module as CUmodule);
+    if let Some(module) = loaded(&MODULES.hold()) {
+        return Ok(module);
     }
-    let module = load_module(driver, arch)?;
+    let no_image = |text| DriverError { call: "choosing an image of the kernels", code: NO_BINARY_FOR_GPU, text };
+    let image = image::best(arch).ok_or_else(|| no_image(lacking(arch)))?;
+    // Without the lock: threads of several GPUs come at the same time, and this takes tens of milliseconds.
+    let unpacked = image.unpack().map_err(no_image)?;
+    let mut modules = MODULES.hold();
+    if let Some(module) = loaded(&modules) {
+        return Ok(module);
+    }
+    let module = load_module(driver, image, &unpacked)?;
     modules.push((id, module as usize));
     Ok(module)
 }
 
-/// Unpacks the image for a GPU of this compute capability and loads it into the current context.
-fn load_module(driver: &Driver, arch: u32) -> DriverResult<CUmodule> {
-    let no_image = |text| DriverError { call: "choosing an image of the kernels", code: NO_BINARY_FOR_GPU, text };
-    let image = image::best(arch).ok_or_else(|| no_image(lacking(arch)))?;
-    let unpacked = image.unpack().map_err(no_image)?;
+/// Loads an image into the current context.
+fn load_module(driver: &Driver, image: Image, unpacked: &[u8]) -> DriverResult<CUmodule> {
     let mut module: CUmodule = ptr::null_mut();
     // SAFETY: an ELF file, or PTX that ends in NUL; the driver copies what it needs.
     let code = unsafe { (driver.module_load_data)(&mut module, unpacked.as_ptr().cast::<c_void>()) };
     driver.check("cuModuleLoadData", code).map_err(|error| DriverError {
-        text: format!("{}{}", error.text, needed(driver, image.target, &unpacked)),
+        text: format!("{}{}", error.text, needed(driver, image.target, unpacked)),
         ..error
     })?;
     Ok(module)

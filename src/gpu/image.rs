@@ -154,13 +154,15 @@ pub fn all() -> impl Iterator<Item = Image> {
     })
 }
 
-/// The image that a GPU of this compute capability loads: machine code before PTX, then the newest.
+/// The image that a GPU of this compute capability loads.
 pub fn best(arch: u32) -> Option<Image> {
-    all().filter(|image| image.target.runs_on(arch)).max_by_key(|image| rank(image.target))
+    best_of(all(), arch, |image| image.target)
 }
 
-const fn rank(target: Target) -> (bool, u32) {
-    (!target.is_ptx, target.arch)
+/// Of `images` the one that a GPU of this compute capability loads: machine code before PTX, then the newest.
+pub fn best_of<I>(images: impl Iterator<Item = I>, arch: u32, target: impl Fn(&I) -> Target) -> Option<I> {
+    let usable = images.filter(|image| target(image).runs_on(arch));
+    usable.max_by_key(|image| (!target(image).is_ptx, target(image).arch))
 }
 
 #[cfg(test)]
@@ -213,8 +215,7 @@ mod tests {
             (121, Some(code(120))),
             (130, Some(ptx(120))),
         ] {
-            let best = images.into_iter().filter(|target| target.runs_on(arch)).max_by_key(|target| rank(*target));
-            assert_eq!(best, expected, "{arch}");
+            assert_eq!(best_of(images.into_iter(), arch, |target| *target), expected, "{arch}");
         }
     }
 

@@ -117,7 +117,7 @@ variables! {
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice(None), "auto", Agree;
     /// The largest message that is not forwarded, in bytes; 32M at most, and more counts as 32M. 0 forwards all, but communicators are still set up, with their scratch: DIME_DISABLE=1 avoids that.
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table", Agree;
-    /// 1: all-reduces of floats of every size stay with Dime, also where NCCL is faster. So the bits of an element depend on the ranks' contributions to it alone, not on the size of the message, its place in it, or a graph. It is read when a communicator is made. A communicator's first all-reduce is an error then if it is captured. docs/semantics.md says what is promised. DIME_THRESHOLD_BYTES holds for integers only.
+    /// 1: all-reduces of floats of every size stay with Dime, also where NCCL is faster. So the bits of an element depend on the ranks' contributions to it alone, not on the size of the message, its place in it, or a graph. It is read when a communicator is made. Until a communicator is set up, a captured all-reduce of floats is an error. docs/semantics.md says what is promised. DIME_THRESHOLD_BYTES holds for integers only.
     "DIME_BATCH_INVARIANT" => batch_invariant: bool = false, "0", Agree;
     /// Be fast also on GPUs that are joined by PCIe only, where NCCL is mostly as fast.
     "DIME_ALLOW_PCIE" => allow_pcie: bool = false, "0", Agree;

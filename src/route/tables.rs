@@ -103,8 +103,8 @@ const INTEGER_N: &[Row] = &[
 ];
 
 /// The largest message that is fast by default, in bytes, for floats. Measured on an H200 with 2 to 4 ranks: the largest
-/// sizes that were clearly faster than NCCL. All others are guesses, below what other libraries take for themselves
-/// there (docs/performance.md). An architecture that is not listed has the smallest of them.
+/// sizes that were clearly faster than NCCL. All others are guesses, at or below the sizes up to which other
+/// libraries use their own kernels (docs/performance.md). An architecture that is not listed has the smallest of them.
 const fn float_threshold_bytes(arch: u32, ranks: usize) -> usize {
     match (arch, ranks) {
         (90, 0..=4) => 16 * MIB,

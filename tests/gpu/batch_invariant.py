@@ -67,12 +67,13 @@ def worker(rank, world_size, init_file, most_rows, differing):
             if not torch.equal(static[count - 1].view(torch.int16), alone):
                 changed.setdefault(count, f"row {count - 1}, in a graph")
             del graph
+    for count in sorted(changed)[:5]:
+        print(f"rank {rank}, {count} rows: {changed[count]}: other bits than alone", flush=True)
     if rank == 0:
-        for count in sorted(changed)[:5]:
-            print(f"{count} rows: {changed[count]}: other bits than alone", flush=True)
         first = min(changed) if changed else None
         print(f"the bits of a row change from {first} rows on" if first else f"the same bits in 1 to {most_rows} rows", flush=True)
-        differing.value = len(changed)
+    with differing.get_lock():
+        differing.value = max(differing.value, len(changed))
     dist.barrier()
     dist.destroy_process_group()
 

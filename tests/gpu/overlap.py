@@ -116,6 +116,7 @@ class Rank:
     def all_reduces_alone(self, replay, stream):
         def once():
             self.start_together()
+            replay()  # hides the launch, and brings the ranks together
             begin = replay()
             end = self.event(stream)
             end.synchronize()
@@ -154,7 +155,7 @@ class Rank:
 
     def all_reduces_beside(self, replay, stream, gemm_ms, all_reduces_ms):
         """The time of a graph of all-reduces while GEMMs run from before its beginning to after its end."""
-        gemms = int(4 * all_reduces_ms / gemm_ms) + 12
+        gemms = int(8 * all_reduces_ms / gemm_ms) + 12
 
         def once(gemms):
             self.start_together()
@@ -163,6 +164,7 @@ class Rank:
             self.gemms(self.gemm_stream, gemms)
             done = self.event(self.gemm_stream)
             stream.wait_event(running)
+            replay()
             begin = replay()
             end = self.event(stream)
             self.torch.cuda.synchronize()

@@ -32,7 +32,10 @@ fn what_cannot_be_drawn_is_named() {
     for (arguments, words) in [
         (&[broken, "--out", out][..], &["broken.jsonl, line 2", "no measurement of `dime bench --json`"][..]),
         (&["/nonexistent.jsonl", "--out", out], &["/nonexistent.jsonl: ", "No such file"]),
-        (&[FILES[0], "--gpus", "8", "--out", out], &["plot.svg: there is nothing to draw"]),
+        (
+            &[FILES[0], "--gpus", "8", "--out", out],
+            &["none of the 156 measurements", "--gpus 2 --dtype bf16 --op sum --mode graph"],
+        ),
         (&[FILES[0], "--out", "plot.pdf"], &["plot.pdf", "a plot is a .svg or a .png file"]),
         (&[FILES[0], "--out", "/nonexistent/plot.svg"], &["/nonexistent/plot.svg: "]),
         (&[FILES[0], "--out", out, "--dtype", "f12"], &["--dtype", "f12"]),

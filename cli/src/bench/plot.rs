@@ -4,12 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
+use dime_harness::number::{Dtype, Op};
 use dime_harness::{Fallible, stats};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
+use super::plan::{Drive, Mode};
 use super::row::{Column, Facts, Row};
 
 /// Size of a panel, which shows one number of GPUs, type, operation and mode.
@@ -116,16 +118,36 @@ fn command() -> String {
     format!("dime {}", arguments.join(" "))
 }
 
+/// What the measurements of one panel have in common.
+#[derive(PartialEq)]
+struct Key<'a> {
+    gpus: usize,
+    dtype: Dtype,
+    op: Op,
+    mode: Mode,
+    gpu: &'a str,
+    drive: Drive,
+    in_place: bool,
+    is_simulated: bool,
+}
+
+impl<'a> Key<'a> {
+    fn of((row, facts): &'a (Row, Facts)) -> Self {
+        let Row { gpus, dtype, op, mode, .. } = *row;
+        let Facts { drive, in_place, is_simulated, .. } = *facts;
+        Self { gpus, dtype, op, mode, gpu: &facts.gpu, drive, in_place, is_simulated }
+    }
+}
+
 fn panels(rows: &[(Row, Facts)], command: &str) -> Vec<Panel> {
-    let key = |row: &Row| (row.gpus, row.dtype, row.op, row.mode);
-    let mut keys = Vec::new();
-    for (row, _) in rows {
-        if !keys.contains(&key(row)) {
-            keys.push(key(row));
+    let mut keys: Vec<Key> = Vec::new();
+    for row in rows {
+        if !keys.contains(&Key::of(row)) {
+            keys.push(Key::of(row));
         }
     }
-    let panel = |wanted| {
-        let here: Vec<&(Row, Facts)> = rows.iter().filter(|(row, _)| key(row) == wanted).collect();
+    let panel = |wanted: Key| {
+        let here: Vec<&(Row, Facts)> = rows.iter().filter(|row| Key::of(row) == wanted).collect();
         let (first, facts) = here.first()?;
         let simulated = if facts.is_simulated { ", simulated: times mean nothing" } else { "" };
         let place = if facts.in_place { "in place" } else { "out of place" };
@@ -138,19 +160,26 @@ fn panels(rows: &[(Row, Facts)], command: &str) -> Vec<Panel> {
                 first.op.name(),
                 first.mode.name()
             ),
-            caption: format!(
-                "Dime {}, NCCL {}, driver {}, {}; {}\n{}\n{command}",
-                facts.dime_version,
-                facts.nccl_version,
-                facts.driver,
-                facts.drive.name(),
-                facts.date,
-                first.method
-            ),
+            caption: format!("{}\n{}\n{command}", runs(&here), first.method),
             lines: lines(&here),
         })
     };
     keys.into_iter().filter_map(panel).collect()
+}
+
+/// The runs that the measurements are of, each with its versions and date.
+fn runs(rows: &[&(Row, Facts)]) -> String {
+    let mut runs: Vec<String> = Vec::new();
+    for (_, Facts { dime_version, nccl_version, driver, drive, date, .. }) in rows {
+        let versions = format!("Dime {dime_version}, NCCL {nccl_version}, driver {driver}, {}", drive.name());
+        // Runs of one day and of equal versions are one to a reader.
+        let day = date.split('T').next().unwrap_or(date);
+        let run = format!("{versions}; {day}");
+        if !runs.contains(&run) {
+            runs.push(run);
+        }
+    }
+    runs.join(" and ")
 }
 
 fn lines(rows: &[&(Row, Facts)]) -> Vec<Line> {
@@ -353,8 +382,22 @@ mod tests {
         // Repeats give their median.
         assert!((panels[0].lines[2].points[0].1 - 7.0256).abs() < 1e-9);
         assert_eq!(panels[1].lines.len(), 1);
-        assert!(panels[0].caption.starts_with("Dime 0.1.0, NCCL 2.28.9, driver 580.159, threads; "));
+        assert!(panels[0].caption.starts_with("Dime 0.1.0, NCCL 2.28.9, driver 580.159, threads; 2025-06-30\n"));
         assert!(panels[0].caption.ends_with("\na method\ndime bench"));
+    }
+
+    #[test]
+    fn other_machines_have_panels_of_their_own_and_other_versions_are_named() {
+        let mut rows = rows();
+        rows.push((row(Column::Dime, 256, 2.0), Facts { gpu: "NVIDIA A100".into(), ..facts() }));
+        rows.push((row(Column::Dime, 256, 2.0), Facts { is_simulated: true, ..facts() }));
+        rows.push((row(Column::Nccl, 256, 2.0), Facts { nccl_version: "2.32.3".into(), ..facts() }));
+        let panels = panels(&rows, "dime plot");
+        assert_eq!(panels.len(), 3);
+        assert!(
+            panels[0].caption.contains("NCCL 2.28.9, driver 580.159, threads; 2025-06-30 and Dime 0.1.0, NCCL 2.32.3")
+        );
+        assert!(panels[1].title.contains("A100") && panels[2].title.contains("simulated"));
     }
 
     #[test]

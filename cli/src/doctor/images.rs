@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dime::gpu::image::{DriverVersion, SECTION_PREFIX, Target, unpack};
+use dime::gpu::image::{DriverVersion, SECTION_PREFIX, Target, best_of, unpack};
 use dime_harness::Fallible;
 
 use crate::doctor::elf::Elf;
@@ -29,9 +29,10 @@ pub fn read(library: &Path) -> Fallible<Vec<Image>> {
     Ok(images)
 }
 
-/// The oldest driver that runs some image on a GPU of this compute capability. None: no image is for it.
+/// The oldest driver that loads the image which libdime.so takes for a GPU of this compute capability. None: no image is
+/// for it.
 pub fn oldest_driver(images: &[Image], arch: u32) -> Option<DriverVersion> {
-    images.iter().filter(|image| image.target.runs_on(arch)).map(|image| image.oldest_driver).min()
+    best_of(images.iter(), arch, |image| image.target).map(|image| image.oldest_driver)
 }
 
 #[cfg(test)]
@@ -46,15 +47,17 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_is_the_oldest_that_loads_some_image_for_the_gpu() {
+    fn the_driver_is_that_of_the_image_which_the_library_loads() {
         let image = |name, oldest| Image {
             target: Target::named(name).expect("a target"),
             oldest_driver: DriverVersion(oldest),
         };
-        let images = [image("sm_90", 13000), image("sm_80", 12000), image("compute_90", 12080)];
+        let images =
+            [image("sm_80", 12000), image("sm_100", 12080), image("sm_103", 12090), image("compute_103", 12090)];
         assert_eq!(oldest_driver(&images, 86), Some(DriverVersion(12000)));
-        assert_eq!(oldest_driver(&images, 90), Some(DriverVersion(12080)));
         assert_eq!(oldest_driver(&images, 100), Some(DriverVersion(12080)));
+        assert_eq!(oldest_driver(&images, 103), Some(DriverVersion(12090)));
+        assert_eq!(oldest_driver(&images, 120), Some(DriverVersion(12090)));
         assert_eq!(oldest_driver(&images, 75), None);
     }
 }

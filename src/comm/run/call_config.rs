@@ -29,7 +29,12 @@ impl OwnConfig {
     pub unsafe fn copy(config: *const ncclCollConfig_t) -> Self {
         let mut copy = Box::new(MaybeUninit::<ncclCollConfig_t>::zeroed());
         // SAFETY: it has so many bytes, and no more than the struct.
-        unsafe { ptr::copy_nonoverlapping(config.cast::<u8>(), copy.as_mut_ptr().cast(), (*config).size) };
+        unsafe {
+            ptr::copy_nonoverlapping(config.cast::<u8>(), copy.as_mut_ptr().cast(), (*config).size);
+            // An empty text, which says the same and may be gone at the group's end. Where the configuration is shorter
+            // than this field, nobody reads it.
+            (&raw mut (*copy.as_mut_ptr()).algSelection).write(ptr::null());
+        }
         Self(copy)
     }
 
@@ -152,10 +157,15 @@ mod tests {
     fn a_copy_says_the_same() {
         let mut config = default();
         (config.maxCTAs, config.size) = (12, offset_of!(ncclCollConfig_t, launchCompletionEvent));
+        let selection = [0 as c_char];
+        config.algSelection = selection.as_ptr();
         // SAFETY: a configuration.
         let copy = unsafe { OwnConfig::copy(&config) };
         config.maxCTAs = 3;
         // SAFETY: configurations.
         assert_eq!(unsafe { (most_blocks(copy.address()), most_blocks(&config)) }, (Some(12), Some(3)));
+        // SAFETY: zeroed, then copied into.
+        let text = unsafe { (*copy.address()).algSelection };
+        assert!(text.is_null(), "the application's text may be gone");
     }
 }

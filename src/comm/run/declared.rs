@@ -11,9 +11,8 @@
 //! environment overrides both (NCCL_GRAPH_MIXING_SUPPORT, NCCL_MAX_CTAS).
 //!
 //! The configuration belongs to the application and is gone after the call. So what it says is kept by handle until the
-//! setup. For a non-blocking split or shrink NCCL writes the handle later, from a thread of its own, so it is kept
-//! without a handle. A handle that is not in the list must belong to one of those. If they differ, its graphs are
-//! ordered, which is right in any mode, and it has the fewest blocks.
+//! communicator's end. For a non-blocking split or shrink NCCL writes the handle later, from a thread of its own; until
+//! `beacon` finds it there, what is declared is kept by the address.
 
 use std::ffi::c_int;
 use std::mem::{offset_of, size_of};
@@ -42,11 +41,11 @@ const DEFAULT: Declared = Declared { mixes_graphs: true, most_ctas: None };
 #[derive(Default)]
 struct Known {
     of_handles: Vec<(usize, Declared)>,
-    /// Of communicators whose handles are not known.
-    without_handle: Vec<Declared>,
+    /// Of communicators whose handles are not known yet, by the address to which NCCL writes them.
+    of_addresses: Vec<(usize, Declared)>,
 }
 
-static KNOWN: Lock<Known> = Lock::new(Known { of_handles: Vec::new(), without_handle: Vec::new() });
+static KNOWN: Lock<Known> = Lock::new(Known { of_handles: Vec::new(), of_addresses: Vec::new() });
 
 /// What is declared about a communicator that NCCL is asked to make.
 #[must_use]
@@ -116,7 +115,7 @@ impl Pending {
     pub fn group_ended(self, result: ncclResult_t) {
         let Self { declaration: Declaration { declared, is_part }, out, count } = self;
         match result {
-            ncclInProgress if is_part => KNOWN.hold().without_handle.push(declared),
+            ncclInProgress if is_part => KNOWN.hold().keep_by_address(out as usize, declared),
             ncclSuccess | ncclInProgress => {
                 // SAFETY: NCCL was given the pointer, valid for as long as this takes, and has written it.
                 let handles = unsafe { std::slice::from_raw_parts(out, count) };
@@ -135,21 +134,27 @@ impl Known {
         }
     }
 
-    fn of(&mut self, handle: usize) -> Declared {
-        if let Some((_, declared)) = self.of_handles.iter().find(|(known, _)| *known == handle) {
-            return *declared;
-        }
-        let Some(&declared) = self.without_handle.first() else { return DEFAULT };
-        if self.without_handle.iter().any(|other| *other != declared) {
-            return Declared {
-                mixes_graphs: self.without_handle.iter().any(|declared| declared.mixes_graphs),
-                most_ctas: self.without_handle.iter().filter_map(|declared| declared.most_ctas).min(),
-            };
-        }
-        self.without_handle.pop();
-        self.keep(handle, declared);
-        declared
+    /// An address that is given to NCCL again holds no earlier handle any more.
+    fn keep_by_address(&mut self, out: usize, declared: Declared) {
+        self.of_addresses.retain(|(known, _)| *known != out);
+        self.of_addresses.push((out, declared));
     }
+
+    fn found(&mut self, out: usize, handle: usize) {
+        if let Some(index) = self.of_addresses.iter().position(|(known, _)| *known == out) {
+            let (_, declared) = self.of_addresses.swap_remove(index);
+            self.keep(handle, declared);
+        }
+    }
+
+    fn of(&self, handle: usize) -> Declared {
+        self.of_handles.iter().find(|(known, _)| *known == handle).map_or(DEFAULT, |(_, declared)| *declared)
+    }
+}
+
+/// NCCL has written a handle to this address.
+pub fn found(out: *const ncclComm_t, handle: ncclComm_t) {
+    KNOWN.hold().found(out as usize, handle as usize);
 }
 
 /// What is declared about a communicator, by the application or by NCCL's variables. Takes time: only for the setup.
@@ -258,18 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_that_nobody_knows_is_one_of_those_that_came_without() {
-        let mut known = Known::default();
-        assert_eq!(known.of(0x10), DEFAULT, "nothing is declared");
-        known.without_handle = vec![ordered(false), ordered(false)];
-        assert_eq!([known.of(0x11), known.of(0x11)], [ordered(false); 2]);
-        assert_eq!(known.without_handle, [ordered(false)]);
+    fn a_handle_that_nccl_writes_later_is_found_by_its_address() {
         let few = Declared { mixes_graphs: true, most_ctas: NonZeroU16::new(2) };
-        known.without_handle.push(few);
-        assert_eq!(known.of(0x12), few, "it may be either");
-        known.keep(0x13, ordered(true));
-        known.without_handle = vec![ordered(false)];
-        assert_eq!(known.of(0x13), ordered(true), "it is known");
+        let mut known = Known::default();
+        known.keep_by_address(0x8, few);
+        known.keep_by_address(0x9, ordered(false));
+        assert_eq!(known.of(0x10), DEFAULT, "it is neither");
+        known.found(0x9, 0x11);
+        known.found(0x7, 0x12);
+        assert_eq!([0x11, 0x12].map(|handle| known.of(handle)), [ordered(false), DEFAULT]);
+        known.keep_by_address(0x8, ordered(true));
+        known.found(0x8, 0x13);
+        assert_eq!(known.of(0x13), ordered(true), "the address was given to NCCL again");
+        assert!(known.of_addresses.is_empty());
     }
 
     #[test]

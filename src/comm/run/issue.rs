@@ -12,7 +12,7 @@ use crate::comm::table;
 use crate::comm::table::fast::{Comm, Status};
 use crate::gpu::driver::DriverError;
 use crate::host::error::Error;
-use crate::nccl::{ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
+use crate::nccl::{AllReduce, ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
 use crate::real;
 use crate::route::Reason;
 
@@ -75,7 +75,7 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
             },
             Some((comm, Status::Poisoned(_))) => dispatch::error_of_poisoned(comm),
             Some((_, Status::New)) if shape.datatype.is_float() && beacon::is_batch_invariant(call.comm) => {
-                refuse_capture()
+                refuse_capture(&call)
             }
             other => {
                 match other {
@@ -119,9 +119,12 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
 
 /// The error of a captured all-reduce that NCCL would do, with other bits than the later ones.
 #[cold]
-fn refuse_capture() -> ncclResult_t {
-    let text = "DIME_BATCH_INVARIANT=1: the first all-reduce of a communicator is captured, and NCCL would do it with \
-                other bits: call one all-reduce outside of captures first";
+fn refuse_capture(call: &AllReduce) -> ncclResult_t {
+    let text = format!(
+        "{}: DIME_BATCH_INVARIANT=1, and the first all-reduce is captured, so NCCL would do it with other bits: call one \
+         all-reduce outside of captures first",
+        log_lines::asked_name(call.comm)
+    );
     Error::new(ncclInvalidUsage, text).report()
 }
 

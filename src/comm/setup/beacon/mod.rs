@@ -32,11 +32,11 @@
 //! DIME_BATCH_INVARIANT is in the names because it decides before the setup: with it a message of floats of any size
 //! begins the setup, without it a large one does not.
 //!
-//! In two cases ranks can conclude differently. First: between lighting and looking, a rank loses both
-//! the ability to connect and the ability to read from an open socket, and another rank has no Dime or another
-//! DIME_BATCH_INVARIANT. The rank counts as lit what it cannot look up. Second, a race: two ranks could not look, and a third looks when the timeout of the
-//! one has passed and that of the other has not. It may have told the second that all beacons are lit before it finds
-//! the first one's put out.
+//! In two cases ranks can conclude differently. First: between lighting and looking, a rank loses both the ability to
+//! connect and the ability to read from an open socket, and another rank has no Dime or another DIME_BATCH_INVARIANT.
+//! The rank counts as lit what it cannot look up. Second, a race: two ranks could not look, and a third looks when the
+//! timeout of the one has passed and that of the other has not. It may have told the second that all beacons are lit
+//! before it finds the first one's put out.
 //!
 //! A beacon's name contains a hash of what brings the ranks together, the *origin key*. Other processes can neither
 //! guess the name nor learn anything from it. The key is a hash of NCCL's unique id; for a communicator made of
@@ -66,7 +66,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::comm::run::group;
+use crate::comm::run::{declared, group};
 use crate::comm::setup::beacon::conclusion::Heard;
 use crate::comm::setup::beacon::membership::{MemberRange, Membership, View};
 use crate::comm::setup::beacon::socket::{Beacon, OriginKey, key_of};
@@ -243,6 +243,7 @@ impl State {
 
     fn adopt(&mut self, late: LateHandle) -> ncclComm_t {
         let made = late.written();
+        declared::found(late.out, made);
         self.add(late.arrived.membership, made);
         made
     }
