@@ -11,6 +11,7 @@ pub mod images;
 pub mod mailbox;
 pub mod memory;
 pub mod topology;
+pub mod virtual_memory;
 
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
 
