@@ -56,10 +56,10 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
                 forwarded.push(call);
                 ncclSuccess
             }
-            Some((comm, _)) if comm.is_aborted() => dispatch::error_of_poisoned(comm),
+            Some((comm, _)) if comm.is_aborted() => dispatch::refuse(comm),
             // SAFETY: the caller's contract.
             Some((comm, Status::Fast)) => unsafe { dispatch::run(comm, &call, shape) },
-            Some((comm, Status::Poisoned(_))) => dispatch::error_of_poisoned(comm),
+            Some((comm, Status::Poisoned(_) | Status::Suspended)) => dispatch::refuse(comm),
             other => {
                 match other {
                     Some((_, Status::Forward(reason))) => log_lines::count_forward(&call, reason),

@@ -2,7 +2,7 @@
 
 pub mod all_reduce;
 mod capture;
-mod dispatch;
+pub mod dispatch;
 pub mod explain;
 pub(crate) mod graph_order;
 pub mod graph_usage;

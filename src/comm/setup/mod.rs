@@ -11,7 +11,7 @@
 //! 4. Every rank has checked and cleared its scratch. The communicator is fast.
 //!
 //! A rank that cannot go on says so in its next message, and all forward ([`exchange`]). Nothing that belongs to the
-//! application is touched.
+//! application is touched. [`resumption`] takes the same steps again for a communicator that was suspended.
 
 pub mod agreement;
 pub mod beacon;
@@ -22,9 +22,11 @@ pub mod hello;
 mod identity;
 pub mod nccl_variables;
 mod probe;
+pub mod resumption;
 pub mod sockets;
 pub mod under_way;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::comm::life::deferred_free;
@@ -327,6 +329,7 @@ impl SetupRun {
             target,
             eager: Enqueued::default(),
             captured: Enqueued::default(),
+            is_suspended_by_dime: AtomicBool::new(false),
         });
         if config.timeout_s != 0 {
             watchdog::begin(self.comm, rank, device, words, config.timeout_s);
