@@ -179,7 +179,7 @@ fn release(comm: &'static Comm, handle: ncclComm_t, by_dime: bool) {
     let _relaxed = RelaxedCapture::enter();
     let line = name(fast, handle);
     let deadline = Instant::now() + SETUPS_LIMIT;
-    while under_way::is_any() && Instant::now() < deadline {
+    while under_way::is_any() && !comm.is_aborted() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
     let released = match fast.sharing() {
