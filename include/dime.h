@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  * Written by tools/headers: do not edit. */
-/* What libdime.so says about itself. A program that also runs with the plain NCCL looks these up with dlsym. */
+/* What libdime.so says about itself, and what it has beside NCCL's functions. A program that also runs with the plain NCCL looks these up with dlsym. */
 
 #ifndef DIME_H
 #define DIME_H
@@ -32,6 +32,7 @@ int dimeVersionNumber(void);
  * - "forward: REASON"
  * - "undecided: the first all-reduce sets the communicator up"
  * - "failed: an earlier operation failed; abort the communicator"
+ * - "suspended: all-reduces are refused until it is resumed"
  *
  * Writes one line without a line break to `text`, cut to `text_bytes` bytes with the final zero. Returns
  * ncclInvalidArgument when `comm` or `text` is NULL or `text_bytes` is 0.
@@ -42,6 +43,27 @@ ncclResult_t dimeExplain(ncclComm_t comm,
                          ncclRedOp_t op,
                          char *text,
                          size_t text_bytes);
+
+/**
+ * Gives back this library's memory of an idle communicator, 64 MiB on each rank's GPU, and leaves NCCL's alone: for NCCL
+ * before 2.29.7, whose ncclCommSuspend does it for both.
+ *
+ * All ranks call it. No operation of the communicator may be under way or begin meanwhile, replays of graphs included; the
+ * call waits for the whole device. Until dimeCommResume, all-reduces on the communicator return ncclInvalidUsage; other
+ * operations go on. Graphs stay valid, but must not be launched before that.
+ *
+ * Returns ncclInvalidUsage when it is suspended already, when its all-reduces do not end within 10 s, and inside a group;
+ * ncclInvalidArgument when `comm` is NULL. A communicator that has no memory of this library is left as it is.
+ */
+ncclResult_t dimeCommSuspend(ncclComm_t comm);
+
+/**
+ * Takes back what dimeCommSuspend gave up. All ranks call it, and it waits for them.
+ *
+ * If a rank cannot have its memory again, the call fails on all ranks, and the communicator must be aborted: operations
+ * and ncclCommGetAsyncError fail too. A communicator that is not suspended is left as it is.
+ */
+ncclResult_t dimeCommResume(ncclComm_t comm);
 
 /**
  * Name of a counter of this process; NULL past the last. Counters are numbered from 0. A static text.

@@ -1104,7 +1104,8 @@ ncclResult_t pncclCommGrow(ncclComm_t comm,
                            ncclConfig_t *config);
 
 /**
- * Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU. All ranks call it.
+ * Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU, NCCL's and this library's.
+ * All ranks call it. All-reduces are refused until ncclCommResume.
  */
 ncclResult_t ncclCommSuspend(ncclComm_t comm, int flags);
 

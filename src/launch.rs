@@ -47,6 +47,15 @@ pub struct Enqueued {
     large_on: Cell<Option<CUstream>>,
 }
 
+impl Enqueued {
+    /// Counts from the first launch again. What was enqueued has ended, and scratch was cleared.
+    pub fn begin_anew(&self) {
+        self.launches.set(0);
+        self.blocks.store(0, Relaxed);
+        self.large_on.set(None);
+    }
+}
+
 /// The per-thread default stream's handle, which denotes a different stream in every thread.
 const PER_THREAD_STREAM: usize = 2;
 

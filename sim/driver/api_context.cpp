@@ -28,6 +28,14 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
               [&](Lock &lock) { Driver::instance().device(device).context->release(lock); });
 }
 
+CUresult cuCtxSynchronize() {
+  return call("cuCtxSynchronize", [&](Lock &lock) {
+    require(!context_stack().empty(), CUDA_ERROR_INVALID_CONTEXT);
+    require_no_capture();
+    context_stack().back()->device.engine.synchronize(lock);
+  });
+}
+
 CUresult cuCtxGetCurrent(CUcontext *context) {
   return call("cuCtxGetCurrent", [&](Lock &) {
     require(context);

@@ -175,8 +175,8 @@ EXPORTED ncclResult_t ncclCommGrow(ncclComm_t comm, int ranks, const ncclUniqueI
 EXPORTED ncclResult_t ncclCommSuspend(ncclComm_t comm, int flags) {
   return boundary("ncclCommSuspend", [&] {
     Communicator &communicator = usable(comm);
-    // It has no memory on the device to give back.
-    communicator.endpoint().wait_until_idle();
+    // It has no memory on the device to give back, but waits as the real one does.
+    if (flags & NCCL_SUSPEND_MEM) communicator.synchronize_device();
     comm->is_suspended = flags & NCCL_SUSPEND_MEM;
     return ncclSuccess;
   });
@@ -185,6 +185,7 @@ EXPORTED ncclResult_t ncclCommSuspend(ncclComm_t comm, int flags) {
 EXPORTED ncclResult_t ncclCommResume(ncclComm_t comm) {
   return boundary("ncclCommResume", [&] {
     ready(comm);
+    if (!comm->is_suspended) fail(ncclInvalidUsage, "the communicator is not suspended");
     comm->is_suspended = false;
     return ncclSuccess;
   });

@@ -17,6 +17,11 @@ Communicator::Communicator(int rank, int ranks, int device, std::unique_ptr<Shar
     least_arch_ = std::min(least_arch_, endpoint_->shared().member(peer).arch);
 }
 
+void Communicator::synchronize_device() {
+  InContext in_context(context_.get());
+  check_driver(cuCtxSynchronize(), "cuCtxSynchronize");
+}
+
 void Communicator::enqueue(const std::vector<Call> &calls) {
   std::vector<CUstream> streams;
   for (const Call &call : calls)

@@ -29,6 +29,9 @@ class Communicator {
   // Compute capability of the oldest of all ranks' devices, such as 90.
   int least_arch() const { return least_arch_; }
 
+  // Waits for all that is enqueued on the device.
+  void synchronize_device();
+
   // Enqueues the calls of one group as one piece of work. Their arguments have been checked.
   void enqueue(const std::vector<Call> &calls);
 

@@ -528,7 +528,9 @@ void check_growths(Seat &seat) {
   NCCL(ncclCommSuspend(comm, NCCL_SUSPEND_MEM));
   Memory memory(4);
   CHECK_EQUAL(ncclBcast(memory.all(), 1, ncclFloat32, 0, comm, stream), ncclInvalidUsage);
+  CHECK_EQUAL(ncclCommSuspend(comm, NCCL_SUSPEND_MEM), ncclInvalidUsage);
   NCCL(ncclCommResume(comm));
+  CHECK_EQUAL(ncclCommResume(comm), ncclInvalidUsage);
   CHECK_EQUAL(sum_of_ranks(comm, stream), 6);
   NCCL(ncclCommDestroy(comm));
 }

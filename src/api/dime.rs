@@ -1,12 +1,15 @@
-//! The functions of dime.h: what this library says about itself.
+//! The functions of dime.h: what this library says about itself, and the suspension of its own memory.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
 use crate::api::boundary::boundary;
+use crate::comm::life::suspension;
 use crate::host::error::Error;
+use crate::host::thread;
 use crate::nccl::{
-    ncclComm_t, ncclDataType_t, ncclInternalError, ncclInvalidArgument, ncclRedOp_t, ncclResult_t, ncclSuccess,
+    ncclComm_t, ncclDataType_t, ncclInternalError, ncclInvalidArgument, ncclInvalidUsage, ncclRedOp_t, ncclResult_t,
+    ncclSuccess,
 };
 use crate::observe::counters;
 use crate::real;
@@ -38,6 +41,7 @@ pub extern "C" fn dimeVersionNumber() -> c_int {
 /// - "forward: REASON"
 /// - "undecided: the first all-reduce sets the communicator up"
 /// - "failed: an earlier operation failed; abort the communicator"
+/// - "suspended: all-reduces are refused until it is resumed"
 ///
 /// Writes one line without a line break to `text`, cut to `text_bytes` bytes with the final zero. Returns
 /// ncclInvalidArgument when `comm` or `text` is NULL or `text_bytes` is 0.
@@ -70,6 +74,55 @@ pub unsafe extern "C" fn dimeExplain(
         }
         ncclSuccess
     })
+}
+
+/// Gives back this library's memory of an idle communicator, 64 MiB on each rank's GPU, and leaves NCCL's alone: for NCCL
+/// before 2.29.7, whose ncclCommSuspend does it for both.
+///
+/// All ranks call it. No operation of the communicator may be under way or begin meanwhile, replays of graphs included; the
+/// call waits for the whole device. Until dimeCommResume, all-reduces on the communicator return ncclInvalidUsage; other
+/// operations go on. Graphs stay valid, but must not be launched before that.
+///
+/// Returns ncclInvalidUsage when it is suspended already, when its all-reduces do not end within 10 s, and inside a group;
+/// ncclInvalidArgument when `comm` is NULL. A communicator that has no memory of this library is left as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dimeCommSuspend(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the caller passes a communicator.
+    boundary(ncclInternalError, || unsafe { outside_groups("dimeCommSuspend", comm, suspension::suspend) })
+}
+
+/// Takes back what dimeCommSuspend gave up. All ranks call it, and it waits for them.
+///
+/// If a rank cannot have its memory again, the call fails on all ranks, and the communicator must be aborted: operations
+/// and ncclCommGetAsyncError fail too. A communicator that is not suspended is left as it is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dimeCommResume(comm: ncclComm_t) -> ncclResult_t {
+    // SAFETY: the caller passes a communicator.
+    boundary(ncclInternalError, || unsafe { outside_groups("dimeCommResume", comm, suspension::resume) })
+}
+
+/// Calls `function` with a communicator that NCCL knows, unless a group is open.
+///
+/// # Safety
+/// The handle is a communicator, or NULL.
+unsafe fn outside_groups(
+    name: &str,
+    comm: ncclComm_t,
+    function: impl FnOnce(ncclComm_t) -> ncclResult_t,
+) -> ncclResult_t {
+    if comm.is_null() {
+        return Error::new(ncclInvalidArgument, format!("{name}: the communicator is NULL")).report();
+    }
+    if thread::group_depth() != 0 {
+        let text = format!("{name} was called inside a group: call it before ncclGroupStart or after ncclGroupEnd");
+        return Error::new(ncclInvalidUsage, text).report();
+    }
+    let mut ranks = 0;
+    // SAFETY: the caller passes a communicator; the out pointer is ours.
+    match unsafe { real::ncclCommCount(comm, &mut ranks) } {
+        ncclSuccess => function(comm),
+        failed => failed,
+    }
 }
 
 /// Name of a counter of this process; NULL past the last. Counters are numbered from 0. A static text.

@@ -1,8 +1,8 @@
 //! NCCL's calls that make, change or end a communicator or ask for its state, with what Dime does before and after each.
 //!
 //! A function has the prototype and the safety contract of NCCL's function that it names. It calls that function once, with
-//! the arguments as they came. Some arguments decide what Dime does: the flags of ncclCommShrink and ncclCommRevoke, the
-//! color of ncclCommSplit, and whether ncclCommGrow has a parent.
+//! the arguments as they came, unless the communicator has failed. Some arguments decide what Dime does: the flags of
+//! ncclCommShrink, ncclCommRevoke and ncclCommSuspend, the color of ncclCommSplit, and whether ncclCommGrow has a parent.
 //!
 //! The order of the steps:
 //!
@@ -15,11 +15,12 @@
 use std::ffi::c_int;
 use std::{ptr, slice};
 
-use crate::comm::life::ending;
+use crate::comm::life::suspension::Change;
+use crate::comm::life::{ending, suspension};
 use crate::comm::run::declared::Declaration;
 use crate::comm::setup::beacon;
 use crate::comm::setup::beacon::Arrival;
-use crate::nccl::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR};
+use crate::nccl::header::{NCCL_REVOKE_DEFAULT, NCCL_SHRINK_ABORT, NCCL_SPLIT_NOCOLOR, NCCL_SUSPEND_MEM};
 use crate::nccl::{ncclComm_t, ncclConfig_t, ncclInProgress, ncclResult_t, ncclSuccess, ncclUniqueId};
 use crate::observe::log;
 use crate::real;
@@ -298,6 +299,32 @@ pub unsafe fn revoke(handle: ncclComm_t, flags: c_int) -> ncclResult_t {
     }
     // SAFETY: the caller's contract.
     unsafe { real::ncclCommRevoke(handle, flags) }
+}
+
+/// The hook of ncclCommSuspend.
+///
+/// # Safety
+/// As ncclCommSuspend.
+pub unsafe fn suspend(handle: ncclComm_t, flags: c_int) -> ncclResult_t {
+    if let Some(refused) = suspension::refusal(handle) {
+        return refused;
+    }
+    // SAFETY: the caller's contract.
+    let result = unsafe { real::ncclCommSuspend(handle, flags) };
+    if flags & NCCL_SUSPEND_MEM == 0 { result } else { suspension::changed(Change::Suspend, handle, result) }
+}
+
+/// The hook of ncclCommResume.
+///
+/// # Safety
+/// As ncclCommResume.
+pub unsafe fn resume(handle: ncclComm_t) -> ncclResult_t {
+    if let Some(refused) = suspension::refusal(handle) {
+        return refused;
+    }
+    // SAFETY: the caller's contract.
+    let result = unsafe { real::ncclCommResume(handle) };
+    suspension::changed(Change::Resume, handle, result)
 }
 
 /// The hook of ncclCommGetAsyncError.

@@ -97,6 +97,7 @@ driver_functions! {
     primary_ctx_release = "cuDevicePrimaryCtxRelease_v2" (CUdevice);
     ctx_get_id = "cuCtxGetId" (CUcontext, *mut u64);
     ctx_get_current = "cuCtxGetCurrent" (*mut CUcontext);
+    ctx_synchronize = "cuCtxSynchronize" ();
     ctx_push_current = "cuCtxPushCurrent_v2" (CUcontext);
     ctx_pop_current = "cuCtxPopCurrent_v2" (*mut CUcontext);
     ctx_enable_peer_access = "cuCtxEnablePeerAccess" (CUcontext, c_uint);

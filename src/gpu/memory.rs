@@ -5,23 +5,26 @@
 //! handle (within one process, as its address). Its owner must not free it while a peer has it open. So each peer
 //! holds a lease until it has closed the memory. The lease of another process is the write end of a pipe, which also
 //! closes when that process ends; the lease of a rank of this process is a reference.
+//!
+//! VMM scratch can be suspended: the physical memory is released, and the addresses stay reserved. When it is resumed,
+//! new physical memory is mapped at the same addresses, so the graphs that contain them stay valid.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::sys::{
-    CUipcMemHandle, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationHandleType, CUmemAllocationProp,
-    CUmemAllocationType, CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
-};
+use cudarc::driver::sys::CUipcMemHandle;
 
 use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::virtual_memory::{
+    self, CUmemGenericAllocationHandle, create, free_addresses, granularity, lock_mapping, map, map_at, release, unmap,
+    with_import,
+};
 use crate::gpu::{CUdevice, CUdeviceptr};
-use crate::host::lock::{Held, Lock};
 
-const POSIX_FD: u32 = CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR.0;
 const IPC_LAZY_ENABLE_PEER_ACCESS: u32 = 1;
 
 /// Bytes of a legacy IPC handle.
@@ -39,20 +42,33 @@ pub enum Sharing {
 /// Scratch that this rank owns, mapped here.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Its address on its own device.
+    /// Its address on its own device, which it keeps while it is suspended.
     pub address: CUdeviceptr,
     bytes: usize,
-    allocation: Option<CUmemGenericAllocationHandle>,
+    sharing: Sharing,
+    /// A plain mutex suffices: a child of fork never looks at its parent's scratch.
+    backing: Mutex<Backing>,
     /// Leases held in this process, by ranks that map it or use its address.
     leases_here: Arc<()>,
     /// The read end of the pipe whose write ends are the leases of other processes.
     leases_elsewhere: Option<OwnedFd>,
 }
 
+/// The physical memory behind the addresses of a rank's own scratch.
+#[derive(Clone, Copy, Debug)]
+enum Backing {
+    /// None: it is suspended.
+    Suspended,
+    /// Memory of `cuMemAlloc`.
+    Plain,
+    /// A VMM allocation, mapped.
+    Allocation(CUmemGenericAllocationHandle),
+}
+
 /// Scratch of a peer, mapped here.
 #[derive(Debug)]
 pub struct PeerScratch {
-    /// Its address on this rank's device.
+    /// Its address on this rank's device, which it keeps while it is suspended.
     pub address: CUdeviceptr,
     bytes: usize,
     kind: PeerKind,
@@ -60,69 +76,11 @@ pub struct PeerScratch {
 
 #[derive(Debug)]
 enum PeerKind {
-    Mapped,
+    /// A VMM allocation; false: suspended, and the addresses are only reserved.
+    Mapped(AtomicBool),
     /// With the lease, which is held until the memory is closed.
     Ipc(OwnedFd),
     SameProcess(#[allow(dead_code, reason = "held, not read")] Arc<()>),
-}
-
-/// Only one thread of the process at a time maps, unmaps, imports or releases. With several threads that did so with
-/// the same allocations, the driver's heap was corrupted (580.159, 4 threads, within 40 communicators made and
-/// destroyed). The driver may wait for the GPU while the lock is held. So nothing is unmapped while a setup is under
-/// way: its ranks may wait for one that is about to take this lock.
-static MAPPING: Lock<()> = Lock::new(());
-
-fn lock_mapping() -> Held<'static, ()> {
-    MAPPING.hold()
-}
-
-fn properties(device: CUdevice) -> CUmemAllocationProp {
-    // SAFETY: a C struct of integers and pointers for which zero is the default.
-    let mut properties: CUmemAllocationProp = unsafe { mem::zeroed() };
-    properties.type_ = CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
-    properties.requestedHandleTypes = CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
-    properties.location = location(device);
-    properties
-}
-
-fn location(device: CUdevice) -> CUmemLocation {
-    CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device }
-}
-
-/// Reserves addresses, maps `allocation` there and grants `device` access.
-fn map(
-    driver: &Driver,
-    device: CUdevice,
-    allocation: CUmemGenericAllocationHandle,
-    bytes: usize,
-) -> DriverResult<CUdeviceptr> {
-    let mut address: CUdeviceptr = 0;
-    // SAFETY: out pointers are ours; every step is undone when a later one fails.
-    unsafe {
-        driver.check("cuMemAddressReserve", (driver.mem_address_reserve)(&mut address, bytes, 0, 0, 0))?;
-        if let Err(error) = driver.check("cuMemMap", (driver.mem_map)(address, bytes, 0, allocation, 0)) {
-            (driver.mem_address_free)(address, bytes);
-            return Err(error);
-        }
-        let access = CUmemAccessDesc {
-            location: location(device),
-            flags: CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
-        };
-        if let Err(error) = driver.check("cuMemSetAccess", (driver.mem_set_access)(address, bytes, &access, 1)) {
-            (driver.mem_unmap)(address, bytes);
-            (driver.mem_address_free)(address, bytes);
-            return Err(error);
-        }
-    }
-    Ok(address)
-}
-
-fn unmap(driver: &Driver, address: CUdeviceptr, bytes: usize) -> DriverResult<()> {
-    // SAFETY: the range was mapped by `map`, and the caller knows that no kernel uses it any more.
-    unsafe {
-        driver.check("cuMemUnmap", (driver.mem_unmap)(address, bytes))?;
-        driver.check("cuMemAddressFree", (driver.mem_address_free)(address, bytes))
-    }
 }
 
 impl Scratch {
@@ -133,33 +91,69 @@ impl Scratch {
             let mut address: CUdeviceptr = 0;
             // SAFETY: the out pointer is ours.
             driver.check("cuMemAlloc", unsafe { (driver.mem_alloc)(&mut address, bytes) })?;
-            return Ok(Self::new(address, bytes, None));
+            return Ok(Self::new(address, bytes, sharing, Backing::Plain));
         }
-        let properties = properties(device);
-        let mut granularity = 0_usize;
-        let mut allocation: CUmemGenericAllocationHandle = 0;
-        // SAFETY: out pointers are ours.
-        unsafe {
-            driver.check(
-                "cuMemGetAllocationGranularity",
-                (driver.mem_get_allocation_granularity)(&mut granularity, &properties, 0),
-            )?;
-        }
-        let bytes = bytes.next_multiple_of(granularity.max(1));
-        // SAFETY: as above.
-        driver.check("cuMemCreate", unsafe { (driver.mem_create)(&mut allocation, bytes, &properties, 0) })?;
+        let bytes = bytes.next_multiple_of(granularity(driver, device)?);
+        let allocation = create(driver, device, bytes)?;
         match map(driver, device, allocation, bytes) {
-            Ok(address) => Ok(Self::new(address, bytes, Some(allocation))),
+            Ok(address) => Ok(Self::new(address, bytes, sharing, Backing::Allocation(allocation))),
             Err(error) => {
-                // SAFETY: nothing maps the allocation.
-                unsafe { (driver.mem_release)(allocation) };
+                // Only the first error is reported.
+                let _ = release(driver, allocation);
                 Err(error)
             }
         }
     }
 
-    fn new(address: CUdeviceptr, bytes: usize, allocation: Option<CUmemGenericAllocationHandle>) -> Self {
-        Self { address, bytes, allocation, leases_here: Arc::default(), leases_elsewhere: None }
+    fn new(address: CUdeviceptr, bytes: usize, sharing: Sharing, backing: Backing) -> Self {
+        let backing = Mutex::new(backing);
+        Self { address, bytes, sharing, backing, leases_here: Arc::default(), leases_elsewhere: None }
+    }
+
+    /// How it is shared.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Runs `work` with the address. The memory is not suspended meanwhile. None: it is suspended.
+    pub fn while_present<T>(&self, work: impl FnOnce(CUdeviceptr) -> T) -> Option<T> {
+        let backing = self.backing();
+        (!matches!(*backing, Backing::Suspended)).then(|| work(self.address))
+    }
+
+    /// Releases the physical memory of a VMM allocation and keeps the addresses. Does nothing if that was done. The
+    /// caller knows that no kernel of Dime uses the memory. A peer's mapping keeps the memory alive for that peer.
+    pub fn suspend(&self, driver: &Driver) -> DriverResult<()> {
+        let mut backing = self.backing();
+        if let Backing::Allocation(allocation) = *backing {
+            let _held = lock_mapping();
+            unmap(driver, self.address, self.bytes)?;
+            *backing = Backing::Suspended;
+            release(driver, allocation)?;
+        }
+        Ok(())
+    }
+
+    /// Maps new physical memory at the addresses that [`Self::suspend`] kept.
+    pub fn resume(&self, driver: &Driver, device: CUdevice) -> DriverResult<()> {
+        let mut backing = self.backing();
+        let _held = lock_mapping();
+        let allocation = create(driver, device, self.bytes)?;
+        if let Err(error) = map_at(driver, device, allocation, self.address, self.bytes) {
+            // Only the first error is reported.
+            let _ = release(driver, allocation);
+            return Err(error);
+        }
+        *backing = Backing::Allocation(allocation);
+        Ok(())
+    }
+
+    fn backing(&self) -> MutexGuard<'_, Backing> {
+        self.backing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocation(&self) -> Option<CUmemGenericAllocationHandle> {
+        if let Backing::Allocation(allocation) = *self.backing() { Some(allocation) } else { None }
     }
 
     /// The lease that every peer in another process must hold from before it opens the legacy IPC handle until it has
@@ -194,18 +188,9 @@ impl Scratch {
 
     /// A descriptor that another process can import; close-on-exec.
     pub fn export_descriptor(&self, driver: &Driver) -> DriverResult<OwnedFd> {
+        let allocation = self.allocation().expect("only VMM scratch is shared as a descriptor");
         let _held = lock_mapping();
-        let allocation = self.allocation.expect("only VMM scratch is shared as a descriptor");
-        let mut descriptor: c_int = -1;
-        // SAFETY: for this handle type the driver writes one int.
-        unsafe {
-            driver.check(
-                "cuMemExportToShareableHandle",
-                (driver.mem_export)((&raw mut descriptor).cast::<c_void>(), allocation, POSIX_FD, 0),
-            )?;
-            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
-            Ok(OwnedFd::from_raw_fd(descriptor))
-        }
+        virtual_memory::export(driver, allocation)
     }
 
     /// The legacy IPC handle.
@@ -219,21 +204,26 @@ impl Scratch {
     /// What a peer in this process needs to map the scratch.
     pub fn same_process_key(&self) -> SameProcessKey {
         let lease = Arc::clone(&self.leases_here);
-        SameProcessKey { allocation: self.allocation, address: self.address, bytes: self.bytes, lease }
+        SameProcessKey { allocation: self.allocation(), address: self.address, bytes: self.bytes, lease }
     }
 
     /// Frees the memory. The caller knows that no kernel of Dime uses it and that no peer holds a lease. A peer's
     /// mapping of a VMM allocation keeps the memory alive for that peer.
     pub fn free(self, driver: &Driver) -> DriverResult<()> {
-        match self.allocation {
-            Some(allocation) => {
+        let backing = *self.backing();
+        match backing {
+            Backing::Allocation(allocation) => {
                 let _held = lock_mapping();
                 unmap(driver, self.address, self.bytes)?;
-                // SAFETY: our mapping is gone.
-                driver.check("cuMemRelease", unsafe { (driver.mem_release)(allocation) })
+                free_addresses(driver, self.address, self.bytes)?;
+                release(driver, allocation)
+            }
+            Backing::Suspended => {
+                let _held = lock_mapping();
+                free_addresses(driver, self.address, self.bytes)
             }
             // SAFETY: allocated in `allocate`.
-            None => driver.check("cuMemFree", unsafe { (driver.mem_free)(self.address) }),
+            Backing::Plain => driver.check("cuMemFree", unsafe { (driver.mem_free)(self.address) }),
         }
     }
 }
@@ -256,21 +246,47 @@ impl PeerScratch {
         bytes: usize,
     ) -> DriverResult<Self> {
         let _held = lock_mapping();
-        let mut allocation: CUmemGenericAllocationHandle = 0;
-        // SAFETY: for this handle type the descriptor itself travels in the pointer.
-        unsafe {
-            driver.check(
-                "cuMemImportFromShareableHandle",
-                (driver.mem_import)(&mut allocation, descriptor.as_raw_fd() as usize as *mut c_void, POSIX_FD),
-            )?;
-        }
         let bytes = bytes.next_multiple_of(granularity(driver, device)?);
-        let mapped = map(driver, device, allocation, bytes);
-        // SAFETY: the mapping, if there is one, keeps the memory.
-        let released = driver.check("cuMemRelease", unsafe { (driver.mem_release)(allocation) });
-        let address = mapped?;
-        released?;
-        Ok(Self { address, bytes, kind: PeerKind::Mapped })
+        let address = with_import(driver, descriptor, |allocation| map(driver, device, allocation, bytes))?;
+        Ok(Self { address, bytes, kind: PeerKind::mapped() })
+    }
+
+    /// Unmaps a peer's VMM allocation and keeps the addresses. Does nothing if that was done. The caller knows that no
+    /// kernel of Dime uses the memory.
+    pub fn suspend(&self, driver: &Driver) -> DriverResult<()> {
+        if let PeerKind::Mapped(is_mapped) = &self.kind
+            && is_mapped.load(Ordering::Acquire)
+        {
+            let _held = lock_mapping();
+            unmap(driver, self.address, self.bytes)?;
+            is_mapped.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Maps, at the addresses that [`Self::suspend`] kept, what a peer process exported.
+    pub fn resume_descriptor(&self, driver: &Driver, device: CUdevice, descriptor: &OwnedFd) -> DriverResult<()> {
+        let _held = lock_mapping();
+        with_import(driver, descriptor, |allocation| self.map_again(driver, device, allocation))
+    }
+
+    /// As [`Self::resume_descriptor`], for the scratch of another rank of this process.
+    pub fn resume_same_process(&self, driver: &Driver, device: CUdevice, key: &SameProcessKey) -> DriverResult<()> {
+        let allocation = key.allocation.expect("only VMM scratch is suspended");
+        let _held = lock_mapping();
+        self.map_again(driver, device, allocation)
+    }
+
+    fn map_again(
+        &self,
+        driver: &Driver,
+        device: CUdevice,
+        allocation: CUmemGenericAllocationHandle,
+    ) -> DriverResult<()> {
+        let PeerKind::Mapped(is_mapped) = &self.kind else { unreachable!("only VMM scratch is suspended") };
+        map_at(driver, device, allocation, self.address, self.bytes)?;
+        is_mapped.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Opens a legacy IPC handle of a peer process; `lease` is its lease.
@@ -300,7 +316,7 @@ impl PeerScratch {
         let _held = lock_mapping();
         if let Some(allocation) = key.allocation {
             let address = map(driver, device, allocation, key.bytes)?;
-            return Ok(Self { address, bytes: key.bytes, kind: PeerKind::Mapped });
+            return Ok(Self { address, bytes: key.bytes, kind: PeerKind::mapped() });
         }
         const PEER_ACCESS_ALREADY_ENABLED: c_int = 704;
         // Ranks that share a GPU share its context.
@@ -317,9 +333,12 @@ impl PeerScratch {
     /// Unmaps or closes the memory. The caller knows that no kernel of Dime uses it.
     pub fn close(self, driver: &Driver) -> DriverResult<()> {
         match self.kind {
-            PeerKind::Mapped => {
+            PeerKind::Mapped(is_mapped) => {
                 let _held = lock_mapping();
-                unmap(driver, self.address, self.bytes)
+                if is_mapped.into_inner() {
+                    unmap(driver, self.address, self.bytes)?;
+                }
+                free_addresses(driver, self.address, self.bytes)
             }
             PeerKind::Ipc(lease) => {
                 // SAFETY: opened by import_ipc.
@@ -333,12 +352,8 @@ impl PeerScratch {
     }
 }
 
-fn granularity(driver: &Driver, device: CUdevice) -> DriverResult<usize> {
-    let mut granularity = 0_usize;
-    let properties = properties(device);
-    // SAFETY: the out pointer is ours.
-    driver.check("cuMemGetAllocationGranularity", unsafe {
-        (driver.mem_get_allocation_granularity)(&mut granularity, &properties, 0)
-    })?;
-    Ok(granularity.max(1))
+impl PeerKind {
+    fn mapped() -> Self {
+        Self::Mapped(AtomicBool::new(true))
+    }
 }

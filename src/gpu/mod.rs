@@ -12,6 +12,7 @@ pub mod image;
 pub mod mailbox;
 pub mod memory;
 pub mod topology;
+pub mod virtual_memory;
 
 use cudarc::driver::sys::{CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue};
 

@@ -132,11 +132,14 @@ in "nccl.h" {
         config: *mut ncclConfig_t,
     ) -> ncclResult_t => creation::grow;
 
-    /// Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU. All ranks call it.
-    "2.29.7" fn ncclCommSuspend / pncclCommSuspend(comm: ncclComm_t, flags: c_int) -> ncclResult_t;
+    /// Gives back resources of an idle communicator: with NCCL_SUSPEND_MEM its memory on the GPU, NCCL's and this library's.
+    /// All ranks call it. All-reduces are refused until ncclCommResume.
+    "2.29.7" fn ncclCommSuspend / pncclCommSuspend(
+        comm: ncclComm_t, flags: c_int,
+    ) -> ncclResult_t => creation::suspend;
 
     /// Takes back what ncclCommSuspend gave up. All ranks call it.
-    "2.29.7" fn ncclCommResume / pncclCommResume(comm: ncclComm_t) -> ncclResult_t;
+    "2.29.7" fn ncclCommResume / pncclCommResume(comm: ncclComm_t) -> ncclResult_t => creation::resume;
 
     // What can be asked of a communicator.
 

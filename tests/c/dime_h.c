@@ -55,5 +55,9 @@ int main(void) {
     printf("explain-no-text=%d\n", (int)dimeExplain(comm, 1, ncclFloat, ncclSum, NULL, 10));
     printf("explain-no-room=%d\n", (int)dimeExplain(comm, 1, ncclFloat, ncclSum, cut, 0));
     printf("explain-no-communicator=%d\n", (int)dimeExplain(NULL, 1, ncclFloat, ncclSum, text, sizeof text));
+    printf("suspend-no-communicator=%d\n", (int)dimeCommSuspend(NULL));
+    printf("resume-no-communicator=%d\n", (int)dimeCommResume(NULL));
+    /* It was never fast, so there is nothing to give back. */
+    printf("suspend-of-nothing=%d %d\n", (int)dimeCommSuspend(comm), (int)dimeCommResume(comm));
     return 0;
 }

@@ -87,7 +87,7 @@ run() {
     echo "$name: $result, $((($(date +%s%N) - begin) / 1000000)) ms"
 }
 
-for program in groups lifecycle streams crowded graphs rows dependents stuck processes aborted aborts_in_groups; do
+for program in groups lifecycle streams crowded graphs rows suspends dependents stuck processes aborted aborts_in_groups; do
     compile_with_dime $program
     # Without an argument it lists what it knows.
     for situation in $("$work/$program" 2>&1 | sed -n 's/^  //p'); do

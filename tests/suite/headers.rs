@@ -329,7 +329,14 @@ fn the_functions_of_dime_h_answer_as_documented() {
     assert_eq!(outcome.value("cut-length"), "5", "{outcome}");
     assert_eq!(outcome.value("cut-is-start"), "1", "{outcome}");
     assert_eq!(outcome.value("untouched"), "xx", "{outcome}");
-    for wrong in ["explain-no-text", "explain-no-room", "explain-no-communicator"] {
+    assert_eq!(outcome.value("suspend-of-nothing"), "0 0");
+    for wrong in [
+        "explain-no-text",
+        "explain-no-room",
+        "explain-no-communicator",
+        "suspend-no-communicator",
+        "resume-no-communicator",
+    ] {
         assert_eq!(outcome.value(wrong), NCCL_INVALID_ARGUMENT.to_string(), "{wrong} of {outcome}");
     }
 }

@@ -50,6 +50,7 @@ mod sim_schedules;
 mod sim_shared_gpus;
 mod sim_streams;
 mod sim_stuck;
+mod sim_suspended;
 mod sim_trust;
 mod stats_file;
 mod tool;

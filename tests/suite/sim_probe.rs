@@ -32,13 +32,13 @@ fn complaints(outcome: &Outcome) -> Vec<&str> {
 /// Asserts that this line is of rank `to` and blames the link from rank `from`, with so many differing words.
 fn assert_blames(line: &str, ranks: usize, from: usize, to: usize, differing: usize) {
     for part in [
-        &format!(" DIME WARN communicator "),
+        &" DIME WARN communicator ".to_owned(),
         &format!(" rank {to} of {ranks} on GPU {to}: all-reduces are forwarded: the test pattern"),
         &format!("what rank {from} on GPU {from} (GPU-"),
         &format!(") wrote into the memory of rank {to} on GPU {to} (GPU-"),
         &format!(") arrived damaged: {differing} words differ, the first that was found at byte 0x"),
-        &format!("; driver "),
-        &format!("CUDA 1"),
+        &"; driver ".to_owned(),
+        &"CUDA 1".to_owned(),
     ] {
         assert!(line.contains(part.as_str()), "{part:?} is not in {line:?}");
     }

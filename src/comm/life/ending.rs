@@ -101,7 +101,7 @@ impl Ending {
         match self.how {
             How::NotAtAll => {}
             _ if group::is_open() => {
-                group::ends_one();
+                group::acts_at_end();
                 AT_GROUP_END.with_borrow_mut(|endings| endings.push(self));
             }
             // Its work has been waited for.

@@ -6,20 +6,26 @@ use std::ptr;
 
 use crate::comm::run::stream_order::StreamOrder;
 use crate::gpu::driver::{Driver, DriverResult};
+use crate::gpu::memory::Scratch;
 use crate::gpu::{CUdeviceptr, CUstream};
 use crate::kernel::layout::{COUNT_OFFSET, COUNT_SHIFT, EAGER_LANE, LANE_BYTES};
 
 /// Whether the count of blocks in this scratch has reached `blocks`, the number enqueued in the eager lane, and
-/// whether the waiting kernels, which are not counted, have ended. Uses the current context.
+/// whether the waiting kernels, which are not counted, have ended. Both hold while scratch is suspended. Uses the current
+/// context.
 pub fn is_over(
     driver: &Driver,
     stream: &OwnStream,
-    scratch: CUdeviceptr,
+    scratch: &Scratch,
     blocks: u32,
     order: &StreamOrder,
 ) -> DriverResult<bool> {
-    let count_word = stream.read(driver, scratch + (EAGER_LANE * LANE_BYTES + COUNT_OFFSET) as CUdeviceptr)?;
-    Ok((count_word >> COUNT_SHIFT) as u32 == blocks && order.is_over(driver)?)
+    let count_word =
+        |scratch: CUdeviceptr| stream.read(driver, scratch + (EAGER_LANE * LANE_BYTES + COUNT_OFFSET) as CUdeviceptr);
+    match scratch.while_present(count_word) {
+        None => Ok(true),
+        Some(word) => Ok((word? >> COUNT_SHIFT) as u32 == blocks && order.is_over(driver)?),
+    }
 }
 
 /// A stream for one check.

@@ -4,4 +4,5 @@ pub mod deferred_free;
 pub mod ending;
 pub mod idle;
 pub mod resources;
+pub mod suspension;
 pub mod watchdog;

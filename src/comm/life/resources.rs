@@ -81,14 +81,24 @@ impl Resources {
         }
         if let (Some(blocks), Some(scratch), Some(order)) = (blocks, &self.scratch, &self.order) {
             let driver = self.context.driver;
-            let is_over = self
-                .context
-                .run(|| idle::is_over(driver, &OwnStream::new(driver)?, scratch.address, blocks, order))??;
+            let is_over =
+                self.context.run(|| idle::is_over(driver, &OwnStream::new(driver)?, scratch, blocks, order))??;
             if !is_over {
                 return Ok(User::Running);
             }
         }
         Ok(if self.graphs.any_alive() { User::Graph } else { User::Nothing })
+    }
+
+    /// Releases the physical memory of scratch and unmaps that of the peers; all addresses are kept. The caller knows that
+    /// no kernel of Dime uses it. A failure does not stop the others from being released.
+    pub fn suspend(&self) -> DriverResult<()> {
+        let driver = self.context.driver;
+        self.context.run(|| {
+            let peers = self.peers.iter().map(|(_, peer)| peer.suspend(driver));
+            let released: Vec<_> = peers.chain(self.scratch.iter().map(|scratch| scratch.suspend(driver))).collect();
+            released.into_iter().collect()
+        })?
     }
 
     /// Closes the peers' memory. That frees memory that its owner no longer has and only this process still maps.

@@ -8,7 +8,7 @@ use crate::host::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::layout::{CAPTURED_LANE, EAGER_LANE};
 use crate::launch::{self, LaunchError, Operation};
-use crate::nccl::{AllReduce, ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
+use crate::nccl::{AllReduce, ncclInvalidUsage, ncclResult_t, ncclSuccess, ncclUnhandledCudaError};
 use crate::observe::counters;
 use crate::observe::log::traces;
 use crate::observe::nvtx;
@@ -66,18 +66,21 @@ pub unsafe fn count_and_forward(call: &AllReduce, reason: Reason) -> ncclResult_
     unsafe { forward(call) }
 }
 
-/// The error that calls on a communicator return that is poisoned or was aborted. Logs it.
-pub fn error_of_poisoned(comm: &Comm) -> ncclResult_t {
-    let code = match comm.status() {
-        Status::Poisoned(failure) => failure,
-        _ => ncclUnhandledCudaError,
-    };
-    let text =
+/// The error that calls on a communicator return that is poisoned or suspended, or was aborted. Logs it.
+pub fn refuse(comm: &Comm) -> ncclResult_t {
+    const FAILED: &str =
         "this communicator failed in an earlier operation or was aborted: abort it (ncclCommAbort) and make a new one";
+    const SUSPENDED: &str = "this communicator is suspended: resume it on all ranks, by ncclCommResume or by dimeCommResume if that suspended it";
+    let (code, text) = match comm.status() {
+        Status::Suspended => (ncclInvalidUsage, SUSPENDED),
+        Status::Poisoned(failure) => (failure, FAILED),
+        _ => (ncclUnhandledCudaError, FAILED),
+    };
     group::note(Error::new(code, text).report())
 }
 
-/// The end of a call that Dime cannot do, because the communicator was aborted, revoked or has failed: an error. If it
+/// The end of a call that Dime cannot do, because the communicator was aborted or revoked, has failed or is suspended: an
+/// error. If it
 /// was revoked, the call goes to NCCL, whose error the application gets.
 ///
 /// # Safety
@@ -88,7 +91,7 @@ pub unsafe fn refuse_or_forward(comm: &'static Comm, call: &AllReduce) -> ncclRe
         // SAFETY: the caller's contract.
         return unsafe { count_and_forward(call, Reason::Revoked) };
     }
-    error_of_poisoned(comm)
+    refuse(comm)
 }
 
 /// One all-reduce on a fast communicator: launched, if its shape can be fast, else forwarded.
@@ -109,7 +112,7 @@ pub unsafe fn run(comm: &'static Comm, call: &AllReduce, shape: Shape) -> ncclRe
 pub unsafe fn launch_or_reason(comm: &'static Comm, call: &AllReduce, shape: Shape) -> Result<ncclResult_t, Reason> {
     // SAFETY: the caller's contract.
     let Some(busy) = comm.enter(call.comm as usize) else { return Ok(unsafe { refuse_or_forward(comm, call) }) };
-    let Some(fast) = busy.fast() else { return Ok(error_of_poisoned(comm)) };
+    let Some(fast) = busy.fast() else { return Ok(refuse(comm)) };
     // What NCCL does, it ends at an abort. So `busy` ends before the caller forwards, or the abort would wait for the call.
     // SAFETY: the caller's contract.
     let plan = unsafe { plan(fast, call, &shape) }?;

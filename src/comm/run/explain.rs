@@ -42,6 +42,7 @@ pub unsafe fn explain(
                 Err(reason) => forward(reason),
             }
         }
+        Some((_, Status::Suspended)) => "suspended: all-reduces are refused until it is resumed".to_owned(),
         Some((_, Status::Poisoned(_))) => failed(),
         Some((_, Status::Forward(reason))) => forward(reason),
         None | Some((_, Status::New)) => {

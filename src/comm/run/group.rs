@@ -41,14 +41,14 @@ pub struct Group {
     pub calls: Vec<Kept>,
     /// What to do, with NCCL's result, for communicators that NCCL makes at the end.
     made: Vec<Box<dyn FnOnce(ncclResult_t)>>,
-    /// NCCL ends communicators at the group's end.
-    ends_any: bool,
+    /// NCCL ends, suspends or resumes communicators at the group's end.
+    acts_at_end: bool,
     /// The first failure of Dime in the group.
     pub failure: ncclResult_t,
 }
 
 impl Group {
-    const NOTHING: Self = Self { calls: Vec::new(), made: Vec::new(), ends_any: false, failure: ncclSuccess };
+    const NOTHING: Self = Self { calls: Vec::new(), made: Vec::new(), acts_at_end: false, failure: ncclSuccess };
 
     /// NCCL has made the group's communicators, with this result.
     pub fn settle_made(&mut self, result: ncclResult_t) {
@@ -88,9 +88,9 @@ pub fn when_made(settle: impl FnOnce(ncclResult_t) + 'static) {
     GROUP.with_borrow_mut(|group| group.made.push(Box::new(settle)));
 }
 
-/// NCCL ends a communicator at the outermost end.
-pub fn ends_one() {
-    GROUP.with_borrow_mut(|group| group.ends_any = true);
+/// NCCL ends, suspends or resumes a communicator at the outermost end.
+pub fn acts_at_end() {
+    GROUP.with_borrow_mut(|group| group.acts_at_end = true);
 }
 
 /// A call failed in Dime. If it was in a group, the group's end also returns the failure, as NCCL's does.
@@ -109,7 +109,8 @@ pub fn note(failure: ncclResult_t) -> ncclResult_t {
 #[inline]
 pub fn take() -> Option<Group> {
     GROUP.with_borrow_mut(|group| {
-        let any = !group.calls.is_empty() || !group.made.is_empty() || group.ends_any || group.failure != ncclSuccess;
+        let any =
+            !group.calls.is_empty() || !group.made.is_empty() || group.acts_at_end || group.failure != ncclSuccess;
         any.then(|| std::mem::replace(group, Group::NOTHING))
     })
 }

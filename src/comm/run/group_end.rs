@@ -1,6 +1,6 @@
 //! The start and the end of NCCL's groups.
 
-use crate::comm::life::ending;
+use crate::comm::life::{ending, suspension};
 use crate::comm::run::group::{self, Group};
 use crate::comm::run::issue;
 use crate::comm::setup::channel;
@@ -36,11 +36,13 @@ pub unsafe fn group_ended(result: ncclResult_t) -> ncclResult_t {
 unsafe fn issue_kept(mut group: Group, result: ncclResult_t) -> ncclResult_t {
     // Taken first: nothing of this group may be left for the next one, whatever comes in between.
     let endings = ending::take_at_group_end();
+    let changes = suspension::take_at_group_end();
     group.settle_made(result);
     // A communicator that the group has ended has no valid handle any more, so its calls are dropped.
     let mut kept = group.calls;
     kept.retain(|kept| !endings.iter().any(|ending| ending.is_of(kept.call.comm)));
     ending::close_all(endings, result == ncclSuccess);
+    let result = suspension::settle(changes, result);
     // After a failure NCCL issues nothing of a group.
     let result = if result == ncclSuccess { group.failure } else { result };
     if kept.is_empty() {
@@ -72,7 +74,9 @@ pub fn group_simulated(result: ncclResult_t) {
         && let Some(mut group) = group::take()
     {
         let endings = ending::take_at_group_end();
+        let changes = suspension::take_at_group_end();
         group.settle_made(result);
         ending::close_all(endings, result == ncclSuccess);
+        suspension::settle(changes, result);
     }
 }

@@ -63,7 +63,7 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
                 forwarded.push(kept);
                 ncclSuccess
             }
-            Some((comm, _)) if comm.is_aborted() => dispatch::error_of_poisoned(comm),
+            Some((comm, _)) if comm.is_aborted() => dispatch::refuse(comm),
             // SAFETY: the caller's contract.
             Some((comm, Status::Fast)) => match unsafe { dispatch::launch_or_reason(comm, &call, shape) } {
                 Ok(result) => result,
@@ -73,7 +73,7 @@ pub unsafe fn issue(kept: Vec<Kept>) -> ncclResult_t {
                     ncclSuccess
                 }
             },
-            Some((comm, Status::Poisoned(_))) => dispatch::error_of_poisoned(comm),
+            Some((comm, Status::Poisoned(_) | Status::Suspended)) => dispatch::refuse(comm),
             Some((_, Status::New)) if shape.datatype.is_float() && beacon::is_batch_invariant(call.comm) => {
                 refuse_capture(&call)
             }

@@ -52,7 +52,7 @@ pub struct StreamOrder {
     last: Cell<Option<StreamKey>>,
     /// Every operation records the event after itself.
     records: Cell<bool>,
-    /// A waiting kernel was enqueued, and the event could not be recorded after it.
+    /// A waiting kernel was enqueued, and the event could not be recorded after it; or a resumption failed half-way.
     is_lost: AtomicBool,
 }
 
@@ -81,7 +81,7 @@ impl StreamOrder {
             self.await_last(driver, stream)?;
         } else if self.last.get().is_some_and(|last| last != key) {
             await_launches()?;
-            self.record(driver, stream).inspect_err(|_| self.is_lost.store(true, Ordering::Relaxed))?;
+            self.record(driver, stream).inspect_err(|_| self.lose())?;
             self.records.set(true);
         }
         Ok(key)
@@ -117,7 +117,12 @@ impl StreamOrder {
         }
     }
 
-    /// Whether a waiting kernel was enqueued that nothing can tell the end of.
+    /// Something was enqueued, and nothing can tell when it ends.
+    pub fn lose(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was enqueued that nothing can tell the end of.
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }

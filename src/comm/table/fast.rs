@@ -14,6 +14,7 @@ pub use crate::comm::table::slot::Status;
 use crate::gpu::context::RelaxedCapture;
 use crate::gpu::driver::{Driver, DriverResult};
 use crate::gpu::graphs::Graphs;
+use crate::gpu::memory::Sharing;
 use crate::gpu::{CUdevice, CUstream};
 use crate::kernel::layout::EAGER_LANE;
 use crate::launch;
@@ -54,6 +55,8 @@ pub struct Fast {
     pub eager: Enqueued,
     /// What was captured; replays of the graphs are not counted.
     pub captured: Enqueued,
+    /// It was suspended by dimeCommSuspend, and not by NCCL's function. Valid while it is suspended.
+    pub is_suspended_by_dime: AtomicBool,
 }
 
 impl Comm {
@@ -162,8 +165,22 @@ impl Fast {
     }
 
     fn is_over(&self, stream: &OwnStream) -> DriverResult<bool> {
-        let scratch = present(&self.resources.scratch).address;
-        idle::is_over(self.driver(), stream, scratch, self.eager.blocks.load(Relaxed), self.order())
+        let blocks = self.eager.blocks.load(Relaxed);
+        idle::is_over(self.driver(), stream, present(&self.resources.scratch), blocks, self.order())
+    }
+
+    /// How its scratch is shared.
+    pub fn sharing(&self) -> Sharing {
+        present(&self.resources.scratch).sharing()
+    }
+
+    /// Releases the physical memory of its scratch, and unmaps that of its peers. Error: why some or all of it is kept.
+    pub fn release_scratch(&self) -> Result<(), String> {
+        match self.is_eager_lane_idle() {
+            Ok(true) => self.resources.suspend().map_err(|error| error.to_string()),
+            Ok(false) => Err("its all-reduces have not ended".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Status {
     New,
     /// All ranks have agreed to be fast.
     Fast,
+    /// It was fast, and will be when all ranks have resumed it.
+    Suspended,
     /// All ranks forward: they have agreed to, or each reaches this conclusion.
     Forward(Reason),
     /// A fast operation failed. All calls but abort and destroy fail with this NCCL error.
@@ -27,7 +29,8 @@ pub enum Status {
 
 const NEW: u8 = 0;
 const FAST: u8 = 1;
-const POISONED: u8 = 2; // and up: NCCL's number of the failure is added, at most 13
+const SUSPENDED: u8 = 2;
+const POISONED: u8 = 3; // and up: NCCL's number of the failure is added, at most 12
 const FORWARD: u8 = 16; // and up: the reason's number is added
 
 /// A handle that no communicator has: the slot's communicator is ending.
@@ -41,7 +44,7 @@ pub struct Slot<T> {
     status: AtomicU8,
     /// The number of ranks; 0: not asked yet.
     ranks: AtomicUsize,
-    /// Written while the status is neither Fast nor Poisoned; taken out when no call is left.
+    /// Written while the status is neither Fast nor Suspended nor Poisoned; taken out when no call is left.
     owned: UnsafeCell<Option<T>>,
     /// It was aborted or revoked: its kernels are stopped, or will be.
     aborted: AtomicBool,
@@ -58,8 +61,8 @@ pub struct Slot<T> {
 pub struct Busy<T: 'static>(&'static Slot<T>);
 
 impl<T> Busy<T> {
-    /// What the communicator owns. Also of a communicator that was fast and is poisoned now: it owns that until it
-    /// ends.
+    /// What the communicator owns. Also of a communicator that was fast and is suspended or poisoned now: it owns that
+    /// until it ends.
     #[inline]
     pub fn fast(&self) -> Option<&T> {
         // SAFETY: an abort does not take it while we are busy, and the caller of a destroy makes no other call.
@@ -138,6 +141,7 @@ impl<T> Slot<T> {
     pub fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
             FAST => Status::Fast,
+            SUSPENDED => Status::Suspended,
             NEW => Status::New,
             number @ POISONED..FORWARD => Status::Poisoned(i32::from(number - POISONED)),
             number => Status::Forward(REASONS[usize::from(number - FORWARD)]),
@@ -151,7 +155,18 @@ impl<T> Slot<T> {
 
     /// A fast operation failed with this NCCL error.
     pub fn set_poisoned(&self, failure: i32) {
-        self.status.store(POISONED + failure as u8, Ordering::Release);
+        // An exchange, as those of a suspend and a resume, which another thread may make meanwhile.
+        self.status.swap(POISONED + failure as u8, Ordering::AcqRel);
+    }
+
+    /// Suspends it. False: it is not fast.
+    pub fn set_suspended(&self) -> bool {
+        self.status.compare_exchange(FAST, SUSPENDED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Makes it fast again. False: it is not suspended; an abort from another thread may have poisoned it.
+    pub fn set_resumed(&self) -> bool {
+        self.status.compare_exchange(SUSPENDED, FAST, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The number of ranks, after [`Self::set_ranks`]; else 0.
@@ -238,7 +253,7 @@ impl<T> Slot<T> {
         // SAFETY: the caller takes it later, if at all.
         if let Some(owned) = unsafe { self.owned() } {
             stop(owned);
-            if self.status() == Status::Fast {
+            if matches!(self.status(), Status::Fast | Status::Suspended) {
                 self.set_poisoned(failure);
             }
         }

@@ -106,6 +106,33 @@ fn call(slot: &'static Slot<Owned>, handle: usize) {
     }
 }
 
+/// What `comm::life::suspension` does in two calls.
+fn suspend_and_resume(slot: &'static Slot<Owned>) {
+    if let Some(busy) = slot.enter(HANDLE)
+        && slot.set_suspended()
+    {
+        busy.fast().expect("it was fast").use_for(HANDLE);
+    }
+    if let Some(busy) = slot.enter(HANDLE)
+        && slot.status() == Status::Suspended
+    {
+        busy.fast().expect("it was fast").use_for(HANDLE);
+        slot.set_resumed();
+    }
+}
+
+#[test]
+fn an_abort_beside_a_suspend_and_a_resume_leaves_nothing_fast() {
+    search(Some(3), || {
+        let (table, slot) = table();
+        slot.set_fast(Owned::of(HANDLE));
+        let caller = thread::spawn(move || suspend_and_resume(slot));
+        let is_over = abort(table, slot);
+        caller.join().unwrap();
+        assert!(is_over || slot.status() == Status::Poisoned(1));
+    });
+}
+
 fn calls_against_an_abort() -> usize {
     search(None, || {
         let (table, slot) = table();

@@ -88,6 +88,16 @@ atomic!(AtomicBool, bool);
 atomic!(AtomicU8, u8);
 atomic!(AtomicUsize, usize);
 
+impl AtomicU8 {
+    pub fn swap(&self, new: u8, order: Ordering) -> u8 {
+        self.get().swap(new, order)
+    }
+
+    pub fn compare_exchange(&self, old: u8, new: u8, done: Ordering, failed: Ordering) -> Result<u8, u8> {
+        self.get().compare_exchange(old, new, done, failed)
+    }
+}
+
 impl AtomicUsize {
     pub fn fetch_add(&self, more: usize, order: Ordering) -> usize {
         let before = self.get().fetch_add(more, of_exchange(order));

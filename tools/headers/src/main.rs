@@ -108,7 +108,7 @@ const HEADERS: &[Header] = &[
     Header {
         path: "include/dime.h",
         guard: "DIME_H",
-        about: "What libdime.so says about itself. A program that also runs with the plain NCCL looks these up with dlsym.",
+        about: "What libdime.so says about itself, and what it has beside NCCL's functions. A program that also runs with the plain NCCL looks these up with dlsym.",
         types: None,
         functions: Functions::Source("src/api/dime.rs"),
         begin: "#include \"nccl.h\"\n",
