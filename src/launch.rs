@@ -201,6 +201,7 @@ mod tests {
             batch_invariant: false,
             blocks: 0,
             threads: 0,
+            tuned: None,
         };
         let sum =
             |bytes: usize| route(&agreed, &Shape::parse(bytes / 4, 7, 0).expect("floats")).expect("a sum of floats");

@@ -21,5 +21,6 @@ pub fn hello(rank: u32, ranks: u32) -> Hello {
         token: own(4),
         refusal: None,
         ipc_handle: [0; 64],
+        tuning: 0,
     }
 }

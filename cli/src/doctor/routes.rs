@@ -33,15 +33,19 @@ fn fast_bytes(agreed: &Agreed, datatype: DataType) -> Option<(usize, usize)> {
 /// What ranks with a GPU each would agree on.
 fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
     let config = &surroundings.config;
+    let arch = set.iter().map(|gpu| gpu.arch).min().unwrap_or_default();
+    let file = surroundings.tuning.as_ref().and_then(|file| file.tuning.as_ref().ok());
     Agreed {
         ranks,
-        arch: set.iter().map(|gpu| gpu.arch).min().unwrap_or_default(),
+        arch,
         multiprocessors: set.iter().map(|gpu| gpu.multiprocessors).min().unwrap_or_default(),
         forced: config.kernel.0,
         threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
         batch_invariant: config.batch_invariant,
         blocks: config.blocks,
         threads: config.threads,
+        // One for each number of ranks, in the life of the tool.
+        tuned: file.and_then(|file| file.tuned(arch, ranks)).map(|tuned| &*Box::leak(Box::new(tuned))),
     }
 }
 
@@ -109,6 +113,7 @@ mod tests {
                 batch_invariant: false,
                 blocks: 0,
                 threads: 0,
+                tuned: None,
             };
             for (datatype, name) in TYPES {
                 let (from, to) = fast_bytes(&agreed, datatype).expect("a range");
@@ -131,6 +136,7 @@ mod tests {
             batch_invariant: false,
             blocks: 0,
             threads: 0,
+            tuned: None,
         };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
         let invariant = Agreed { batch_invariant: true, ..agreed };

@@ -11,7 +11,7 @@ use crate::host::config::Config;
 use crate::nccl::{AllReduce, DataType, RedOp, ncclComm_t, ncclSuccess};
 use crate::observe::counters;
 use crate::real;
-use crate::route::{Agreed, LaunchPlan, Reason};
+use crate::route::{Agreed, LaunchPlan, Reason, TYPE_KINDS, TypeKind};
 
 /// How a log line names a communicator and this rank.
 pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> String {
@@ -36,14 +36,27 @@ fn asked_name(handle: ncclComm_t) -> String {
 
 /// Up to which sizes a communicator is fast.
 pub fn thresholds(agreed: &Agreed) -> String {
-    let [floats, integers] = [true, false].map(|float| agreed.threshold_bytes(float));
+    let [floats, others, integers] = TYPE_KINDS.map(|kind| agreed.threshold_bytes(kind));
     let floats = if agreed.batch_invariant {
         "floats of every size are batch-invariant".to_owned()
     } else {
         format!("up to {floats} bytes")
     };
+    // A tuning file may tell sums of floats from the rest.
+    let integers = if others == agreed.threshold_bytes(TypeKind::FloatSum) {
+        format!("integers up to {integers}")
+    } else {
+        format!("other operations and types of floats up to {others}, integers up to {integers}")
+    };
     let guess = if agreed.is_guess() { ", not measured on these GPUs with this many ranks" } else { "" };
-    format!("{floats} (integers up to {integers}){guess}")
+    format!("{floats} ({integers}){guess}")
+}
+
+/// Which tuning file decides, as a part of a line. Empty: none does.
+pub fn tuning(agreed: &Agreed) -> String {
+    agreed.tuned.map_or_else(String::new, |tuned| {
+        format!(", {} rows and thresholds of the tuning file {}", tuned.count(), crate::comm::setup::tuning::path())
+    })
 }
 
 /// Logs that a communicator forwards, if that was decided without a setup. `detail` follows the reason.
@@ -136,6 +149,7 @@ mod tests {
             batch_invariant: false,
             blocks: 0,
             threads: 0,
+            tuned: None,
         };
         assert_eq!(thresholds(&agreed(90, 2)), "up to 16777216 bytes (integers up to 8388608)");
         let guess = "up to 1048576 bytes (integers up to 1048576), not measured on these GPUs with this many ranks";

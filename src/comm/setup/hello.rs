@@ -11,7 +11,7 @@ use crate::route::{REASONS, Reason};
 pub const HELLO_BYTES: usize = 256;
 const MAGIC: u64 = u64::from_le_bytes(*b"DIMEHELO");
 /// Increased whenever the meaning of a message or of scratch changes.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 
 /// The message of one rank in one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Hello {
     pub refusal: Option<Reason>,
     /// The scratch's legacy IPC handle, if that is how it is shared.
     pub ipc_handle: [u8; IPC_HANDLE_BYTES],
+    /// A number for its rows of a tuning file, 0 if it has none. Ranks that differ use the built-in rows.
+    pub tuning: u64,
 }
 
 impl Hello {
@@ -73,6 +75,7 @@ impl Hello {
         put(&self.socket);
         put(&self.token);
         put(&self.ipc_handle);
+        put(&self.tuning.to_le_bytes());
         bytes
     }
 
@@ -99,6 +102,7 @@ impl Hello {
             token: [0; 16],
             refusal: None,
             ipc_handle: [0; IPC_HANDLE_BYTES],
+            tuning: 0,
         };
         let [shares, refusal] = reader.array()?;
         let shares_descriptors = match shares {
@@ -118,6 +122,7 @@ impl Hello {
             socket: reader.array()?,
             token: reader.array()?,
             ipc_handle: reader.array()?,
+            tuning: reader.u64()?,
             ..hello
         };
         // The rest is zero in this protocol.
@@ -236,6 +241,7 @@ mod tests {
             token: [6; 16],
             refusal: None,
             ipc_handle: [8; IPC_HANDLE_BYTES],
+            tuning: 11,
         }
     }
 
@@ -351,7 +357,7 @@ mod tests {
                 let at = noise.below(HELLO_BYTES);
                 bytes[at] = noise.next() as u8;
             }
-            let (flag, reason, rest) = (92, 93, 192);
+            let (flag, reason, rest) = (92, 93, 200);
             let Some(read) = Hello::decode(&bytes) else {
                 let is_wrong = bytes[..12] != hello(0, 2).encode()[..12]
                     || bytes[flag] > 1

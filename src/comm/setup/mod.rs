@@ -23,6 +23,7 @@ mod identity;
 pub mod nccl_variables;
 mod probe;
 pub mod sockets;
+pub mod tuning;
 pub mod under_way;
 
 use std::io;
@@ -60,6 +61,7 @@ use crate::kernel::layout::{MAX_RANKS, SCRATCH_BYTES};
 use crate::launch::{Enqueued, Target};
 use crate::nccl::{ncclComm_t, ncclSuccess};
 use crate::real;
+use crate::route::tuning::Tuned;
 use crate::route::{Agreed, Reason};
 
 /// Sets a communicator up. Afterwards it is fast or forwards, or is poisoned.
@@ -265,6 +267,7 @@ impl SetupRun {
             token,
             refusal,
             ipc_handle: [0; IPC_HANDLE_BYTES],
+            tuning: tuning::digest(config, device.arch),
         };
         Ok(Self {
             comm,
@@ -526,6 +529,7 @@ impl SetupRun {
             batch_invariant: config.batch_invariant,
             blocks: config.blocks,
             threads: config.threads,
+            tuned: self.tuned(config, &line),
         };
         let target = Target {
             functions: *functions,
@@ -551,14 +555,29 @@ impl SetupRun {
         }
         let why = why_legacy_ipc(&self.agreement, config, &self.variables);
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, {}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, {}{}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             self.agreement.sharing(),
             log_lines::thresholds(&agreed),
+            log_lines::tuning(&agreed),
             began.elapsed().as_secs_f64() * 1e3,
             self.rounds_ms,
             self.kernels_ms
         );
+    }
+
+    /// The rows of the tuning file, if there are some and all ranks have the same.
+    fn tuned(&self, config: &Config, line: &str) -> Option<&'static Tuned> {
+        if let Some(rank) = tuning::first_that_differs(self.agreement.hellos()) {
+            log::warn!(
+                "{line}: the built-in rows decide, since the ranks have different tuning files (rank 0 and rank {rank})"
+            );
+            return None;
+        }
+        if self.agreement.message().tuning == tuning::NO_ROWS {
+            return None;
+        }
+        tuning::tuned(config, self.device.arch, self.agreement.ranks())
     }
 
     /// Defers the freeing of what was made: kernels of a step that failed half-way may still run, and peers may not

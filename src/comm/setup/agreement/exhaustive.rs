@@ -146,6 +146,7 @@ fn introduce(rank: usize, ranks: usize, kind: Kind) -> Hello {
         token: [rank as u8 + 1; 16],
         refusal: kind.refusal(),
         ipc_handle: [8; IPC_HANDLE_BYTES],
+        tuning: 11,
     };
     match kind {
         Kind::Same | Kind::NoListener | Kind::NoPeers => {}
