@@ -1,8 +1,8 @@
 //! `dime`: the command-line tool beside libdime.so.
 //!
 //! `run` starts a program with libdime.so in front of its NCCL, `bench` times all-reduces of libdime.so and of the real NCCL,
-//! `devices` lists the GPUs, `doctor` says whether all-reduces here would be fast. The tool talks to both libraries through NCCL's C
-//! API; `doctor` also has the library's routing and memory code linked in, without its exports. The checks of libdime.so itself
+//! `tune` writes a tuning file for the GPUs here, `devices` lists them, `doctor` says whether all-reduces here would be fast. The tool talks to both libraries through NCCL's C
+//! API; `doctor` and `tune` also have the library's routing and memory code linked in, without its exports. The checks of libdime.so itself
 //! are subcommands of `dime-qa`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -11,6 +11,7 @@ mod bench;
 mod devices;
 mod doctor;
 mod run;
+mod tune;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Command {
     Run(run::Options),
     /// Time all-reduces of libdime.so against the real NCCL
     Bench(Box<bench::Options>),
+    /// Find the fastest kernels, grids and thresholds on the GPUs here, and write a tuning file
+    Tune(tune::Options),
     /// Print the GPUs of this machine
     Devices(devices::Options),
     /// Check libraries, GPUs and settings here, and say what to do about what is not right
@@ -46,6 +49,7 @@ fn execute(cli: &Cli) -> Result<bool, Failure> {
     match &cli.command {
         Command::Run(options) => run::run(options),
         Command::Bench(options) => Ok(bench::run(options)?),
+        Command::Tune(options) => Ok(tune::run(options)?),
         Command::Devices(options) => Ok(devices::run(options)?),
         Command::Doctor(options) => doctor::run(options),
     }

@@ -48,5 +48,6 @@ mod sim_shared_gpus;
 mod sim_streams;
 mod sim_stuck;
 mod sim_trust;
+mod sim_tuning;
 mod stats_file;
 mod tool;
