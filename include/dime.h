@@ -28,7 +28,7 @@ int dimeVersionNumber(void);
 /**
  * Says what an all-reduce of this shape does on this communicator, in a line that begins with one of
  *
- * - "fast: KERNEL with up to N blocks of M threads"
+ * - "fast: KERNEL with up to N blocks of M threads", and ", by line L of the tuning file FILE" if one decides
  * - "forward: REASON"
  * - "undecided: the first all-reduce sets the communicator up"
  * - "failed: an earlier operation failed; abort the communicator"

@@ -211,6 +211,7 @@ mod tests {
             blocks: 0,
             threads: 0,
             most_ctas: u32::MAX,
+            tuned: None,
         };
         let sum =
             |bytes: usize| route(&agreed, &Shape::parse(bytes / 4, 7, 0).expect("floats")).expect("a sum of floats");

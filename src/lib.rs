@@ -16,8 +16,8 @@
 //!   gpu       driver, contexts, memory, topology,           --> libcuda.so.1
 //!             kernel images, mailbox, graphs
 //!   observe   log, counters, statistics file, profiler ranges
-//!   route     shape, policy, geometry, tables: a launch plan, or the reason to forward; pure
-//!   host      the process: configuration, errors, locks, fork, exit, threads, file names
+//!   route     shape, policy, geometry, tables, tuning files: a launch plan, or the reason to forward; pure
+//!   host      the process: configuration, errors, locks, fork, exit, threads, files
 //!   kernel    the catalogue of kernels, and the layout shared with kernels/layout.h
 //!   nccl      NCCL's types and numbers
 //! ```

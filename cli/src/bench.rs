@@ -9,16 +9,16 @@
 //! The workers are forked: this process touches neither CUDA nor an NCCL, so that it can start others, and Python for
 //! the peers. The first worker writes each measurement to a file, which is read when the team is done.
 
-mod measure;
+pub mod measure;
 mod peers;
 pub mod plan;
 pub mod plot;
-mod progress;
+pub mod progress;
 mod refused;
 mod report;
 pub mod row;
-mod rows;
-mod simulated;
+pub mod rows;
+pub mod simulated;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -28,6 +28,7 @@ use dime_harness::args::{Sizes, at_least, parse_bytes};
 use dime_harness::control::Control;
 use dime_harness::kernel::{KERNELS, takes};
 use dime_harness::locate::Paths;
+use dime_harness::nccl::Library;
 use dime_harness::number::{Dtype, Op};
 use dime_harness::output::{note, print};
 use dime_harness::payload::{Kind, Payload};
@@ -250,7 +251,7 @@ fn measure(options: &Options, plan: &Plan, node: &Node, paths: &Paths, gpus: usi
             .iter()
             .map(|column| {
                 let library = if column.forced().is_some() { &libraries.dime } else { &libraries.real };
-                bench.connect(&gpus, column, library)
+                connect(seat, &gpus, column, library, &payloads[0])
             })
             .collect::<Fallible<Vec<Communicator>>>()?;
         seat.set_variables(&[("DIME_KERNEL", "auto")])?;
@@ -287,6 +288,27 @@ fn forced_kernels(names: &[String], types: &[Dtype]) -> Fallible<Vec<&'static st
     Ok(KERNELS.into_iter().filter(wanted).filter(is_usable).collect())
 }
 
+/// Makes the communicator of a column, and sets it up with a first all-reduce.
+pub fn connect<'l>(
+    seat: &Seat,
+    gpus: &[Gpu],
+    column: &Column,
+    library: &'l Library,
+    payload: &Payload,
+) -> Fallible<Communicator<'l>> {
+    if let Some(kernel) = column.forced() {
+        seat.set_variables(&[("DIME_KERNEL", kernel)])?;
+    }
+    let communicator = Communicator::create(seat, library, gpus)?;
+    seat.doing(&format!("the first all-reduce of {}", column.label()));
+    let place = measure::Place::new(&gpus[0], payload, 256, false)?;
+    let buffers = Buffers { input: place.input(), output: place.output() };
+    communicator.all_reduce(gpus, &[buffers], 64, Dtype::F32, Op::Sum)?;
+    wait_all(seat, gpus)?;
+    seat.barrier()?;
+    Ok(communicator)
+}
+
 /// One worker's part of the benchmark.
 struct Bench<'a> {
     plan: &'a Plan,
@@ -298,27 +320,6 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Makes the communicator of a column, and sets it up with a first all-reduce.
-    fn connect<'l>(
-        &self,
-        gpus: &[Gpu],
-        column: &Column,
-        library: &'l dime_harness::nccl::Library,
-    ) -> Fallible<Communicator<'l>> {
-        let seat = self.seat;
-        if let Some(kernel) = column.forced() {
-            seat.set_variables(&[("DIME_KERNEL", kernel)])?;
-        }
-        let communicator = Communicator::create(seat, library, gpus)?;
-        seat.doing(&format!("the first all-reduce of {}", column.label()));
-        let place = measure::Place::new(&gpus[0], &self.payloads[0], 256, false)?;
-        let buffers = Buffers { input: place.input(), output: place.output() };
-        communicator.all_reduce(gpus, &[buffers], 64, Dtype::F32, Op::Sum)?;
-        wait_all(seat, gpus)?;
-        seat.barrier()?;
-        Ok(communicator)
-    }
-
     fn work(&self, gpus: &[Gpu], communicators: &[Communicator]) -> Fallible<()> {
         let plan = self.plan;
         let largest = plan.sizes.iter().copied().max().unwrap_or(0);

@@ -13,6 +13,7 @@ mod report;
 mod routes;
 mod sharing;
 mod surroundings;
+mod tuning;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -92,6 +93,11 @@ fn look(options: &Options) -> Report {
     sections.push(sharing::section(machine.as_ref().ok()));
     sections.push(surroundings::section());
     sections.push(frameworks::section(subject.python.as_ref(), &options.command));
+    let arch = machine
+        .as_ref()
+        .ok()
+        .and_then(|machine| machine.largest_set(surroundings.allows_pcie).first().map(|gpu| gpu.arch));
+    sections.push(tuning::section(surroundings.tuning.as_ref(), arch));
     if let Ok(machine) = &machine {
         sections.push(routes::section(machine, &surroundings));
     }

@@ -1,9 +1,10 @@
 //! `dime`: the command-line tool beside libdime.so.
 //!
 //! `run` starts a program with libdime.so in front of its NCCL, `bench` times all-reduces of libdime.so and of the real NCCL, `plot`
-//! draws what it measured, `devices` lists the GPUs, `doctor` says whether all-reduces here would be fast, `path` prints where
-//! libdime.so is. The tool talks to both libraries through NCCL's C API; `doctor` also has the library's routing and memory code
-//! linked in, without its exports. The checks of libdime.so itself are subcommands of `dime-qa`.
+//! draws what it measured, `tune` writes a tuning file for the GPUs here, `devices` lists them, `doctor` says whether all-reduces
+//! here would be fast, `path` prints where libdime.so is. The tool talks to both libraries through NCCL's C API; `doctor` and `tune`
+//! also have the library's routing and memory code linked in, without its exports. The checks of libdime.so itself are subcommands
+//! of `dime-qa`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -13,6 +14,7 @@ mod doctor;
 mod plot;
 mod run;
 mod texts;
+mod tune;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -36,6 +38,8 @@ enum Command {
     Bench(Box<bench::Options>),
     /// Draw measurements that `dime bench --json` wrote
     Plot(plot::Options),
+    /// Find the fastest kernels, grids and thresholds on the GPUs here, and write a tuning file
+    Tune(tune::Options),
     /// Print the GPUs of this machine
     Devices(devices::Options),
     /// Check libraries, GPUs and settings here, and say what to do about what is not right
@@ -61,6 +65,7 @@ fn execute(cli: &Cli) -> Result<bool, Failure> {
         Command::Run(options) => run::run(options),
         Command::Bench(options) => Ok(bench::run(options)?),
         Command::Plot(options) => Ok(plot::run(options)?),
+        Command::Tune(options) => Ok(tune::run(options)?),
         Command::Devices(options) => Ok(devices::run(options)?),
         Command::Doctor(options) => doctor::run(options),
         Command::Path => Ok(path()?),

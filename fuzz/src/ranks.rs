@@ -22,5 +22,6 @@ pub fn hello(rank: u32, ranks: u32) -> Hello {
         refusal: None,
         ipc_handle: [0; 64],
         most_ctas: None,
+        tuning: 0,
     }
 }

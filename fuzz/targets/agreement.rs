@@ -142,16 +142,18 @@ fn is_round_right(round: u32, rank: usize, ranks: usize, heard: &Heard, first: &
     let number = |message: &[u8], at: usize| u32::from_le_bytes(message[at..at + 4].try_into().expect("4 bytes"));
     let equal = |from: usize, to: usize| messages.iter().all(|message| message[from..to] == messages[0][from..to]);
     messages.iter().enumerate().all(|(rank, message)| {
-        message.starts_with(b"DIMEHELO\x01\0\0\0")
+        message.starts_with(b"DIMEHELO\x02\0\0\0")
             && number(message, 12) == round
             && number(message, 16) == rank as u32
             && number(message, 20) == ranks as u32
             && message[92] <= 1
             // No reason to forward, and nothing behind the end.
             && message[93] == 0
-            && message[192..].iter().all(|byte| *byte == 0)
+            && message[200..].iter().all(|byte| *byte == 0)
             // Whoever it was in the first round.
             && message[24..128] == first[rank * HELLO_BYTES..][24..128]
+            // Its rows of a tuning file, in which ranks may differ.
+            && message[192..200] == first[rank * HELLO_BYTES..][192..200]
     }) && (round > 1
         // Build, settings and host; the architecture; no GPU twice.
         || equal(24, 56)

@@ -117,6 +117,8 @@ variables! {
     "DIME_KERNEL" => kernel: KernelChoice = KernelChoice(None), "auto", Agree;
     /// The largest message that is not forwarded, in bytes; 32M at most, and more counts as 32M. 0 forwards all, but communicators are still set up, with their scratch: DIME_DISABLE=1 avoids that.
     "DIME_THRESHOLD_BYTES" => threshold_bytes: Option<Bytes> = None, "from the routing table", Agree;
+    /// The tuning file, whose rows go before those of the routing table (docs/tuning.md); `none`, or an empty value: none is read. It is read when the process sets its first communicator up. Ranks with different rows all use the routing table.
+    "DIME_TUNING_FILE" => tuning_file: TuningFile = TuningFile::Search, "dime/tuning.csv in XDG_CONFIG_HOME (~/.config), else in /etc, if it is there", MayDiffer;
     /// 1: all-reduces of floats of every size stay with Dime, also where NCCL is faster. So the bits of an element depend on the ranks' contributions to it alone, not on the size of the message, its place in it, or a graph. It is read when a communicator is made. Until a communicator is set up, a captured all-reduce of floats is an error. docs/semantics.md says what is promised. DIME_THRESHOLD_BYTES holds for integers only.
     "DIME_BATCH_INVARIANT" => batch_invariant: bool = false, "0", Agree;
     /// Be fast also on GPUs that are joined by PCIe only, where NCCL is mostly as fast.
@@ -169,6 +171,31 @@ pub struct KernelChoice(pub Option<Kernel>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 
+impl Bytes {
+    /// Reads a number of bytes, or one with K, M or G of 1024, 1024^2 or 1024^3 bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (digits, unit) = match text.char_indices().last()? {
+            (at, 'K' | 'k') => (&text[..at], 1 << 10),
+            (at, 'M' | 'm') => (&text[..at], 1 << 20),
+            (at, 'G' | 'g') => (&text[..at], 1 << 30),
+            _ => (text, 1),
+        };
+        digits.parse::<u64>().ok()?.checked_mul(unit).map(Self)
+    }
+}
+
+/// Where the tuning file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TuningFile {
+    /// In the user's configuration, else in the system's.
+    Search,
+    /// None is read.
+    None,
+    /// Here.
+    Path(PathBuf),
+}
+
 /// A number that is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Positive(pub u32);
@@ -193,7 +220,7 @@ impl Config {
         Self::parse(std::env::vars_os())
     }
 
-    /// The configuration of a set of variables. An empty variable counts as not set.
+    /// The configuration of a set of variables. An empty variable counts as not set, except DIME_TUNING_FILE.
     pub fn parse(variables: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Vec<Warning>) {
         let mut config = Self::default();
         let mut warnings = Vec::new();
@@ -201,7 +228,7 @@ impl Config {
         for (name, text) in variables {
             // A name that is not UTF-8 becomes a name that no variable has.
             let name = &*name.to_string_lossy();
-            if text.is_empty() {
+            if text.is_empty() && name != "DIME_TUNING_FILE" {
                 continue;
             }
             match name {
@@ -329,15 +356,7 @@ impl Value for Option<Bytes> {
     const VALUES: &'static str = "a number of bytes, or with K, M or G of 1024, 1024^2 or 1024^3 bytes";
 
     fn parse(text: &OsStr) -> Option<Self> {
-        let text = text.to_str()?.trim();
-        let (digits, unit) = match text.char_indices().last()? {
-            (at, 'K' | 'k') => (&text[..at], 1 << 10),
-            (at, 'M' | 'm') => (&text[..at], 1 << 20),
-            (at, 'G' | 'g') => (&text[..at], 1 << 30),
-            _ => (text, 1),
-        };
-        let bytes = digits.parse::<u64>().ok()?.checked_mul(unit)?;
-        Some(Some(Bytes(bytes)))
+        Bytes::parse(text.to_str()?).map(Some)
     }
 }
 
@@ -346,6 +365,14 @@ impl Value for Option<PathBuf> {
 
     fn parse(text: &OsStr) -> Option<Self> {
         Some(Some(PathBuf::from(text)))
+    }
+}
+
+impl Value for TuningFile {
+    const VALUES: &'static str = "a path, or none";
+
+    fn parse(text: &OsStr) -> Option<Self> {
+        Some(if text.is_empty() || text == "none" { Self::None } else { Self::Path(PathBuf::from(text)) })
     }
 }
 
@@ -413,6 +440,18 @@ mod tests {
         }
         for (name, value) in [("DIME_DEBUG", "info"), ("DIME_TIMEOUT_S", "7"), ("DIME_EARLY_LAUNCH", "0")] {
             assert_eq!(text(&[(name, value)]), text(&[]), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_tuning_file_is_none_and_not_the_default() {
+        for (text, file) in
+            [("", TuningFile::None), ("none", TuningFile::None), ("/a.csv", TuningFile::Path("/a.csv".into()))]
+        {
+            assert_eq!(
+                parse(&[("DIME_TUNING_FILE", text)]),
+                (Config { tuning_file: file, ..Config::default() }, vec![])
+            );
         }
     }
 

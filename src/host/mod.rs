@@ -9,3 +9,4 @@ pub mod fork;
 pub mod loader;
 pub mod lock;
 pub mod thread;
+pub mod tuning_file;

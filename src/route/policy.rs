@@ -1,7 +1,7 @@
 //! The decision: how an all-reduce is launched, or why NCCL does it.
 //!
 //! Capability is kept apart from preference. [`can_carry`] and [`geometry::capacity_bytes`] say what a kernel can do.
-//! The tables say what was measured to be fastest; a wrong entry costs time, never correctness.
+//! The tables and the tuning file say what was measured to be fastest; a wrong entry costs time, never correctness.
 
 use crate::kernel::layout::{MAX_BLOCKS, MAX_RANKS, MAX_STAGES};
 use crate::kernel::{Kernel, Reduction};
@@ -10,7 +10,9 @@ use crate::route::geometry::{self, Grid, most_blocks};
 use crate::route::plan::LaunchPlan;
 use crate::route::reason::Reason;
 use crate::route::shape::Shape;
-use crate::route::tables::{forced_grid, is_measured, kernel_and_grid, threshold_bytes};
+use crate::route::tables::{PreferredGrid, forced_grid, is_measured, kernel_and_grid, threshold_bytes};
+use crate::route::tuning::{LEAST_TILE, MOST_TILE, Tuned, TuningRow};
+use crate::route::type_kind::{TYPE_KINDS, TypeKind};
 
 /// The most bytes of a message that can be fast, whatever the settings: no threshold is above it, and a larger message
 /// starts no setup. A constant, so that it cannot differ between ranks, which have not agreed on anything before the
@@ -49,26 +51,48 @@ pub struct Agreed {
     pub threads: u32,
     /// The most blocks of a launch that NCCL's settings allow (NCCL_MAX_CTAS, maxCTAs of ncclConfig_t).
     pub most_ctas: u32,
+    /// The tuning file's rows and thresholds for this architecture and number of ranks, if all ranks have the same
+    /// file.
+    pub tuned: Option<&'static Tuned>,
 }
 
 impl Agreed {
-    /// The largest message that is fast.
-    pub fn threshold_bytes(&self, float: bool) -> usize {
-        if self.batch_invariant && float {
+    /// The largest message of this kind of type that is fast.
+    pub fn threshold_bytes(&self, kind: TypeKind) -> usize {
+        if self.batch_invariant && kind.is_float() {
             return BATCH_INVARIANT_LIMIT_BYTES;
         }
         let threshold = match (self.threshold_setting, self.forced) {
             (Some(bytes), _) => bytes,
             // A forced kernel takes every size that it can carry.
             (None, Some(_)) => FAST_LIMIT_BYTES,
-            (None, None) => threshold_bytes(self.arch, float, self.ranks),
+            (None, None) => self
+                .tuned
+                .and_then(|tuned| tuned.threshold_bytes(kind))
+                .unwrap_or_else(|| threshold_bytes(self.arch, kind, self.ranks)),
         };
         threshold.min(FAST_LIMIT_BYTES)
     }
 
-    /// The thresholds are the routing table's, and nobody has measured them with this architecture and number of ranks.
+    /// Some threshold is the routing table's, and nobody has measured it with this architecture and number of ranks.
     pub fn is_guess(&self) -> bool {
-        self.threshold_setting.is_none() && self.forced.is_none() && !is_measured(self.arch, self.ranks)
+        let is_tuned = |kind| self.tuned.is_some_and(|tuned| tuned.threshold_bytes(kind).is_some());
+        self.threshold_setting.is_none()
+            && self.forced.is_none()
+            && !is_measured(self.arch, self.ranks)
+            && !TYPE_KINDS.into_iter().all(is_tuned)
+    }
+
+    /// The row of the tuning file that decides about messages of this shape. None: the built-in rows do.
+    pub fn tuning_row(&self, shape: &Shape) -> Option<&'static TuningRow> {
+        let kind = TypeKind::of(shape.datatype, Reduction::of(shape.datatype, shape.op));
+        if self.forced.is_some() { None } else { self.deciding_row(kind, shape.datatype, shape.bytes) }
+    }
+
+    #[inline]
+    fn deciding_row(&self, kind: TypeKind, datatype: DataType, bytes: usize) -> Option<&'static TuningRow> {
+        let row = self.tuned?.row(kind, bytes)?;
+        row.kernel.is_none_or(|kernel| can_carry(kernel, datatype)).then_some(row)
     }
 }
 
@@ -99,19 +123,36 @@ pub const fn can_carry(kernel: Kernel, datatype: DataType) -> bool {
     datatype.is_float() || kernel.entry().packet.carries_integers()
 }
 
+/// The grid of a row of the tuning file. What the row leaves open is the built-in row's.
+fn grid_of_row(row: &TuningRow, built_in: &PreferredGrid) -> PreferredGrid {
+    PreferredGrid {
+        blocks: row.blocks.map_or(built_in.blocks, |blocks| blocks.clamp(1, MAX_BLOCKS)),
+        threads: row.threads.map_or(built_in.threads, |threads| threads.clamp(32, 512).next_multiple_of(32)),
+        tile_log2: row.tile.map_or(built_in.tile_log2, |tile| tile.clamp(LEAST_TILE, MOST_TILE).ilog2() as u8),
+        stages: row.stages.map_or(built_in.stages, |stages| stages.min(MAX_STAGES) as u8),
+    }
+}
+
 /// The launch plan of an all-reduce, or why NCCL does it.
 pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
     let Shape { datatype, op, bytes } = *shape;
-    if bytes > agreed.threshold_bytes(datatype.is_float()) {
+    let reduction = Reduction::of(datatype, op);
+    let kind = TypeKind::of(datatype, reduction);
+    if bytes > agreed.threshold_bytes(kind) {
         return Err(Reason::TooLarge);
     }
     if datatype.is_fp8() && agreed.arch < 90 {
         return Err(Reason::Fp8Arch);
     }
-    let reduction = Reduction::of(datatype, op);
     let (kernel, preferred) = match agreed.forced {
-        None => kernel_and_grid(datatype.is_float(), reduction.is_specialised(), agreed.ranks, bytes),
-        Some(kernel) if can_carry(kernel, datatype) => (kernel, forced_grid(bytes)),
+        None => {
+            let (kernel, grid) = kernel_and_grid(kind, agreed.ranks, bytes);
+            match agreed.deciding_row(kind, datatype, bytes) {
+                None => (kernel, *grid),
+                Some(row) => (row.kernel.unwrap_or(kernel), grid_of_row(row, grid)),
+            }
+        }
+        Some(kernel) if can_carry(kernel, datatype) => (kernel, *forced_grid(bytes)),
         Some(_) => return Err(Reason::ForcedKernel),
     };
     let threads =
@@ -179,6 +220,11 @@ mod tests {
         Shape::parse(count, datatype, op).and_then(|shape| route(agreed, &shape))
     }
 
+    /// The kind of a type's sums.
+    fn kind_of(datatype: DataType) -> TypeKind {
+        TypeKind::of(datatype, Reduction::of(datatype, RedOp::Sum))
+    }
+
     fn agreed(ranks: usize) -> Agreed {
         Agreed {
             ranks,
@@ -190,6 +236,7 @@ mod tests {
             blocks: 0,
             threads: 0,
             most_ctas: u32::MAX,
+            tuned: None,
         }
     }
 
@@ -202,7 +249,7 @@ mod tests {
                         let bytes = ((1_isize << shift) + delta).max(1) as usize;
                         let count = bytes.div_ceil(datatype.bytes());
                         let Ok(plan) = choose(&agreed(ranks), count, datatype as i32, 0) else {
-                            assert!(count * datatype.bytes() > threshold_bytes(90, datatype.is_float(), ranks));
+                            assert!(count * datatype.bytes() > threshold_bytes(90, kind_of(datatype), ranks));
                             continue;
                         };
                         assert!(can_carry(plan.kernel, datatype));
@@ -369,7 +416,7 @@ mod tests {
                 archs.iter().flat_map(|arch| [2, 3, 4, 5, 7, 8].into_iter().enumerate().map(move |it| (arch, it)))
             {
                 let agreed = Agreed { arch, ..agreed(ranks) };
-                let thresholds = [true, false].map(|float| agreed.threshold_bytes(float));
+                let thresholds = [TypeKind::FloatSum, TypeKind::Integer].map(|kind| agreed.threshold_bytes(kind));
                 assert_eq!(thresholds, [floats[at] * MIB, integers[at] * MIB], "{arch} {ranks}");
                 for (datatype, bytes) in [(DataType::Float32, thresholds[0]), (DataType::Uint8, thresholds[1])] {
                     let last = choose(&agreed, bytes / datatype.bytes(), datatype as i32, 0);

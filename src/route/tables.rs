@@ -1,7 +1,9 @@
 //! The routing tables: which kernel serves a size fastest, with how many blocks and threads. A wrong entry costs
-//! time, never correctness: what a kernel can do is decided elsewhere.
+//! time, never correctness: what a kernel can do is decided elsewhere. A tuning file ([`super::tuning`]) goes before these
+//! rows.
 
 use crate::kernel::Kernel;
+use crate::route::type_kind::TypeKind;
 
 /// How sizes up to `up_to_bytes` are served: the fastest that was measured.
 struct Row {
@@ -10,7 +12,9 @@ struct Row {
     grid: PreferredGrid,
 }
 
-/// The grid that a table prefers. Settings and the GPU may change it, which gives a [`super::geometry::Grid`].
+/// The grid that a table or a tuning file prefers. Settings and the GPU may change it, which gives a
+/// [`super::geometry::Grid`].
+#[derive(Clone, Copy)]
 pub(super) struct PreferredGrid {
     pub(super) blocks: u32,
     pub(super) threads: u32,
@@ -126,19 +130,19 @@ pub(super) const fn is_measured(arch: u32, ranks: usize) -> bool {
 }
 
 /// The table's threshold: messages above this size go to NCCL.
-pub(super) const fn threshold_bytes(arch: u32, float: bool, ranks: usize) -> usize {
+pub(super) const fn threshold_bytes(arch: u32, kind: TypeKind, ranks: usize) -> usize {
     let (of_floats, of_integers) = (float_threshold_bytes(arch, ranks), integer_threshold_bytes(ranks));
-    if float || of_floats < of_integers { of_floats } else { of_integers }
+    if kind.is_float() || of_floats < of_integers { of_floats } else { of_integers }
 }
 
-const fn table(float: bool, specialised: bool, ranks: usize) -> &'static [Row] {
-    match (float, ranks) {
-        (true, 2) if specialised => SUM_2,
-        (true, 2) => FLOAT_2,
-        (true, 3 | 4) => FLOAT_4,
-        (true, _) => FLOAT_8,
-        (false, 2) => INTEGER_2,
-        (false, _) => INTEGER_N,
+const fn table(kind: TypeKind, ranks: usize) -> &'static [Row] {
+    match (kind, ranks) {
+        (TypeKind::FloatSum, 2) => SUM_2,
+        (TypeKind::OtherFloat, 2) => FLOAT_2,
+        (TypeKind::FloatSum | TypeKind::OtherFloat, 3 | 4) => FLOAT_4,
+        (TypeKind::FloatSum | TypeKind::OtherFloat, _) => FLOAT_8,
+        (TypeKind::Integer, 2) => INTEGER_2,
+        (TypeKind::Integer, _) => INTEGER_N,
     }
 }
 
@@ -149,15 +153,9 @@ pub(super) fn forced_grid(bytes: usize) -> &'static PreferredGrid {
     &ROWS.iter().find(|(up_to_bytes, _)| bytes <= *up_to_bytes).unwrap_or(&ROWS[ROWS.len() - 1]).1
 }
 
-/// The kernel and grid for a message of this many bytes. `specialised`: the kernel is compiled for its type and
-/// operation; else it decides both at run time.
-pub(super) fn kernel_and_grid(
-    float: bool,
-    specialised: bool,
-    ranks: usize,
-    bytes: usize,
-) -> (Kernel, &'static PreferredGrid) {
-    let rows = table(float, specialised, ranks);
+/// The kernel and grid for a message of this many bytes.
+pub(super) fn kernel_and_grid(kind: TypeKind, ranks: usize, bytes: usize) -> (Kernel, &'static PreferredGrid) {
+    let rows = table(kind, ranks);
     let row = rows.iter().find(|row| bytes <= row.up_to_bytes).unwrap_or(&rows[rows.len() - 1]);
     (row.kernel, &row.grid)
 }

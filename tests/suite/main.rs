@@ -52,5 +52,6 @@ mod sim_streams;
 mod sim_stuck;
 mod sim_suspended;
 mod sim_trust;
+mod sim_tuning;
 mod stats_file;
 mod tool;

@@ -33,9 +33,11 @@ fn fast_bytes(agreed: &Agreed, datatype: DataType) -> Option<(usize, usize)> {
 /// What ranks with a GPU each would agree on.
 fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
     let config = &surroundings.config;
+    let arch = set.iter().map(|gpu| gpu.arch).min().unwrap_or_default();
+    let file = surroundings.tuning.as_ref().and_then(|file| file.tuning.as_ref().ok());
     Agreed {
         ranks,
-        arch: set.iter().map(|gpu| gpu.arch).min().unwrap_or_default(),
+        arch,
         multiprocessors: set.iter().map(|gpu| gpu.multiprocessors).min().unwrap_or_default(),
         forced: config.kernel.0,
         threshold_setting: config.threshold_bytes.map(|bytes| bytes.0 as usize),
@@ -43,6 +45,8 @@ fn agreed(set: &[&Gpu], ranks: usize, surroundings: &Surroundings) -> Agreed {
         blocks: config.blocks,
         threads: config.threads,
         most_ctas: u32::MAX,
+        // One for each number of ranks, in the life of the tool.
+        tuned: file.and_then(|file| file.tuned(arch, ranks)).map(|tuned| &*Box::leak(Box::new(tuned))),
     }
 }
 
@@ -111,6 +115,7 @@ mod tests {
                 blocks: 0,
                 threads: 0,
                 most_ctas: u32::MAX,
+                tuned: None,
             };
             for (datatype, name) in TYPES {
                 let (from, to) = fast_bytes(&agreed, datatype).expect("a range");
@@ -134,6 +139,7 @@ mod tests {
             blocks: 0,
             threads: 0,
             most_ctas: u32::MAX,
+            tuned: None,
         };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
         let invariant = Agreed { batch_invariant: true, ..agreed };

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use dime::comm::setup::nccl_variables::NcclVariables;
+use dime::comm::setup::tuning::{self, Loaded};
 use dime::host::config::{Config, VARIABLES};
 use dime_harness::filesystem;
 
@@ -36,6 +37,8 @@ pub struct Surroundings {
     pub forwards: Option<&'static str>,
     /// Ways over PCIe may be used.
     pub allows_pcie: bool,
+    /// The tuning file.
+    pub tuning: Option<Loaded>,
 }
 
 impl Surroundings {
@@ -55,7 +58,8 @@ impl Surroundings {
             None
         };
         let allows_pcie = config.allow_pcie && of_nccl.allows_pcie();
-        Self { config, forwards, allows_pcie }
+        let tuning = tuning::load(&config.tuning_file);
+        Self { config, forwards, allows_pcie, tuning }
     }
 }
 

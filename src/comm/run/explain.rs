@@ -1,6 +1,6 @@
 //! dimeExplain: what an all-reduce would do, without doing it.
 
-use crate::comm::setup::beacon;
+use crate::comm::setup::{beacon, tuning};
 use crate::comm::table;
 use crate::comm::table::fast::Status;
 use crate::nccl::{ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t, ncclSuccess};
@@ -32,13 +32,14 @@ pub unsafe fn explain(
         Some((comm, Status::Fast)) => {
             let busy = comm.enter(handle as usize);
             let Some(fast) = busy.as_ref().and_then(|busy| busy.fast()) else { return Ok(failed()) };
-            match shape.and_then(|shape| route::route(&fast.agreed, &shape)) {
-                Ok(plan) => format!(
-                    "fast: {} with up to {} blocks of {} threads",
-                    plan.kernel.name(),
-                    plan.blocks,
-                    plan.threads
-                ),
+            match shape.and_then(|shape| route::route(&fast.agreed, &shape).map(|plan| (shape, plan))) {
+                Ok((shape, plan)) => {
+                    let from = fast.agreed.tuning_row(&shape).map_or_else(String::new, |row| {
+                        format!(", by line {} of the tuning file {}", row.line, tuning::path())
+                    });
+                    let (kernel, blocks, threads) = (plan.kernel.name(), plan.blocks, plan.threads);
+                    format!("fast: {kernel} with up to {blocks} blocks of {threads} threads{from}")
+                }
                 Err(reason) => forward(reason),
             }
         }

@@ -11,7 +11,7 @@ use crate::host::config::Config;
 use crate::nccl::{AllReduce, DataType, RedOp, ncclComm_t, ncclSuccess};
 use crate::observe::counters;
 use crate::real;
-use crate::route::{Agreed, LaunchPlan, Reason};
+use crate::route::{Agreed, LaunchPlan, Reason, TYPE_KINDS, TypeKind};
 
 /// How a log line names a communicator and this rank.
 pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> String {
@@ -36,18 +36,31 @@ pub fn asked_name(handle: ncclComm_t) -> String {
 
 /// Up to which sizes a communicator is fast.
 pub fn thresholds(agreed: &Agreed) -> String {
-    let [floats, integers] = [true, false].map(|float| agreed.threshold_bytes(float));
+    let [floats, others, integers] = TYPE_KINDS.map(|kind| agreed.threshold_bytes(kind));
     let floats = if agreed.batch_invariant {
         "floats of every size are batch-invariant".to_owned()
     } else {
         format!("up to {floats} bytes")
+    };
+    // A tuning file may tell sums of floats from the rest.
+    let integers = if others == agreed.threshold_bytes(TypeKind::FloatSum) {
+        format!("integers up to {integers}")
+    } else {
+        format!("other operations and types of floats up to {others}, integers up to {integers}")
     };
     let guess = if agreed.is_guess() { ", not measured on these GPUs with this many ranks" } else { "" };
     let ctas = match agreed.most_ctas {
         u32::MAX => String::new(),
         most => format!(", with at most {most} blocks (NCCL_MAX_CTAS or maxCTAs)"),
     };
-    format!("{floats} (integers up to {integers}){guess}{ctas}")
+    format!("{floats} ({integers}){guess}{ctas}")
+}
+
+/// Which tuning file decides, as a part of a line. Empty: none does.
+pub fn tuning(agreed: &Agreed) -> String {
+    agreed.tuned.map_or_else(String::new, |tuned| {
+        format!(", {} rows and thresholds of the tuning file {}", tuned.count(), crate::comm::setup::tuning::path())
+    })
 }
 
 /// Logs that a communicator forwards, if that was decided without a setup. `detail` follows the reason.
@@ -141,6 +154,7 @@ mod tests {
             blocks: 0,
             threads: 0,
             most_ctas: u32::MAX,
+            tuned: None,
         };
         assert_eq!(thresholds(&agreed(90, 2)), "up to 16777216 bytes (integers up to 8388608)");
         let few = Agreed { most_ctas: 8, ..agreed(90, 2) };

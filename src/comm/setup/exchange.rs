@@ -44,6 +44,8 @@ pub struct Terms {
     pub shared_gpus: bool,
     /// The most blocks of a kernel, if that is limited.
     pub most_ctas: Option<NonZeroU16>,
+    /// A number for its rows of a tuning file.
+    pub tuning: u64,
     /// Why it cannot take part.
     pub refusal: Option<Reason>,
 }
@@ -171,6 +173,7 @@ impl Exchange {
             refusal: terms.refusal.or(objection.as_ref().map(|(reason, _)| *reason)),
             ipc_handle: [0; IPC_HANDLE_BYTES],
             most_ctas: terms.most_ctas,
+            tuning: terms.tuning,
         };
         Ok(Self {
             comm,

@@ -51,6 +51,8 @@ pub struct Hello {
     /// The most blocks that a launch may have on this rank, if NCCL_MAX_CTAS or the communicator's configuration limits
     /// them.
     pub most_ctas: Option<NonZeroU16>,
+    /// A number for its rows of a tuning file, 0 if it has none. Ranks that differ use the built-in rows.
+    pub tuning: u64,
 }
 
 impl Hello {
@@ -79,6 +81,7 @@ impl Hello {
         put(&self.token);
         put(&self.ipc_handle);
         put(&self.most_ctas.map_or(0, NonZeroU16::get).to_le_bytes());
+        put(&self.tuning.to_le_bytes());
         bytes
     }
 
@@ -106,6 +109,7 @@ impl Hello {
             refusal: None,
             ipc_handle: [0; IPC_HANDLE_BYTES],
             most_ctas: None,
+            tuning: 0,
         };
         let [shares, refusal] = reader.array()?;
         let shares_descriptors = match shares {
@@ -126,6 +130,7 @@ impl Hello {
             token: reader.array()?,
             ipc_handle: reader.array()?,
             most_ctas: NonZeroU16::new(reader.array().map(u16::from_le_bytes)?),
+            tuning: reader.u64()?,
             ..hello
         };
         // The rest is zero in this protocol.
@@ -250,6 +255,7 @@ mod tests {
             refusal: None,
             ipc_handle: [8; IPC_HANDLE_BYTES],
             most_ctas: NonZeroU16::new(rank as u16),
+            tuning: 11,
         }
     }
 
@@ -378,7 +384,7 @@ mod tests {
                 let at = noise.below(HELLO_BYTES);
                 bytes[at] = noise.next() as u8;
             }
-            let (flag, reason, rest) = (92, 93, 194);
+            let (flag, reason, rest) = (92, 93, 202);
             let Some(read) = Hello::decode(&bytes) else {
                 let is_wrong = bytes[..12] != hello(0, 2).encode()[..12]
                     || bytes[flag] > 1

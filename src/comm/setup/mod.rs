@@ -24,6 +24,7 @@ pub mod nccl_variables;
 mod probe;
 pub mod resumption;
 pub mod sockets;
+pub mod tuning;
 pub mod under_way;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +56,7 @@ use crate::host::config::Config;
 use crate::kernel::layout::{MAX_RANKS, SCRATCH_BYTES};
 use crate::launch::{Enqueued, Target};
 use crate::nccl::ncclComm_t;
+use crate::route::tuning::Tuned;
 use crate::route::{Agreed, Reason};
 
 /// Sets a communicator up. Afterwards it is fast or forwards, or is poisoned.
@@ -163,6 +165,7 @@ impl SetupRun {
             shares_descriptors: device.shares_descriptors && !config.legacy_ipc && !variables.avoids_cumem(),
             shared_gpus: config.allow_shared_gpu,
             most_ctas: declared.most_ctas,
+            tuning: tuning::digest(config, device.arch),
             refusal: identity::own_refusal(config, &variables, device),
         });
         match opened {
@@ -334,6 +337,7 @@ impl SetupRun {
             blocks: config.blocks,
             threads: config.threads,
             most_ctas: hello::most_ctas(agreement.hellos()).map_or(u32::MAX, |most| most.get().into()),
+            tuned: self.tuned(config, &line),
         };
         let target = Target {
             functions: *functions,
@@ -360,14 +364,29 @@ impl SetupRun {
             watchdog::begin(self.comm, rank, device, words, config.timeout_s);
         }
         log::info!(
-            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, {}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
+            "{line}: all-reduces are fast: {} MiB of scratch by {:?}{why}, {}{}, set up in {:.0} ms (rounds {:.0} ms, kernels {:.0} ms)",
             SCRATCH_BYTES >> 20,
             sharing,
             log_lines::thresholds(&agreed),
+            log_lines::tuning(&agreed),
             began.elapsed().as_secs_f64() * 1e3,
             rounds_ms,
             self.kernels_ms
         );
+    }
+
+    /// The rows of the tuning file, if there are some and all ranks have the same.
+    fn tuned(&self, config: &Config, line: &str) -> Option<&'static Tuned> {
+        if let Some(rank) = tuning::first_that_differs(self.exchange.agreement.hellos()) {
+            log::warn!(
+                "{line}: the built-in rows decide, since the ranks have different tuning files (rank 0 and rank {rank})"
+            );
+            return None;
+        }
+        if self.exchange.agreement.message().tuning == tuning::NO_ROWS {
+            return None;
+        }
+        tuning::tuned(config, self.exchange.device.arch, self.exchange.agreement.ranks())
     }
 
     /// Defers the freeing of what was made: kernels of a step that failed half-way may still run, and peers may not

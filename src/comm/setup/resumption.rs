@@ -56,8 +56,14 @@ impl<'a> Resumption<'a> {
     fn open(comm: &'static Comm, fast: &'a Fast) -> Result<Self, String> {
         let handle = comm.handle() as crate::nccl::ncclComm_t;
         // What was agreed on in the setup still holds, whatever the environment says now.
-        let terms =
-            |_: &_| Terms { settings: 0, shares_descriptors: true, shared_gpus: true, most_ctas: None, refusal: None };
+        let terms = |_: &_| Terms {
+            settings: 0,
+            shares_descriptors: true,
+            shared_gpus: true,
+            most_ctas: None,
+            tuning: 0,
+            refusal: None,
+        };
         let exchange = Exchange::open(comm, rank_and_device(handle)?, &fast.resources.context, terms)?;
         Ok(Self { exchange, fast, is_clean: false })
     }

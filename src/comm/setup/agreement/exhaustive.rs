@@ -153,6 +153,7 @@ fn introduce(rank: usize, ranks: usize, kind: Kind) -> Hello {
         refusal: kind.refusal(),
         ipc_handle: [8; IPC_HANDLE_BYTES],
         most_ctas: None,
+        tuning: 11,
     };
     match kind {
         Kind::Same | Kind::NoListener | Kind::NoPeers => {}
