@@ -87,7 +87,9 @@ impl Environment {
 
     /// The pip of the system, for this environment.
     pub fn pip<const N: usize>(&self, words: [&str; N]) -> Program {
-        Program::new("python3").args(["-m", "pip", "--quiet", "--python"]).arg(self.0.join("bin/python")).args(words)
+        // It starts the rustc of rustup, which makes a folder in HOME.
+        let pip = Program::new("python3").env("HOME", &self.0).args(["-m", "pip", "--quiet", "--python"]);
+        pip.arg(self.0.join("bin/python")).args(words)
     }
 
     pub fn python(&self) -> Program {
