@@ -35,7 +35,7 @@ other="$(mktemp -d)"
 trap 'rm -rf "$other"' EXIT
 git clone --quiet . "$other/dime"
 mkdir "$other/dime/target"
-cp -r target/cuda target/kernels "$other/dime/target/"
+cp -r target/cuda "$other/dime/target/"
 make --no-print-directory -C "$other/dime" dist
 diff target/dist/SHA256SUMS "$other/dime/target/dist/SHA256SUMS" ||
     fail "two builds of one commit differ, in the files above"
