@@ -117,6 +117,7 @@ fn check_route(tuning: &Tuning, input: &mut Unstructured) -> Result<()> {
         batch_invariant: input.ratio(1, 4)?,
         blocks: 0,
         threads: 0,
+        most_ctas: u32::MAX,
         tuned: Some(keep(tuned)),
     };
     let (datatype, op) = (*input.choose(&DataType::ALL)?, *input.choose(&RedOp::ALL)?);

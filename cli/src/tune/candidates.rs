@@ -172,10 +172,12 @@ mod tests {
             for bytes in (8..=25).map(|shift| 1 << shift) {
                 let built_in = place.built_in(bytes).expect("every size");
                 let coarse = place.coarse(bytes);
-                assert!(coarse.len() >= 2 && coarse.len() < MOST_CANDIDATES, "{} {bytes}: {coarse:?}", place.ranks);
+                // A small message keeps a block or two busy, so most grids are one.
+                let is_enough = bytes < 32 * KIB || coarse.len() >= 2;
+                assert!(is_enough && coarse.len() < MOST_CANDIDATES, "{} {bytes}: {coarse:?}", place.ranks);
                 for best in coarse.iter().chain([&built_in]) {
                     let fine = place.fine(bytes, *best);
-                    assert!((1..MOST_CANDIDATES).contains(&fine.len()), "{} {bytes}: {best:?}", place.ranks);
+                    assert!(fine.len() < MOST_CANDIDATES, "{} {bytes}: {best:?}", place.ranks);
                     let carries = |it: &Candidate| place.kind.is_float() || it.kernel.entry().packet.carries_integers();
                     assert!(fine.iter().chain(&coarse).all(carries));
                 }

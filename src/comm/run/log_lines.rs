@@ -20,7 +20,7 @@ pub fn name(handle: ncclComm_t, rank: usize, ranks: usize, device: i32) -> Strin
 }
 
 /// As [`name`], with what NCCL returns for the handle.
-pub fn asked_name(handle: ncclComm_t) -> String {
+pub(super) fn asked_name(handle: ncclComm_t) -> String {
     let (mut rank, mut ranks, mut device) = (0, 0, 0);
     // SAFETY: the handle is that of the call at hand; out pointers are ours.
     let told = unsafe {

@@ -23,6 +23,7 @@ fn agreed(ranks: usize, tuning: &Tuning) -> Agreed {
         batch_invariant: false,
         blocks: 0,
         threads: 0,
+        most_ctas: u32::MAX,
         tuned: tuning.tuned(90, ranks).map(|tuned| &*Box::leak(Box::new(tuned))),
     }
 }
