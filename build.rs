@@ -3,8 +3,8 @@
 //!
 //! Environment:
 //! - `DIME_NVRTC`: the CUDA compiler to use, a libnvrtc.so.12, in place of the one that `make` puts into target/cuda.
-//! - `DIME_CUDA_ARCHS`: a comma list such as `90` or `80,90`. Machine code for each, and PTX for the last, replace
-//!   the default set.
+//! - `DIME_CUDA_ARCHS`: a comma list such as `90` or `80,90`. Machine code for each, and PTX for the newest,
+//!   replace the default set.
 
 #[path = "build/images.rs"]
 mod images;

@@ -18,14 +18,13 @@ use std::time::{Duration, SystemTime};
 use crate::Hasher;
 use crate::nvrtc::{Compiled, Nvrtc};
 
-/// Machine code is made for each of these. PTX of the last one serves newer GPUs.
+/// Machine code is compiled for each of these, and PTX for the newest, which serves newer GPUs.
 const DEFAULT_ARCHS: &str = "80,86,89,90,100,103,120";
 /// GPUs of this compute capability and later are known to drivers of CUDA 12.8 and later only.
 const FIRST_ARCH_OF_NEW_DRIVERS: u32 = 100;
-/// Of machine code: the ELF ABI version, e_ident[8], that drivers since CUDA 12.0 load. CUDA 13's compilers write 8, which drivers
-/// before 580 refuse.
+/// ELF ABI version 7, which drivers from 525 on load. CUDA 13's compilers write 8, which drivers before 580 refuse.
 const OLD_ABI: u8 = 7;
-/// Where it is in an ELF file.
+/// The offset of the ABI version in an ELF file.
 const ABI_OFFSET: usize = 8;
 /// In a child, whose current folder has the sources: the architecture to compile for, the compiler, and the folder to write
 /// to.
@@ -107,7 +106,7 @@ pub fn build(kernels_hash: u64) {
     if let Some(twice) = archs.iter().enumerate().find(|(index, arch)| archs[..*index].contains(arch)) {
         panic!("DIME_CUDA_ARCHS names {} twice: name each architecture once", twice.1);
     }
-    let newest = archs.last().expect("DIME_CUDA_ARCHS names no architecture");
+    let newest = archs.iter().max().expect("DIME_CUDA_ARCHS names no architecture");
     let images: Vec<String> =
         archs.iter().map(|arch| format!("sm_{arch}")).chain([format!("compute_{newest}")]).collect();
 
@@ -145,6 +144,7 @@ fn key(toolkit: &Toolkit, kernels_hash: u64) -> u64 {
     }
     key.add(format!("{version:?} {bytes} {ZSTD_LEVEL}").as_bytes());
     key.add(options().join(" ").as_bytes());
+    key.add(include_bytes!("nvrtc.rs"));
     key.value()
 }
 

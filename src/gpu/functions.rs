@@ -22,8 +22,7 @@ pub struct AllReduceFunction {
     pub waits_for_stream: bool,
 }
 
-/// The functions that a communicator of this many ranks may launch. They are loaded, so the first launch does not
-/// load them.
+/// The functions of the kernels, for communicators of one number of ranks. Their code is loaded, so no launch loads it.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {
     all_reduce: [[AllReduceFunction; REDUCTIONS.len()]; KERNELS.len()],
@@ -117,15 +116,15 @@ const NO_BINARY_FOR_GPU: c_int = 209;
 fn lacking(arch: u32) -> String {
     let has: Vec<String> = image::all().map(|image| image.target.to_string()).collect();
     format!(
-        "this libdime.so has no kernels for compute capability {}.{}, only for {}; build it without DIME_CUDA_ARCHS, or with \
-         {arch} among them",
+        "this libdime.so has no kernels for compute capability {}.{}, only for {}; build it with DIME_CUDA_ARCHS, and with \
+         {arch} in that list",
         arch / 10,
         arch % 10,
         has.join(", ")
     )
 }
 
-/// Behind the driver's words for an image that it refuses: what it is and what the image needs, when it is too old.
+/// Added to the driver's error when it refuses an image: the driver's version, and the one that the image needs.
 fn needed(driver: &Driver, target: Target, unpacked: &[u8]) -> String {
     let oldest = target.oldest_driver(unpacked);
     match driver.version() {
@@ -166,6 +165,7 @@ fn load_function(driver: &Driver, module: CUmodule, name: &str) -> DriverResult<
         if let Some(func_load) = driver.func_load {
             driver.check("cuFuncLoad", func_load(function))?;
         }
+        // Before CUDA 12.4 there is no cuFuncLoad. Asking for an attribute loads the function too.
         driver.check("cuFuncGetAttribute", (driver.func_get_attribute)(&mut version, BINARY_VERSION, function))?;
     }
     Ok(function)

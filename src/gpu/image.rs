@@ -124,8 +124,8 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
     Ok(image)
 }
 
-/// `e_ident[EI_ABIVERSION]` of the ELF files that CUDA 13's compilers write for every architecture. CUDA 12's write it
-/// only for those that came when drivers knew it.
+/// ELF ABI version (`e_ident[EI_ABIVERSION]`) 8, which drivers before 580 refuse for architectures below 10.0. CUDA 13's
+/// compilers write it for every architecture, CUDA 12's only for 10.0 and newer, whose first drivers load it.
 const NEW_ABI: u8 = 8;
 const ABI_OFFSET: usize = 8;
 

@@ -127,7 +127,7 @@ variables! {
     "DIME_ALLOW_SHARED_GPU" => allow_shared_gpu: bool = false, "0", Agree;
     /// Share memory between processes by legacy IPC handles, as is done where the driver cannot share it as file descriptors.
     "DIME_LEGACY_IPC" => legacy_ipc: bool = false, "0", MayDiffer;
-    /// 1: a small all-reduce lets the next kernel of its stream start before it has ended, if that kernel is launched with cudaLaunchAttributeProgrammaticStreamSerialization (programmatic dependent launch), as Dime's own kernels are. 0: no kernel starts early, so small all-reduces in a row are slower. Set 0 if the application launches a kernel with this attribute that reads an all-reduce's result without calling cudaGridDependencySynchronize first. Ranks may differ.
+    /// 1: a small launch (at most half of the blocks that a GPU holds; on 4 H200 all-reduces of up to 2 MiB) lets the next kernel of its stream start before it has ended, if that kernel is launched with cudaLaunchAttributeProgrammaticStreamSerialization (programmatic dependent launch), as Dime's own kernels are. 0: no kernel starts early, so small all-reduces in a row are slower. Set 0 if the application launches a kernel with this attribute that reads an all-reduce's result without calling cudaGridDependencySynchronize first. Ranks may differ.
     "DIME_EARLY_LAUNCH" => early_launch: bool = true, "1", MayDiffer;
     /// The epoch of a communicator's first launch. For tests in which the epoch wraps around.
     "DIME_FIRST_EPOCH" => first_epoch: Positive = Positive(1), "1", Agree;

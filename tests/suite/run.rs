@@ -272,9 +272,10 @@ fn streams_signal_masks_and_process_group_are_those_without_stats() {
         let mut command = Command::new(tool_path("dime"));
         command.arg("run").args(options).arg("--dime").arg(dime_lib()).arg("--").args(program);
         // One signal is ignored, as nohup does, and one blocked.
-        // SAFETY: both calls may be made between fork and exec; a set of zeros is empty.
+        // SAFETY: these calls may be made between fork and exec; a set of zeros is empty.
         unsafe {
             command.pre_exec(|| {
+                reset_signals();
                 libc::signal(libc::SIGHUP, libc::SIG_IGN);
                 let mut blocked = std::mem::zeroed();
                 libc::sigaddset(&mut blocked, libc::SIGUSR2);
@@ -317,9 +318,24 @@ fn streams_signal_masks_and_process_group_are_those_without_stats() {
 }
 
 /// `dime run --stats` of a program that says "ready", and what reads its output.
+/// Signals that are ignored stay so in what is started, and nohup and a shell's `&` ignore some.
+fn reset_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: may be called between fork and exec.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 fn started(program: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(tool_path("dime"));
     command.args(["run", "--stats", "--dime"]).arg(dime_lib()).arg("--").args(program);
+    // SAFETY: what it calls may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals();
+            Ok(())
+        })
+    };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the tool starts");
     let mut output = BufReader::new(child.stdout.take().expect("a pipe"));

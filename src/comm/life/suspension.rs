@@ -1,5 +1,5 @@
-//! Suspended communicators: the physical memory of scratch is given back while NCCL's is (ncclCommSuspend), or on its
-//! own (dimeCommSuspend), and taken again when the communicator is resumed.
+//! Suspended communicators: ncclCommSuspend gives back NCCL's memory and the physical memory of scratch, dimeCommSuspend
+//! that of scratch alone. Resuming maps new memory at the same addresses.
 //!
 //! The addresses stay reserved, so graphs with fast operations stay valid. What lay in scratch is lost: a resumed
 //! communicator begins as after its setup, with the first epochs on all ranks ([`crate::comm::setup::resumption`]).
@@ -34,7 +34,7 @@ use crate::nccl::{ncclComm_t, ncclInProgress, ncclInvalidUsage, ncclResult_t, nc
 /// How long dimeCommSuspend waits for this communicator's operations.
 const WORK_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a suspend waits for setups in other threads: unmapping and mapping exclude each other.
+/// How long a suspend waits for setups in other threads: scratch must not be unmapped while a setup maps memory.
 const SETUPS_LIMIT: Duration = Duration::from_secs(1);
 
 /// What NCCL was asked for.
@@ -138,7 +138,7 @@ pub fn resume(handle: ncclComm_t) -> ncclResult_t {
     }
 }
 
-/// A communicator in the table. None: it has no state of Dime, or NCCL calls itself.
+/// Dime's state of a communicator. None: it has none, or this call comes from inside NCCL.
 fn known(handle: ncclComm_t) -> Option<&'static Comm> {
     if thread::is_inside_nccl() || handle.is_null() { None } else { table::find(handle as usize) }
 }

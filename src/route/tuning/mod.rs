@@ -18,7 +18,8 @@ pub const LEAST_TILE: u32 = 16;
 /// The largest tile of a row, in packets.
 pub const MOST_TILE: u32 = 1024;
 
-/// A row. None in a field that restricts it: it holds for all; in one that chooses: the built-in row decides.
+/// A row. None in a field that restricts (ranks, arch, kind, registered, nvls): the row holds for all. None in a field
+/// that chooses (kernel, blocks, threads, tile, stages): the built-in row decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TuningRow {
     /// The number of its line in the file, from 1.
@@ -115,7 +116,7 @@ impl Tuning {
         (tuned.count() > 0).then_some(tuned)
     }
 
-    /// A number that other rows do not have: of what the rows say, not of comments, spaces or lines. Never 0.
+    /// A hash of the rows, by which ranks compare their files; not of comments, spaces or numbers of lines. Never 0.
     pub fn digest(&self) -> u64 {
         let canonical = self.rows.iter().flat_map(|row| format!("{row}\n").into_bytes());
         let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

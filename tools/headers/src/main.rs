@@ -305,9 +305,9 @@ fn configuration_text() -> Result<String, Box<dyn Error>> {
         "# Configuration\n\n\
          Dime needs none. These environment variables change what it does; they are read at the first call and when a\n\
          communicator is set up, never in the path of a call. A value that cannot be used is a warning in the log\n\
-         (`DIME_DEBUG=warn` shows it) and the\n\
-         default stays; so is a variable that begins with `DIME_` and is not in this table. An unusable `DIME_DEBUG` is an error, which\n\
-         the log always shows. An empty value counts as not set.\n\n\
+         (`DIME_DEBUG=warn` shows it), and the default stays. A variable that begins with `DIME_` and is not in this table is a\n\
+         warning too. An unusable `DIME_DEBUG` is an error, which the log always shows. An empty value counts as not set, except\n\
+         that of `DIME_TUNING_FILE`.\n\n\
          Variables that are marked with * must be the same on all ranks of a communicator; ranks that differ forward every call.\n\n\
          | Variable | Values | Default | Meaning |\n| --- | --- | --- | --- |\n",
     );
