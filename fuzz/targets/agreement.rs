@@ -149,11 +149,11 @@ fn is_round_right(round: u32, rank: usize, ranks: usize, heard: &Heard, first: &
             && message[92] <= 1
             // No reason to forward, and nothing behind the end.
             && message[93] == 0
-            && message[200..].iter().all(|byte| *byte == 0)
+            && message[202..].iter().all(|byte| *byte == 0)
             // Whoever it was in the first round.
             && message[24..128] == first[rank * HELLO_BYTES..][24..128]
-            // Its rows of a tuning file, in which ranks may differ.
-            && message[192..200] == first[rank * HELLO_BYTES..][192..200]
+            // The limit of its blocks and its rows of a tuning file, in which ranks may differ.
+            && message[192..202] == first[rank * HELLO_BYTES..][192..202]
     }) && (round > 1
         // Build, settings and host; the architecture; no GPU twice.
         || equal(24, 56)
