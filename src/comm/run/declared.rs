@@ -18,7 +18,7 @@ use std::ffi::c_int;
 use std::mem::{offset_of, size_of};
 use std::num::NonZeroU16;
 
-use crate::comm::run::group;
+use crate::comm::run::{group, late_handle};
 use crate::comm::setup::nccl_variables::NcclVariables;
 use crate::host::lock::Lock;
 use crate::nccl::{ncclComm_t, ncclConfig_t, ncclInProgress, ncclResult_t, ncclSuccess};
@@ -114,14 +114,18 @@ impl Pending {
     /// Call after the outermost end of the group, which returned `result`.
     pub fn group_ended(self, result: ncclResult_t) {
         let Self { declaration: Declaration { declared, is_part }, out, count } = self;
-        match result {
-            ncclInProgress if is_part => KNOWN.hold().keep_by_address(out as usize, declared),
-            ncclSuccess | ncclInProgress => {
-                // SAFETY: NCCL was given the pointer, valid for as long as this takes, and has written it.
-                let handles = unsafe { std::slice::from_raw_parts(out, count) };
-                handles.iter().for_each(|handle| KNOWN.hold().keep(*handle as usize, declared));
+        if result != ncclSuccess && result != ncclInProgress {
+            return;
+        }
+        for index in 0..count {
+            let out = out.wrapping_add(index);
+            // SAFETY: NCCL was given the pointer, valid for as long as this takes. It has written it, or will.
+            let handle = unsafe { late_handle::read(out) };
+            if handle.is_null() && is_part && result == ncclInProgress {
+                KNOWN.hold().keep_by_address(out as usize, declared);
+            } else {
+                KNOWN.hold().keep(handle as usize, declared);
             }
-            _ => {}
         }
     }
 }
@@ -276,6 +280,23 @@ mod tests {
         known.found(0x8, 0x13);
         assert_eq!(known.of(0x13), ordered(true), "the address was given to NCCL again");
         assert!(known.of_addresses.is_empty());
+    }
+
+    #[test]
+    fn a_part_whose_handle_nccl_has_written_already_is_known_by_it() {
+        let few = Declared { mixes_graphs: true, most_ctas: NonZeroU16::new(2) };
+        let mut out = comm(0x7300_0000);
+        // SAFETY: the out pointer is ours, and lives on.
+        unsafe { Declaration { declared: few, is_part: true }.made(&out, 1, ncclInProgress) };
+        assert_eq!(KNOWN.hold().of(0x7300_0000), few);
+        out = std::ptr::null_mut();
+        // SAFETY: as above.
+        unsafe { Declaration { declared: few, is_part: true }.made(&out, 1, ncclInProgress) };
+        out = comm(0x7300_0010);
+        assert_eq!(KNOWN.hold().of(0x7300_0010), DEFAULT, "NCCL writes it now");
+        found(&out, out);
+        assert_eq!(KNOWN.hold().of(0x7300_0010), few);
+        [0x7300_0000, 0x7300_0010].into_iter().for_each(|handle| forget(comm(handle)));
     }
 
     #[test]

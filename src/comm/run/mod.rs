@@ -10,6 +10,7 @@ pub(crate) mod graph_order;
 pub mod group;
 pub mod group_end;
 mod issue;
+pub mod late_handle;
 pub mod log_lines;
 mod stream_barrier;
 pub mod stream_order;
