@@ -45,7 +45,6 @@ pub struct Scratch {
     /// Its address on its own device, which it keeps while it is suspended.
     pub address: CUdeviceptr,
     bytes: usize,
-    sharing: Sharing,
     /// A plain mutex suffices: a child of fork never looks at its parent's scratch.
     backing: Mutex<Backing>,
     /// Leases held in this process, by ranks that map it or use its address.
@@ -57,9 +56,9 @@ pub struct Scratch {
 /// The physical memory behind the addresses of a rank's own scratch.
 #[derive(Clone, Copy, Debug)]
 enum Backing {
-    /// None: it is suspended.
+    /// None: a VMM allocation was here, and is suspended.
     Suspended,
-    /// Memory of `cuMemAlloc`.
+    /// Memory of `cuMemAlloc`, shared by legacy IPC.
     Plain,
     /// A VMM allocation, mapped.
     Allocation(CUmemGenericAllocationHandle),
@@ -91,12 +90,12 @@ impl Scratch {
             let mut address: CUdeviceptr = 0;
             // SAFETY: the out pointer is ours.
             driver.check("cuMemAlloc", unsafe { (driver.mem_alloc)(&mut address, bytes) })?;
-            return Ok(Self::new(address, bytes, sharing, Backing::Plain));
+            return Ok(Self::new(address, bytes, Backing::Plain));
         }
         let bytes = bytes.next_multiple_of(granularity(driver, device)?);
         let allocation = create(driver, device, bytes)?;
         match map(driver, device, allocation, bytes) {
-            Ok(address) => Ok(Self::new(address, bytes, sharing, Backing::Allocation(allocation))),
+            Ok(address) => Ok(Self::new(address, bytes, Backing::Allocation(allocation))),
             Err(error) => {
                 // Only the first error is reported.
                 let _ = release(driver, allocation);
@@ -105,14 +104,17 @@ impl Scratch {
         }
     }
 
-    fn new(address: CUdeviceptr, bytes: usize, sharing: Sharing, backing: Backing) -> Self {
+    fn new(address: CUdeviceptr, bytes: usize, backing: Backing) -> Self {
         let backing = Mutex::new(backing);
-        Self { address, bytes, sharing, backing, leases_here: Arc::default(), leases_elsewhere: None }
+        Self { address, bytes, backing, leases_here: Arc::default(), leases_elsewhere: None }
     }
 
     /// How it is shared.
     pub fn sharing(&self) -> Sharing {
-        self.sharing
+        match *self.backing() {
+            Backing::Plain => Sharing::LegacyIpc,
+            Backing::Allocation(_) | Backing::Suspended => Sharing::Descriptor,
+        }
     }
 
     /// Runs `work` with the address. The memory is not suspended meanwhile. None: it is suspended.

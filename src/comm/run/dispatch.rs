@@ -80,8 +80,7 @@ pub fn refuse(comm: &Comm) -> ncclResult_t {
 }
 
 /// The end of a call that Dime cannot do, because the communicator was aborted or revoked, has failed or is suspended: an
-/// error. If it
-/// was revoked, the call goes to NCCL, whose error the application gets.
+/// error. If it was revoked, the call goes to NCCL, whose error the application gets.
 ///
 /// # Safety
 /// As [`forward`].

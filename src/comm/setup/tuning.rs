@@ -71,7 +71,7 @@ fn of_process(config: &Config) -> Option<&'static Loaded> {
     LOADED.get_or_init(|| Box::new(load(&config.tuning_file))).as_ref()
 }
 
-/// A number for the rows of this rank, which ranks with other rows do not have. Warns, once, of a file that is not used.
+/// A hash of this rank's rows, by which the ranks compare them. Warns, once, of a file that is not used.
 pub fn digest(config: &Config, arch: u32) -> u64 {
     static SAID: AtomicBool = AtomicBool::new(false);
     let Some(loaded) = of_process(config) else { return NO_ROWS };
