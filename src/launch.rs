@@ -201,18 +201,7 @@ mod tests {
 
     #[test]
     fn a_large_launch_starts_early_only_behind_a_large_one_of_its_stream() {
-        let agreed = Agreed {
-            ranks: 4,
-            arch: 90,
-            multiprocessors: 132,
-            forced: None,
-            threshold_setting: None,
-            batch_invariant: false,
-            blocks: 0,
-            threads: 0,
-            most_ctas: u32::MAX,
-            tuned: None,
-        };
+        let agreed = Agreed::without_settings(4, 90, 132);
         let sum =
             |bytes: usize| route(&agreed, &Shape::parse(bytes / 4, 7, 0).expect("floats")).expect("a sum of floats");
         let (small, large) = (sum(64 << 10), sum(8 << 20));

@@ -108,17 +108,11 @@ fn check_route(tuning: &Tuning, input: &mut Unstructured) -> Result<()> {
     let ranks = input.int_in_range(2..=8)?;
     let arch = *input.choose(&[90, 100])?;
     let Some(tuned) = tuning.tuned(arch, ranks) else { return Ok(()) };
+    let multiprocessors = *input.choose(&[1, 7, 33, 132])?;
     let agreed = Agreed {
-        ranks,
-        arch,
-        multiprocessors: *input.choose(&[1, 7, 33, 132])?,
-        forced: None,
-        threshold_setting: None,
         batch_invariant: input.ratio(1, 4)?,
-        blocks: 0,
-        threads: 0,
-        most_ctas: u32::MAX,
         tuned: Some(keep(tuned)),
+        ..Agreed::without_settings(ranks, arch, multiprocessors)
     };
     let (datatype, op) = (*input.choose(&DataType::ALL)?, *input.choose(&RedOp::ALL)?);
     let shift = input.int_in_range(0..=26)?;

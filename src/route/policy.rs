@@ -57,6 +57,22 @@ pub struct Agreed {
 }
 
 impl Agreed {
+    /// What is agreed on where nobody has set anything.
+    pub const fn without_settings(ranks: usize, arch: u32, multiprocessors: u32) -> Self {
+        Self {
+            ranks,
+            arch,
+            multiprocessors,
+            forced: None,
+            threshold_setting: None,
+            batch_invariant: false,
+            blocks: 0,
+            threads: 0,
+            most_ctas: u32::MAX,
+            tuned: None,
+        }
+    }
+
     /// The largest message of this kind of type that is fast.
     pub fn threshold_bytes(&self, kind: TypeKind) -> usize {
         if self.batch_invariant && kind.is_float() {
@@ -168,9 +184,11 @@ pub fn route(agreed: &Agreed, shape: &Shape) -> Result<LaunchPlan, Reason> {
     };
     let threads = threads.min(most_threads);
     // Where NCCL's settings leave fewer blocks than the table wants, these get more threads and larger tiles.
-    let (threads, tile_log2) = match blocks.div_ceil(agreed.most_ctas).next_power_of_two().min(most_threads / threads) {
-        times @ 2.. if agreed.threads == 0 => (threads * times, tile_log2 + times.ilog2() as u8),
-        _ => (threads, tile_log2),
+    let (threads, tile_log2) = if blocks > agreed.most_ctas && agreed.threads == 0 {
+        let times = blocks.div_ceil(agreed.most_ctas).next_power_of_two().min(most_threads / threads);
+        (threads * times, tile_log2 + times.ilog2() as u8)
+    } else {
+        (threads, tile_log2)
     };
     let most_blocks = most_blocks(agreed.multiprocessors);
     let grid = Grid {
@@ -226,18 +244,7 @@ mod tests {
     }
 
     fn agreed(ranks: usize) -> Agreed {
-        Agreed {
-            ranks,
-            arch: 90,
-            multiprocessors: 132,
-            forced: None,
-            threshold_setting: None,
-            batch_invariant: false,
-            blocks: 0,
-            threads: 0,
-            most_ctas: u32::MAX,
-            tuned: None,
-        }
+        Agreed::without_settings(ranks, 90, 132)
     }
 
     #[test]

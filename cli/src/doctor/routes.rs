@@ -105,18 +105,7 @@ mod tests {
     #[test]
     fn every_size_of_a_range_is_fast_and_the_next_one_is_not() {
         for ranks in 2..=8 {
-            let agreed = Agreed {
-                ranks,
-                arch: 90,
-                multiprocessors: 132,
-                forced: None,
-                threshold_setting: None,
-                batch_invariant: false,
-                blocks: 0,
-                threads: 0,
-                most_ctas: u32::MAX,
-                tuned: None,
-            };
+            let agreed = Agreed::without_settings(ranks, 90, 132);
             for (datatype, name) in TYPES {
                 let (from, to) = fast_bytes(&agreed, datatype).expect("a range");
                 let is_fast = |bytes: usize| route(&agreed, &Shape { datatype, op: RedOp::Sum, bytes }).is_ok();
@@ -129,18 +118,7 @@ mod tests {
 
     #[test]
     fn a_threshold_moves_the_end_and_a_kernel_that_cannot_carry_a_type_leaves_none() {
-        let agreed = Agreed {
-            ranks: 4,
-            arch: 90,
-            multiprocessors: 132,
-            forced: None,
-            threshold_setting: Some(4096),
-            batch_invariant: false,
-            blocks: 0,
-            threads: 0,
-            most_ctas: u32::MAX,
-            tuned: None,
-        };
+        let agreed = Agreed { threshold_setting: Some(4096), ..Agreed::without_settings(4, 90, 132) };
         assert_eq!(fast_bytes(&agreed, DataType::Float32), Some((4, 4096)));
         let invariant = Agreed { batch_invariant: true, ..agreed };
         assert_eq!(fast_bytes(&invariant, DataType::Float32), Some((4, 1 << 40)));

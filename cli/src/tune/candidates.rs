@@ -58,17 +58,10 @@ impl Place {
     fn plan(&self, row: Option<TuningRow>, bytes: usize) -> Option<LaunchPlan> {
         let file = row.and_then(|row| Tuning { rows: vec![row] }.tuned(self.arch, self.ranks));
         let agreed = Agreed {
-            ranks: self.ranks,
-            arch: self.arch,
-            multiprocessors: self.multiprocessors,
-            forced: None,
             threshold_setting: Some(usize::MAX),
-            batch_invariant: false,
-            blocks: 0,
-            threads: 0,
-            most_ctas: u32::MAX,
             // A few hundred small ones in the life of the tool.
             tuned: file.map(|tuned| &*Box::leak(Box::new(tuned))),
+            ..Agreed::without_settings(self.ranks, self.arch, self.multiprocessors)
         };
         let datatype = if self.kind.is_float() { DataType::Bfloat16 } else { DataType::Int32 };
         let shape = Shape::parse(bytes / datatype.bytes(), datatype as i32, RedOp::Sum as i32).ok()?;

@@ -62,18 +62,7 @@ impl Outcome {
 
     /// The threshold without a file.
     fn built_in_threshold(&self, kind: TypeKind) -> usize {
-        let agreed = Agreed {
-            ranks: self.ranks,
-            arch: self.arch,
-            multiprocessors: 1,
-            forced: None,
-            threshold_setting: None,
-            batch_invariant: false,
-            blocks: 0,
-            threads: 0,
-            most_ctas: u32::MAX,
-            tuned: None,
-        };
+        let agreed = Agreed::without_settings(self.ranks, self.arch, 1);
         agreed.threshold_bytes(kind)
     }
 

@@ -144,18 +144,7 @@ mod tests {
 
     #[test]
     fn the_thresholds_say_where_nobody_measured_them() {
-        let agreed = |arch, ranks| Agreed {
-            ranks,
-            arch,
-            multiprocessors: 132,
-            forced: None,
-            threshold_setting: None,
-            batch_invariant: false,
-            blocks: 0,
-            threads: 0,
-            most_ctas: u32::MAX,
-            tuned: None,
-        };
+        let agreed = |arch, ranks| Agreed::without_settings(ranks, arch, 132);
         assert_eq!(thresholds(&agreed(90, 2)), "up to 16777216 bytes (integers up to 8388608)");
         let few = Agreed { most_ctas: 8, ..agreed(90, 2) };
         assert!(thresholds(&few).ends_with("8388608), with at most 8 blocks (NCCL_MAX_CTAS or maxCTAs)"));

@@ -15,16 +15,8 @@ fn tuning(rows: &[TuningRow]) -> Tuning {
 
 fn agreed(ranks: usize, tuning: &Tuning) -> Agreed {
     Agreed {
-        ranks,
-        arch: 90,
-        multiprocessors: 132,
-        forced: None,
-        threshold_setting: None,
-        batch_invariant: false,
-        blocks: 0,
-        threads: 0,
-        most_ctas: u32::MAX,
         tuned: tuning.tuned(90, ranks).map(|tuned| &*Box::leak(Box::new(tuned))),
+        ..Agreed::without_settings(ranks, 90, 132)
     }
 }
 
